@@ -1,0 +1,254 @@
+"""Every flag of every script, in named groups; a script takes only the groups it uses.
+
+Flags keep the names that users of SalUn's code know. A value that makes no sense is refused here,
+in one line and with exit code 2.
+"""
+
+import argparse
+import math
+import os
+import shlex
+
+from models.architectures import STEMS
+from unlearn.config import BATCH_SIZE, OPTIMIZER
+from unlearn.methods import METHODS, describe_defaults
+from utils.errors import EXIT_BAD_INPUT
+from utils.loading import SYNTHETIC
+from utils.npz import SMALLEST_SIDE
+from utils.prediction import PREDICTION_BATCH
+from utils.training import OPTIMIZERS, WEIGHT_DECAY
+
+DEFAULT_SEED = 1
+DEFAULT_LR = {"sgd": 0.01, "adam": 0.001, "adamw": 0.001}
+HIGHEST_SEED = 2**63 - 1  # what torch's generators take
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds `(default: ...)` where there is a default that the text does not tell of already."""
+
+    def _get_help_string(self, action):
+        if action.default is None or action.default is False or "default" in action.help:
+            return action.help
+        return super()._get_help_string(action)
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An ArgumentParser that states an error in one line, without the usage before it."""
+
+    def error(self, message):
+        self.exit(EXIT_BAD_INPUT, f"{self.prog}: error: {message} (see --help)\n")
+
+
+def make_parser(description, *add_groups):
+    """A parser with the flags of `add_groups`, functions of this file, and no others."""
+    parser = OneLineParser(
+        description=description,
+        formatter_class=HelpFormatter,
+        allow_abbrev=False,
+    )
+    for add_group in add_groups:
+        add_group(parser)
+    return parser
+
+
+def data_flags(parser):
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--dataset",
+        default=SYNTHETIC,
+        help="a 2D MedMNIST set, SynthBloodMNIST, or the path of a .npz in MedMNIST's format",
+    )
+    group.add_argument(
+        "--data_root", help="folder of MedMNIST's files; by default medmnist's cache, ~/.medmnist"
+    )
+    group.add_argument(
+        "--num_workers",
+        type=_whole_number(0),
+        default=0,
+        help="threads that unpack the data file; 0 unpacks it in the main thread",
+    )
+
+
+def input_size_flag(parser):
+    parser.add_argument(
+        "--input_size",
+        type=_whole_number(SMALLEST_SIDE),
+        help="height and width of the images in pixels, for MedMNIST 28, 64, 128 or 224; "
+        "by default 28, or a .npz file's own size",
+    )
+
+
+def device_flags(parser):
+    group = parser.add_argument_group("device")
+    group.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda:1")
+
+
+def window_flags(parser):
+    group = parser.add_argument_group("window")
+    group.add_argument(
+        "--no_window", action="store_true", help="only save the pictures, open no window"
+    )
+    seed_flag(parser)
+
+
+def seed_flag(parser):
+    parser.add_argument(
+        "--seed", type=_whole_number(0, HIGHEST_SEED), default=DEFAULT_SEED, help="of random draws"
+    )
+
+
+def trained_model_flags(parser):
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model_id",
+        required=True,
+        help="file name in model_weights/, without .pt; remember _best or _last",
+    )
+    group.add_argument(
+        "--allow_other_data",
+        action="store_true",
+        help="go on though the model was trained on other images",
+    )
+    bare = parser.add_argument_group("model file that holds bare weights, without a record")
+    bare.add_argument("--arch", help="torchvision classifier that the weights belong to")
+    bare.add_argument("--stem", choices=STEMS, help="first layers of a ResNet")
+    bare.add_argument(
+        "--input_size",
+        type=_whole_number(SMALLEST_SIDE),
+        help="height and width of its images in pixels",
+    )
+
+
+def prediction_flags(parser):
+    group = parser.add_argument_group("evaluation")
+    group.add_argument(
+        "--batch_size", type=_whole_number(1), default=PREDICTION_BATCH, help="images at a time"
+    )
+
+
+def class_flag(parser, required=True, default=None, note=""):
+    parser.add_argument(
+        "--class_to_forget",
+        required=required,
+        default=default,
+        metavar="CLASS",
+        help=f"number or name of a class{note}",
+    )
+
+
+def mask_flag(parser):
+    parser.add_argument(
+        "--mask_thresh",
+        type=_threshold,
+        default=0.5,
+        help="share of all weights that may change, in whole percents; for methods with SalUn, "
+        "the others ignore it",
+    )
+
+
+def training_flags(parser, epochs=20):
+    group = parser.add_argument_group("training")
+    group.add_argument(
+        "--epochs", type=_whole_number(1), default=epochs, help="passes over the data"
+    )
+    group.add_argument(
+        "--lr",
+        type=_rate,
+        help="highest learning rate; after a short warm-up it falls to 0 along a cosine "
+        "(by default 0.01 with sgd, else 0.001)",
+    )
+    group.add_argument("--batch_size", type=_whole_number(1), default=50, help="images a step")
+    group.add_argument(
+        "--optimizer", choices=OPTIMIZERS, default="sgd", help="sgd has momentum 0.9"
+    )
+    group.add_argument("--weight_decay", type=_decay, default=WEIGHT_DECAY, help="on all weights")
+    group.add_argument(
+        "--seed",
+        type=_whole_number(0, HIGHEST_SEED),
+        default=DEFAULT_SEED,
+        help="of weights and order",
+    )
+    model = parser.add_argument_group("model")
+    model.add_argument("--arch", default="resnet18", help="any torchvision classifier")
+    model.add_argument(
+        "--stem", choices=STEMS, help="first layers of a ResNet; by default by the images' size"
+    )
+    model.add_argument(
+        "--pretrained", action="store_true", help="begin with torchvision's ImageNet weights"
+    )
+    input_size_flag(model)
+
+
+def unlearning_flags(parser):
+    group = parser.add_argument_group("unlearning")
+    group.add_argument(
+        "--unlearn", required=True, metavar="METHOD", help="one of " + ", ".join(METHODS)
+    )
+    class_flag(group)
+    mask_flag(group)
+    group.add_argument(
+        "--unlearn_epochs",
+        type=_whole_number(1),
+        help=f"passes; by default the method's own: {describe_defaults()}",
+    )
+    group.add_argument(
+        "--unlearn_lr", type=_rate, help="learning rate; by default the method's own"
+    )
+    group.add_argument(
+        "--unlearn_batch_size",
+        type=_whole_number(1),
+        help=f"images a step; by default {BATCH_SIZE}, for Retrain the base model's",
+    )
+    group.add_argument(
+        "--optimizer",
+        choices=OPTIMIZERS,
+        help=f"by default {OPTIMIZER}, for Retrain the base model's",
+    )
+    group.add_argument(
+        "--weight_decay",
+        type=_decay,
+        help=f"by default {WEIGHT_DECAY:g}, for Retrain the base model's",
+    )
+    group.add_argument(
+        "--seed", type=_whole_number(0, HIGHEST_SEED), help="by default the base model's"
+    )
+
+
+def command_line(argv, program):
+    """The command as it could be typed again, for records."""
+    return shlex.join(["python", os.path.basename(program), *argv])
+
+
+def _whole_number(lowest, highest=math.inf):
+    def read(text):
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if not lowest <= number <= highest:
+            raise argparse.ArgumentTypeError(
+                f"{text} is out of range: the lowest is {lowest}"
+                if number < lowest
+                else f"{text} is out of range: the highest is {highest}"
+            )
+        return number
+
+    return read
+
+
+def _real_number(what, inside):
+    def read(text):
+        try:
+            number = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not inside(number):
+            raise argparse.ArgumentTypeError(f"{text} makes no sense: {what}")
+        return number
+
+    return read
+
+
+_rate = _real_number("a learning rate is above 0 and at most 100", lambda rate: 0 < rate <= 100)
+_decay = _real_number("weight decay is from 0 to 1", lambda decay: 0 <= decay <= 1)
+_threshold = _real_number("a threshold is above 0 and at most 1", lambda share: 0 < share <= 1)

@@ -1,0 +1,72 @@
+"""What is in a data set: sizes, classes, how many images of each, and a window of samples."""
+
+from arg_parser import data_flags, input_size_flag, make_parser, window_flags
+from utils.datasets import class_members
+from utils.errors import run_script
+from utils.files import PICTURE_FOLDER
+from utils.loading import load_dataset
+from utils.plots import class_counts
+from utils.saving import save_picture
+from utils.tables import format_table
+from utils.viewer import SampleViewer, key_help
+
+GRID = (4, 4)
+
+
+def main(argv=None):
+    parser = make_parser(__doc__, data_flags, window_flags)
+    input_size_flag(parser)
+    args = parser.parse_args(argv)
+    dataset = load_dataset(
+        args.dataset,
+        input_size=args.input_size,
+        data_root=args.data_root,
+        workers=args.num_workers,
+    )
+
+    sizes = {split: len(part) for split, part in dataset.splits.items()}
+    print(f"{dataset.name}: {dataset.task}, {dataset.num_classes} classes")
+    print(f"images: {dataset.input_size}x{dataset.input_size}, {dataset.channels} channel(s)")
+    print(", ".join(f"{split} {size:,}" for split, size in sizes.items()), end=", ")
+    print(f"total {sum(sizes.values()):,}\n")
+
+    members = {s: class_members(p.labels, dataset.num_classes) for s, p in dataset.splits.items()}
+    counts = {split: which.sum(0).tolist() for split, which in members.items()}
+    rows = [
+        (number, name, *(counts[split][number] for split in counts))
+        for number, name in enumerate(dataset.class_names)
+    ]
+    print(format_table(["class", "name", *counts], rows))
+    if dataset.is_multi_label:
+        nothing = [int((~which.any(1)).sum()) for which in members.values()]
+        print("images without any finding: " + ", ".join(map("{} {:,}".format, counts, nothing)))
+
+    folder = PICTURE_FOLDER / dataset.name
+    picture = class_counts(counts, dataset.class_names, f"{dataset.name}: images per class")
+    save_picture(picture, folder / "classes.png")
+    viewer = SampleViewer(
+        dataset.train.images,
+        members["train"],
+        _titles(dataset, members["train"]),
+        class_names=dataset.class_names,
+        rows=GRID[0],
+        cols=GRID[1],
+        seed=args.seed,
+        heading=f"{dataset.name} train",
+    )
+    save_picture(viewer.figure, folder / "samples.png", photographs=True)
+    print("\n" + key_help(dataset.class_names))
+    if not args.no_window:
+        viewer.show()
+
+
+def _titles(dataset, members):
+    if not dataset.is_multi_label:
+        return [f"{n} {dataset.class_names[n]}" for n in dataset.train.labels.tolist()]
+    names = dataset.class_names
+    found = [which.nonzero()[:, 0].tolist() for which in members]
+    return [", ".join(names[n] for n in numbers) or "no finding" for numbers in found]
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,84 @@
+"""Weight saliency of a model: for each class, which weights hold it, and every mask from that."""
+
+import time
+
+from arg_parser import (
+    class_flag,
+    data_flags,
+    device_flags,
+    make_parser,
+    prediction_flags,
+    trained_model_flags,
+)
+from models.checkpoint import weights_digest
+from models.opening import open_model_and_data
+from unlearn.request import ForgetRequest
+from unlearn.saliency import (
+    entry_percents,
+    gradient_saliency,
+    mask_at,
+    saliency_path,
+    save_percents,
+)
+from utils.devices import pick_device
+from utils.errors import UserError, run_script
+from utils.files import PICTURE_FOLDER, ensure_folder
+from utils.plots import saliency_by_layer
+from utils.saving import save_picture
+
+PICTURED_THRESHOLD = 0.5  # the walkthrough's
+
+
+def main(argv=None):
+    groups = (trained_model_flags, data_flags, prediction_flags, device_flags)
+    parser = make_parser(__doc__, *groups)
+    class_flag(parser, required=False, note="; by default every class, in one pass")
+    args = parser.parse_args(argv)
+    model, _, dataset = open_model_and_data(
+        args.model_id,
+        args.dataset,
+        pick_device(args.device),
+        arch=args.arch,
+        input_size=args.input_size,
+        stem=args.stem,
+        data_root=args.data_root,
+        workers=args.num_workers,
+        allow_other_data=args.allow_other_data,
+    )
+    if args.class_to_forget is None:
+        requests = [ForgetRequest(number) for number in range(dataset.num_classes)]
+    else:
+        requests = [ForgetRequest.parse(args.class_to_forget, dataset)]
+
+    digest = weights_digest(model.network.state_dict())
+    made = 0
+    for request in requests:
+        name = dataset.class_names[request.class_index]
+        forget_set, _ = request.split(dataset.train)
+        if len(forget_set) == 0:
+            print(f"class {request.class_index} {name}: no training image, so no mask")
+            continue
+        began = time.perf_counter()
+        path = saliency_path(args.model_id, request)
+        ensure_folder(path.parent)
+        saliency = gradient_saliency(model, forget_set, request, args.batch_size)
+        percents = entry_percents(saliency)
+        save_percents(path, percents, digest)
+        made += 1
+        seconds, megabytes = time.perf_counter() - began, path.stat().st_size / 1e6
+        print(f"class {request.class_index} {name}: {path}, {megabytes:.1f} MB, {seconds:.1f} s")
+        picture = _picture(percents, f"{args.model_id}\nclass {request.class_index} {name}")
+        save_picture(picture, PICTURE_FOLDER / args.model_id / f"{path.stem}_saliency.png")
+    if not made:
+        raise UserError("no class has a training image, so there is nothing to make a mask of")
+
+
+def _picture(percents, title):
+    mask = mask_at(percents, PICTURED_THRESHOLD).changeable
+    layers = {name.removeprefix("network."): part for name, part in mask.items() if part.ndim > 1}
+    shares = [100 * part.float().mean().item() for part in layers.values()]
+    return saliency_by_layer(list(layers), shares, f"{title}, mask {PICTURED_THRESHOLD:g}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,106 @@
+"""How well a model recognises each class, and a window of samples with its predictions."""
+
+from arg_parser import (
+    data_flags,
+    device_flags,
+    make_parser,
+    prediction_flags,
+    trained_model_flags,
+    window_flags,
+)
+from models.opening import open_model_and_data
+from utils.datasets import class_members
+from utils.devices import pick_device
+from utils.errors import run_script
+from utils.files import PICTURE_FOLDER
+from utils.metrics import class_rows, confusion_counts, evaluator_scores, finding_counts
+from utils.plots import RIGHT, WRONG, confusion_matrix, finding_errors
+from utils.prediction import predict
+from utils.saving import save_picture
+from utils.tables import format_table, percent
+from utils.viewer import SampleViewer, key_help
+
+GRID = (4, 5)
+
+
+def main(argv=None):
+    groups = (trained_model_flags, data_flags, prediction_flags, device_flags, window_flags)
+    args = make_parser(__doc__, *groups).parse_args(argv)
+    model, _, dataset = open_model_and_data(
+        args.model_id,
+        args.dataset,
+        pick_device(args.device),
+        arch=args.arch,
+        input_size=args.input_size,
+        stem=args.stem,
+        data_root=args.data_root,
+        workers=args.num_workers,
+        allow_other_data=args.allow_other_data,
+    )
+    labels, names = dataset.test.labels, dataset.class_names
+    logits = predict(model, dataset.test, args.batch_size)
+
+    print(f"{args.model_id} on {len(labels):,} test images of {dataset.name}\n")
+    _print_classes(class_rows(logits, labels), names)
+    auc, accuracy = evaluator_scores(logits, labels, dataset.task)
+    print(f"\noverall accuracy: {percent(accuracy)}")
+    print(f"AUC: {'undefined, a class has no test image' if auc is None else f'{auc:.5f}'}")
+
+    folder = PICTURE_FOLDER / args.model_id
+    title = f"{args.model_id}\non {dataset.name} test"
+    if dataset.is_multi_label:
+        picture = finding_errors(finding_counts(logits, labels), names, title)
+        save_picture(picture, folder / "findings.png")
+    else:
+        picture = confusion_matrix(confusion_counts(logits, labels), names, title)
+        save_picture(picture, folder / "confusion_matrix.png")
+    titles, colors = _ground_truth_and_prediction(logits, labels)
+    viewer = SampleViewer(
+        dataset.test.images,
+        class_members(labels, dataset.num_classes),
+        titles,
+        class_names=names,
+        rows=GRID[0],
+        cols=GRID[1],
+        seed=args.seed,
+        heading=f"{dataset.name} test",
+        title_colors=colors,
+    )
+    save_picture(viewer.figure, folder / "predictions.png", photographs=True)
+    print("\n" + key_help(names))
+    if not args.no_window:
+        viewer.show()
+
+
+def _print_classes(rows, names):
+    multi_label = "auc" in rows[0]
+    headers = ["class", "name", "test samples", "found" if multi_label else "accuracy"]
+    cells = [
+        [number, name, row["images"], percent(row["correct"])]
+        for number, (name, row) in enumerate(zip(names, rows, strict=True))
+    ]
+    if multi_label:
+        headers.append("AUC")
+        for line, row in zip(cells, rows, strict=True):
+            line.append(None if row["auc"] is None else f"{row['auc']:.5f}")
+    print(format_table(headers, cells))
+
+
+def _ground_truth_and_prediction(logits, labels):
+    """Titles `GT: 3 / Pred: 3` and their colours, one for each image."""
+    if labels.ndim == 1:
+        truths, predictions = labels.tolist(), logits.argmax(1).tolist()
+    else:
+        truths, predictions = _numbers(labels), _numbers(logits > 0)
+    pairs = list(zip(truths, predictions, strict=True))
+    return [f"GT: {t} / Pred: {p}" for t, p in pairs], [
+        RIGHT if t == p else WRONG for t, p in pairs
+    ]
+
+
+def _numbers(findings):
+    return [",".join(map(str, row.nonzero()[:, 0].tolist())) or "none" for row in findings.cpu()]
+
+
+if __name__ == "__main__":
+    run_script(main)

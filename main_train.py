@@ -1,0 +1,122 @@
+"""Train a base model: a data set in, {save_model_id}_best.pt and {save_model_id}_last.pt out."""
+
+import sys
+from dataclasses import asdict
+
+from arg_parser import (
+    DEFAULT_LR,
+    command_line,
+    data_flags,
+    device_flags,
+    make_parser,
+    training_flags,
+)
+from models.architectures import build_model, count_weights, make_spec
+from models.checkpoint import (
+    delete_training_state,
+    load_training_state,
+    save_model,
+    save_training_state,
+)
+from utils.devices import describe, pick_device
+from utils.errors import run_script
+from utils.files import MODEL_FOLDER, PICTURE_FOLDER, check_id, ensure_folder
+from utils.loading import load_dataset
+from utils.plots import training_curves
+from utils.saving import save_picture
+from utils.training import Recipe, TrainingRun
+
+
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
+    parser = make_parser(__doc__, data_flags, training_flags, device_flags)
+    parser.add_argument(
+        "--save_model_id", required=True, help="name of the model: letters, digits, '.', '_', '-'"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with a run of this name that was interrupted"
+    )
+    args = parser.parse_args(argv)
+    name = check_id(args.save_model_id, "--save_model_id")
+    ensure_folder(MODEL_FOLDER)
+    device = pick_device(args.device)
+    dataset = load_dataset(
+        args.dataset,
+        input_size=args.input_size,
+        data_root=args.data_root,
+        workers=args.num_workers,
+    ).to(device)
+
+    spec = make_spec(
+        args.arch,
+        dataset.num_classes,
+        dataset.channels,
+        dataset.input_size,
+        pretrained=args.pretrained,
+        stem=args.stem,
+    )
+    recipe = Recipe(
+        args.epochs,
+        args.lr or DEFAULT_LR[args.optimizer],
+        args.batch_size,
+        args.optimizer,
+        args.weight_decay,
+        args.seed,
+    )
+    origin = {
+        "train_digest": dataset.train_digest(),
+        "spec": asdict(spec),
+        "recipe": asdict(recipe),
+    }
+    state = load_training_state(name, origin) if args.resume else None
+    model = build_model(spec, seed=recipe.seed, initial_weights=state is None).to(device)
+    run = TrainingRun(model, dataset.train, dataset.val, recipe)
+    if state:
+        run.restore(state)
+    print(
+        f"training {spec.arch} ({count_weights(model):,} weights) on {dataset.name}, "
+        f"{len(dataset.train):,} images, {describe(device)}"
+    )
+    _train_and_keep(run, name, origin)
+
+    record = {
+        "kind": "base",
+        "dataset": dataset.name,
+        "task": dataset.task,
+        "class_names": list(dataset.class_names),
+        "train_digest": origin["train_digest"],
+        "recipe": origin["recipe"],
+        "history": run.history,
+        "seconds": run.seconds,
+        "device": describe(device),
+        "command": command_line(argv, __file__),
+    }
+    last = record | {"selection": "last", "epoch": recipe.epochs}
+    print(f"model: {save_model(f'{name}_last', model, last)}, epoch {recipe.epochs}")
+    model.load_state_dict(run.best_weights)
+    best = record | {"selection": "best", "epoch": run.best_epoch}
+    print(f"model: {save_model(f'{name}_best', model, best)}, epoch {run.best_epoch}")
+    delete_training_state(name)
+    curves = training_curves(run.history, f"{name} on {dataset.name}", run.best_epoch)
+    save_picture(curves, PICTURE_FOLDER / name / "training.png")
+    print(f"trained in {run.seconds:.1f} s")
+
+
+def _train_and_keep(run, name, origin):
+    """Train, saving after each epoch what --resume needs."""
+    saved = 0
+
+    def keep(run):
+        nonlocal saved
+        save_training_state(name, origin, run.state())
+        saved = len(run.history)
+
+    try:
+        run.run(after_epoch=keep)
+    except KeyboardInterrupt:
+        how = f"{saved} of {run.recipe.epochs} epochs are saved; add --resume to go on"
+        raise KeyboardInterrupt(how if saved else None) from None
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,132 @@
+"""Make a trained model forget: base model, method and forget request in, unlearned model out."""
+
+import sys
+import time
+from dataclasses import replace
+
+from arg_parser import (
+    command_line,
+    data_flags,
+    device_flags,
+    make_parser,
+    trained_model_flags,
+    unlearning_flags,
+)
+from models.checkpoint import save_model, weights_digest
+from models.opening import open_model_and_data
+from unlearn.ids import unlearned_model_id
+from unlearn.methods import default_config, find_method
+from unlearn.request import ForgetRequest
+from unlearn.saliency import load_percents, mask_at, saliency_path, to_percent
+from utils.devices import describe, pick_device
+from utils.errors import UserError, run_script
+from utils.files import MODEL_FOLDER, check_id, ensure_folder
+
+
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
+    groups = (trained_model_flags, data_flags, unlearning_flags, device_flags)
+    args = make_parser(__doc__, *groups).parse_args(argv)
+    method = find_method(args.unlearn)
+    to_percent(args.mask_thresh)
+    ensure_folder(MODEL_FOLDER)
+    device = pick_device(args.device)
+    model, record, dataset = open_model_and_data(
+        args.model_id,
+        args.dataset,
+        device,
+        arch=args.arch,
+        input_size=args.input_size,
+        stem=args.stem,
+        data_root=args.data_root,
+        workers=args.num_workers,
+        allow_other_data=args.allow_other_data,
+    )
+    if record.get("kind") == "unlearned":
+        raise UserError(f"{args.model_id} is an unlearned model already: give its base model's id")
+    request = ForgetRequest.parse(args.class_to_forget, dataset)
+    forget_set, retain_set = request.split_for_unlearning(dataset.train)
+
+    chosen = {
+        "epochs": args.unlearn_epochs,
+        "lr": args.unlearn_lr,
+        "batch_size": args.unlearn_batch_size,
+        "optimizer": args.optimizer,
+        "weight_decay": args.weight_decay,
+        "seed": args.seed,
+    }
+    defaults = default_config(method, request, record)
+    config = replace(defaults, **{key: value for key, value in chosen.items() if value is not None})
+    mask_thresh = args.mask_thresh if method.uses_mask else None
+    model_id = _model_id(args.model_id, method, config, defaults, mask_thresh)
+    base_digest = weights_digest(model.network.state_dict())
+    if method.uses_mask:
+        mask = _load_mask(args, model, request, base_digest)
+        config = replace(config, mask=mask)
+        print(f"mask {args.mask_thresh:g}: {100 * mask.share():.2f}% of the weights may change")
+    config = replace(config, retain_val=request.split(dataset.val)[1])
+
+    name = dataset.class_names[request.class_index]
+    print(
+        f"{method.name}: {args.model_id} forgets class {request.class_index} {name}, "
+        f"{len(forget_set):,} of {len(dataset.train):,} images; {config.epochs} epochs at rate "
+        f"{config.lr:g} on {describe(device)}"
+    )
+    began = time.perf_counter()
+    model = method.run(model, forget_set, retain_set, config)
+    seconds = time.perf_counter() - began
+
+    keep = ("dataset", "task", "class_names", "train_digest", "recipe", "selection")
+    settings = {key: getattr(config, key) for key in chosen} | {"mask_thresh": mask_thresh}
+    path = save_model(
+        model_id,
+        model,
+        {
+            **{key: record[key] for key in keep if key in record},
+            "kind": "unlearned",
+            "parent_id": args.model_id,
+            "parent_digest": base_digest,
+            "method": method.id,
+            "forget_request": request.record(),
+            "settings": settings,
+            "seconds": seconds,
+            "device": describe(device),
+            "command": command_line(argv, __file__),
+        },
+    )
+    print(f"unlearned in {seconds:.1f} s\nmodel: {path}\nmodel_id: {model_id}")
+    return model_id
+
+
+def _model_id(base_id, method, config, defaults, mask_thresh):
+    """The id for these settings, checked before any work is done."""
+    others = [
+        (short, getattr(config, key))
+        for short, key in (
+            ("batch", "batch_size"),
+            ("optim", "optimizer"),
+            ("decay", "weight_decay"),
+            ("seed", "seed"),
+        )
+        if getattr(config, key) != getattr(defaults, key)
+    ]
+    model_id = unlearned_model_id(
+        base_id,
+        config.request.id_part(),
+        method.id,
+        config.epochs,
+        config.lr,
+        mask_thresh,
+        others,
+    )
+    return check_id(model_id, "the new model's id")
+
+
+def _load_mask(args, model, request, base_digest):
+    path = saliency_path(args.model_id, request)
+    command = f"python generate_mask.py --model_id {args.model_id} --dataset {args.dataset}"
+    return mask_at(load_percents(path, model, base_digest, command), args.mask_thresh)
+
+
+if __name__ == "__main__":
+    run_script(main)

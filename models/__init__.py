@@ -1,0 +1,1 @@
+"""Classifiers, and checkpoints that carry their history."""

@@ -1,0 +1,230 @@
+"""Any torchvision classifier, for grey or colour images of any size.
+
+Stem. ResNets begin with a 7x7 convolution of stride 2 and a pooling of stride 2, made for 224 px:
+a 28 px image is a 7x7 map before the first residual block. STEMS names the alternatives, and
+SMALL_STEM is the one taken below SMALL_BELOW px; STEM_FIGURES
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import nn
+
+from utils.errors import UserError
+from utils.files import nearest
+
+ARCHITECTURES = torchvision.models.list_models(module=torchvision.models)
+
+STEMS = {  # kernel size and stride of the first convolution, and whether a stride-2 pooling follows
+    "imagenet": (7, 2, True),
+    "strided": (3, 2, False),
+    "pooled": (3, 1, True),
+    "full": (3, 1, False),
+}
+SMALL_STEM = "pooled"
+SMALL_BELOW = 64  # pixels
+
+HALF = (0.5, 0.5)  # mean and standard deviation that bring pixels from [0, 1] to [-1, 1]
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+ENLARGED_SIZES = (32, 64, 128, 224, 299)  # pixels; tried in turn for networks made for large images
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """All that is needed to build a classifier, as plain data.
+
+    stem: a key of STEMS, None for architectures that are no ResNets. network_size: height and
+    width that images are enlarged to before the network, None for their own.
+    """
+
+    arch: str
+    num_classes: int
+    channels: int
+    input_size: int
+    stem: str | None = None
+    pretrained: bool = False
+    network_size: int | None = None
+
+
+class Classifier(nn.Module):
+    """A torchvision network that takes images as they are stored.
+
+    forward: (N, C, H, W) uint8 -> logits (N, K) float. Pixels are normalised here, with the
+    ImageNet statistics for a pretrained network, to [-1, 1] otherwise. `network` has the names of
+    parameters that torchvision gives it.
+    """
+
+    def __init__(self, network, spec):
+        super().__init__()
+        self.network = network
+        self.spec = spec
+        mean, std = _pixel_statistics(spec)
+        self.register_buffer("mean", mean.view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", std.view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images):
+        pixels = (images / 255 - self.mean) / self.std
+        if self.spec.network_size:
+            size = (self.spec.network_size,) * 2
+            pixels = nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
+        return self.network(pixels)
+
+
+def make_spec(arch, num_classes, channels, input_size, *, pretrained=False, stem=None):
+    """The spec of a classifier that works at `input_size`, or UserError.
+
+    stem: by default SMALL_STEM for ResNets below SMALL_BELOW px, else the one of ImageNet, which
+    pretrained weights always keep. A network that cannot take images this small gets them
+    enlarged to the first of ENLARGED_SIZES that it takes.
+    """
+    if arch not in ARCHITECTURES:
+        raise UserError(f"--arch {arch}: torchvision has no such classifier{_nearest(arch)}")
+    if _is_resnet(arch):
+        small = input_size < SMALL_BELOW and not pretrained
+        stem = stem or (SMALL_STEM if small else "imagenet")
+    elif stem is not None:
+        raise UserError(f"--stem is for ResNets only; {arch} has a stem of its own")
+    if pretrained and stem not in (None, "imagenet"):
+        raise UserError(f"--stem {stem} has no ImageNet weights: leave out --stem or --pretrained")
+    for network_size in (None, *(size for size in ENLARGED_SIZES if size > input_size)):
+        spec = ModelSpec(arch, num_classes, channels, input_size, stem, pretrained, network_size)
+        if _works(spec):
+            return spec
+    raise UserError(
+        f"--arch {arch} cannot take images of {input_size} px: use another --input_size"
+    )
+
+
+def build_model(spec, *, seed=None, initial_weights=True):
+    """A Classifier with fresh weights drawn with `seed`; ImageNet's if the spec says pretrained.
+
+    initial_weights: False where a checkpoint's weights follow, so that none are fetched. Raises
+    UserError if the ImageNet weights cannot be had.
+    """
+    with torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.manual_seed(seed)
+        if spec.pretrained and initial_weights:
+            return Classifier(_pretrained_network(spec), spec)
+        network = torchvision.models.get_model(spec.arch, **_build_arguments(spec))
+        _fit_first_convolution(network, spec)
+    return Classifier(network, spec)
+
+
+def count_weights(model):
+    """Number of trainable parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _nearest(arch):
+    return nearest(arch, ARCHITECTURES) or ": resnet18, resnet50, densenet121, vit_b_16, ..."
+
+
+def _is_resnet(arch):
+    return arch.startswith(("resnet", "resnext", "wide_resnet"))
+
+
+def _pixel_statistics(spec):
+    if not spec.pretrained:
+        mean, std = HALF
+        return torch.full((spec.channels,), mean), torch.full((spec.channels,), std)
+    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    return (mean, std) if spec.channels == 3 else (mean.mean()[None], std.mean()[None])
+
+
+def _build_arguments(spec):
+    arguments = {"num_classes": spec.num_classes}
+    if spec.arch.startswith("vit"):
+        arguments["image_size"] = spec.network_size or spec.input_size
+    if spec.arch in ("googlenet", "inception_v3"):  # their extra heads serve ImageNet training only
+        arguments |= {"aux_logits": False, "init_weights": True}
+    return arguments
+
+
+def _works(spec):
+    """Whether a training-mode pass runs at this size: shapes only, nothing is computed."""
+    images = torch.empty(2, spec.channels, spec.input_size, spec.input_size, device="meta")
+    try:
+        _without_values(spec).train()(images)
+    except (RuntimeError, ValueError, AssertionError):
+        return False
+    return True
+
+
+def _without_values(spec):
+    try:
+        with torch.device("meta"):
+            return build_model(spec, initial_weights=False)
+    except NotImplementedError:  # RegNet works out its widths with tensors, which need values
+        return build_model(spec, initial_weights=False).to("meta")
+
+
+def _fit_first_convolution(network, spec):
+    """Give the network its channels and its stem; weights are drawn afresh where shapes change."""
+    if _is_resnet(spec.arch):
+        kernel, stride, pooled = STEMS[spec.stem]
+        network.conv1 = _convolution_like(
+            network.conv1, spec.channels, kernel_size=kernel, stride=stride, padding=kernel // 2
+        )
+        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+        if not pooled:
+            network.maxpool = nn.Identity()
+    elif spec.channels != 3:
+        name, first = _first_convolution(network)
+        network.set_submodule(name, _convolution_like(first, spec.channels))
+
+
+def _first_convolution(network):
+    return next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
+
+
+def _convolution_like(convolution, channels, **changes):
+    keep = ("out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+    arguments = {name: getattr(convolution, name) for name in keep} | changes
+    return nn.Conv2d(channels, bias=convolution.bias is not None, **arguments)
+
+
+def _pretrained_network(spec):
+    """ImageNet's weights, with a fresh head; grey images get the sum of the colour kernels."""
+    weights = torchvision.models.get_model_weights(spec.arch).DEFAULT
+    if spec.arch.startswith("vit") and (spec.network_size or spec.input_size) != 224:
+        raise UserError(f"--pretrained {spec.arch} takes images of 224 px: use --input_size 224")
+    try:
+        network = torchvision.models.get_model(spec.arch, weights=weights)
+    except (OSError, RuntimeError) as error:
+        place = Path(torch.hub.get_dir()) / "checkpoints"
+        raise UserError(
+            f"--pretrained: the ImageNet weights cannot be had ({error}): put {weights.url} into "
+            f"{place}, or leave out --pretrained"
+        ) from error
+    if spec.arch in ("googlenet", "inception_v3"):
+        network.transform_input = network.aux_logits = False
+        network.AuxLogits = network.aux1 = network.aux2 = None
+    _replace_head(network, spec.num_classes)
+    if spec.channels != 3:
+        name, first = _first_convolution(network)
+        grey = _convolution_like(first, spec.channels)
+        with torch.no_grad():
+            grey.weight.copy_(first.weight.sum(1, keepdim=True))
+            if first.bias is not None:
+                grey.bias.copy_(first.bias)
+        network.set_submodule(name, grey)
+    return network
+
+
+def _replace_head(network, num_classes):
+    """The last layer with ImageNet's 1000 outputs: a Linear, in SqueezeNet a 1x1 convolution."""
+    name, last = [
+        (n, m)
+        for n, m in network.named_modules()
+        if getattr(m, "out_features", None) == 1000 or getattr(m, "out_channels", None) == 1000
+    ][-1]
+    if isinstance(last, nn.Linear):
+        head = nn.Linear(last.in_features, num_classes)
+    else:
+        head = nn.Conv2d(last.in_channels, num_classes, kernel_size=1)
+        network.num_classes = num_classes
+    network.set_submodule(name, head)

@@ -1,0 +1,181 @@
+"""Checkpoints: weights, and a record of plain data that says where they come from.
+
+A file `model_weights/{id}.pt` holds {"format", "weights", "record"}. Loading never runs code from
+the file. Bare state_dicts, as plain torch.save writes them, are read too.
+"""
+
+import hashlib
+import io
+import pickle
+import platform
+import zipfile
+from dataclasses import asdict, fields
+from datetime import datetime, timezone
+
+import numpy
+import torch
+import torchvision
+
+from models.architectures import STEMS, ModelSpec, build_model, make_spec
+from utils.errors import UserError
+from utils.files import MODEL_FOLDER, check_id, nearest, write_atomically
+
+FORMAT = "medical-unlearning-model-1"
+STATE_FORMAT = "medical-unlearning-training-state-1"
+IMAGENET_KERNEL = STEMS["imagenet"][0]
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which others wrap weights
+
+
+def model_path(model_id):
+    """Where the model lies. Raises UserError if the id cannot be a file name."""
+    return MODEL_FOLDER / f"{check_id(model_id, '--model_id')}.pt"
+
+
+def save_model(model_id, model, record):
+    """Write the model with its record (plain data); returns the path.
+
+    The spec, the digest of the weights, versions and the date are added to the record here.
+    """
+    weights = model.network.state_dict()
+    record = {
+        **record,
+        "model_id": model_id,
+        "spec": asdict(model.spec),
+        "weights_digest": weights_digest(weights),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "torchvision": str(torchvision.__version__),
+            "numpy": str(numpy.__version__),
+        },
+        "saved_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    path = model_path(model_id)
+    save_tensors(path, {"format": FORMAT, "weights": weights, "record": record})
+    return path
+
+
+def load_model(model_id, device="cpu", *, arch=None, input_size=None, stem=None):
+    """(Classifier on `device`, record). The record of a bare state_dict is empty.
+
+    arch, input_size, stem: asked for by bare state_dicts only. Raises UserError if the model is
+    missing, cut short, altered, or no model.
+    """
+    path = model_path(model_id)
+    if not path.exists():
+        known = sorted(found.stem for found in MODEL_FOLDER.glob("*.pt"))
+        raise UserError(
+            f"there is no model {path}{nearest(model_id, known)}: train one with main_train.py, "
+            "or see model_weights/ for the ids there are"
+        )
+    content = load_tensors(path, "model")
+    if content.get("format") == FORMAT:
+        model, record = _from_checkpoint(content, path), content["record"]
+    else:
+        model, record = _from_bare_weights(content, path, arch, input_size, stem), {}
+    return model.to(device), record
+
+
+def save_training_state(name, origin, state):
+    """Write what `--resume` needs. origin: plain data that the run must agree in to go on."""
+    content = {"format": STATE_FORMAT, "origin": origin, "state": state}
+    save_tensors(_state_path(name), content)
+
+
+def load_training_state(name, origin):
+    """Read it back. Raises UserError if there is none, or if it began from another origin."""
+    path = _state_path(name)
+    if not path.exists():
+        raise UserError(f"--resume: there is no {path}: no run of this name was interrupted")
+    content = load_tensors(path, "training state")
+    if content.get("format") != STATE_FORMAT:
+        raise UserError(f"{path} is not a training state: leave out --resume to begin afresh")
+    differing = [key for key, value in origin.items() if content["origin"].get(key) != value]
+    if differing:
+        raise UserError(
+            f"--resume: the interrupted run of this name differs in {', '.join(differing)}: repeat "
+            "its command, or leave out --resume to begin afresh"
+        )
+    return content["state"]
+
+
+def delete_training_state(name):
+    """Forget an interrupted run, because it has come to its end."""
+    _state_path(name).unlink(missing_ok=True)
+
+
+def weights_digest(weights):
+    """SHA-256 over names, types, shapes and bytes of a state_dict."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def save_tensors(path, content):
+    """Write a dict of tensors and plain data to `path`, whole or not at all."""
+    memory = io.BytesIO()  # torch.save reports a full disk less plainly than a file does
+    torch.save(content, memory)
+    write_atomically(path, memory.getbuffer())
+
+
+def load_tensors(path, what):
+    """Read what `save_tensors` wrote, on the CPU, running no code from the file.
+
+    what: the kind of file that is expected, for the UserError that says it is not one.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is cut short, damaged, or not a {what}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read as a {what}: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a {what}: it holds a {type(content).__name__}")
+    return content
+
+
+def _state_path(name):
+    return MODEL_FOLDER / f"{name}_resume.pt"
+
+
+def _from_checkpoint(content, path):
+    try:
+        weights, record = content["weights"], content["record"]
+        known = {field.name for field in fields(ModelSpec)}
+        spec = ModelSpec(**{k: v for k, v in record["spec"].items() if k in known})
+        model = build_model(spec, initial_weights=False)
+        model.network.load_state_dict(weights)
+        digest = record["weights_digest"]
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, UserError) as error:
+        raise UserError(f"{path} is damaged: its record and its weights disagree") from error
+    if digest != weights_digest(weights):
+        raise UserError(
+            f"{path} is damaged or altered: the weights are not those it was saved with"
+        )
+    return model
+
+
+def _from_bare_weights(content, path, arch, input_size, stem):
+    weights = next(
+        (content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), content
+    )
+    matrices = [t for t in weights.values() if isinstance(t, torch.Tensor) and t.ndim in (2, 4)]
+    if not matrices or not all(isinstance(t, torch.Tensor) for t in weights.values()):
+        raise UserError(f"{path} is not a model: it holds no weights")
+    if arch is None or input_size is None:
+        raise UserError(
+            f"{path} holds bare weights: say what they belong to with --arch and --input_size"
+        )
+    weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+    first = next(tensor for tensor in weights.values() if tensor.ndim == 4)
+    if stem is None and "conv1.weight" in weights and first.shape[-1] == IMAGENET_KERNEL:
+        stem = "imagenet"
+    spec = make_spec(arch, matrices[-1].shape[0], first.shape[1], input_size, stem=stem)
+    model = build_model(spec, initial_weights=False)
+    try:
+        model.network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{path} holds no weights of --arch {arch} with this stem") from error
+    return model

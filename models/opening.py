@@ -1,0 +1,53 @@
+"""A trained model together with the data set that it belongs to."""
+
+from models.checkpoint import load_model
+from utils.errors import UserError
+from utils.loading import load_dataset
+
+
+def open_model_and_data(
+    model_id,
+    dataset_name,
+    device,
+    *,
+    arch=None,
+    input_size=None,
+    stem=None,
+    data_root=None,
+    workers=0,
+    allow_other_data=False,
+):
+    """(Classifier, record, MedicalDataset), both on `device`, the data at the model's input size.
+
+    arch, input_size and stem are for files that hold bare weights. Raises UserError if the model
+    was trained on other data, by the digest of the training images, unless `allow_other_data`.
+    """
+    model, record = load_model(model_id, device, arch=arch, input_size=input_size, stem=stem)
+    dataset = load_dataset(
+        dataset_name, input_size=model.spec.input_size, data_root=data_root, workers=workers
+    )
+    _check_fit(model_id, model.spec, dataset)
+    if record and not allow_other_data:
+        _check_same_data(model_id, record, dataset)
+    return model, record, dataset.to(device)
+
+
+def _check_fit(model_id, spec, dataset):
+    wanted = f"{spec.num_classes} classes in {spec.channels}-channel images"
+    found = f"{dataset.num_classes} classes in {dataset.channels}-channel images"
+    if wanted != found:
+        raise UserError(
+            f"{model_id} is a model of another data set: it knows {wanted}, "
+            f"{dataset.name} has {found}"
+        )
+
+
+def _check_same_data(model_id, record, dataset):
+    if record.get("task") != dataset.task:
+        raise UserError(f"{model_id} was trained for {record.get('task')}, not for {dataset.task}")
+    if record.get("train_digest") != dataset.train_digest():
+        raise UserError(
+            f"{model_id} is a model of another data set: it was trained on "
+            f"{record.get('dataset')}, and {dataset.name}'s training images are not the same; to use it all the same, add "
+            "--allow_other_data"
+        )

@@ -1,0 +1,64 @@
+"""Model ids of unlearned models: what was asked for, in the name of the file.
+
+    {base}_FORGOTTEN_{class}_{METHOD}_mask{5}_unlearnEpochs{5}_unlearnlr{001}
+
+Settings that are not the method's defaults follow, so that two requests never share an id.
+"""
+
+import re
+from decimal import Decimal
+
+PATTERN = re.compile(
+    r"(?P<base>.+)_FORGOTTEN_(?P<forgotten>\d+)_(?P<method>[A-Z0-9]+(?:_[A-Z0-9]+)*)"
+    r"(?:_mask(?P<mask_thresh>\d+(?:p\d+)?))?"
+    r"_unlearnEpochs(?P<epochs>\d+)_unlearnlr(?P<lr>\d+(?:p\d+)?)"
+    r"(?P<others>(?:_[A-Za-z]+-[A-Za-z0-9]+)*)"
+)
+
+
+def decimal_part(number):
+    """Digits of a number for an id: 0.001 -> '001', 0.5 -> '5', 1e-05 -> '00001', 1.5 -> '1p5'."""
+    text = format(Decimal(repr(float(number))), "f")
+    whole, _, fraction = text.partition(".")
+    fraction = fraction.rstrip("0")
+    return fraction if whole == "0" else f"{whole}p{fraction or 0}"
+
+
+def read_decimal_part(digits):
+    """The number that `decimal_part` wrote."""
+    return float(digits.replace("p", ".") if "p" in digits else f"0.{digits}")
+
+
+def unlearned_model_id(base, forgotten, method_id, epochs, lr, mask_thresh=None, others=()):
+    """The id of a base model's unlearned descendant.
+
+    forgotten: ForgetRequest.id_part(). mask_thresh: None for methods without a mask. others: (name,
+    value) of further settings that are not defaults, as ("batch", 50).
+    """
+    mask = "" if mask_thresh is None else f"_mask{decimal_part(mask_thresh)}"
+    method = f"{base}_FORGOTTEN_{forgotten}_{method_id.upper()}{mask}"
+    tail = "".join(
+        f"_{name}-{decimal_part(value) if isinstance(value, float) else value}"
+        for name, value in others
+    )
+    return f"{method}_unlearnEpochs{epochs}_unlearnlr{decimal_part(lr)}{tail}"
+
+
+def parse_unlearned_model_id(model_id):
+    """The parts of such an id as a dict, None if it is not one.
+
+    Keys: base, forgotten (str), method (upper case), mask_thresh (float or None), epochs, lr,
+    others (dict of str).
+    """
+    match = PATTERN.fullmatch(model_id)
+    if not match:
+        return None
+    parts = match.groupdict()
+    mask = parts["mask_thresh"]
+    return {
+        **parts,
+        "mask_thresh": None if mask is None else read_decimal_part(mask),
+        "epochs": int(parts["epochs"]),
+        "lr": read_decimal_part(parts["lr"]),
+        "others": dict(part.split("-") for part in parts["others"].split("_") if part),
+    }

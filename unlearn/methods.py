@@ -1,0 +1,82 @@
+"""The table of methods: a new method is a new file and a row here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from unlearn.config import UnlearnConfig
+from unlearn.fine_tune import fine_tune
+from unlearn.gradient_ascent import gradient_ascent
+from unlearn.random_label import random_label
+from unlearn.retrain import retrain
+from utils.errors import UserError
+from utils.files import nearest
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row. epochs, lr: the defaults; None takes the base model's own, as all else Retrain does.
+
+    run: (model, forget_set, retain_set, UnlearnConfig) -> model.
+    """
+
+    id: str
+    name: str
+    run: Callable
+    epochs: int | None
+    lr: float | None
+    uses_mask: bool = False
+
+
+SALUN_SUFFIX = "_with_SalUn"
+_ROWS = [
+    Method("Retrain", "Retrain", retrain, epochs=None, lr=None),
+    Method("RL", "Random Labeling", random_label, epochs=5, lr=0.01),
+    Method("FT", "Fine Tuning", fine_tune, epochs=5, lr=0.05),
+    Method("GA", "Gradient Ascent", gradient_ascent, epochs=5, lr=0.0001),
+]
+_MASKED = {"RL": (5, 0.01), "FT": (5, 0.05), "GA": (5, 0.0001)}  # epochs, lr with a mask
+_SALUN_ROWS = [
+    Method(row.id + SALUN_SUFFIX, f"{row.name} with SalUn", row.run, *_MASKED[row.id], True)
+    for row in _ROWS
+    if row.id in _MASKED
+]
+METHODS = {row.id: row for row in [*_ROWS, *_SALUN_ROWS]}
+
+
+def find_method(method_id):
+    """The row of an id in any letter case. Raises UserError naming the nearest."""
+    by_lower = {known.lower(): row for known, row in METHODS.items()}
+    if method_id.lower() not in by_lower:
+        raise UserError(
+            f"--unlearn {method_id}: no such method{nearest(method_id, METHODS)}; "
+            f"there are {', '.join(METHODS)}"
+        )
+    return by_lower[method_id.lower()]
+
+
+def default_config(method, request, base_record):
+    """The UnlearnConfig of a method run without any flag.
+
+    base_record: the base model's; Retrain takes its whole recipe from there. Raises UserError if
+    Retrain is asked of a model that does not tell how it was trained.
+    """
+    recipe = base_record.get("recipe")
+    if method.epochs is not None:
+        seed = {"seed": recipe["seed"]} if recipe else {}
+        return UnlearnConfig(request, method.epochs, method.lr, **seed)
+    if recipe is None:
+        raise UserError(
+            f"--unlearn {method.id}: the model file does not tell how the model was trained; "
+            "train a base model with main_train.py"
+        )
+    return UnlearnConfig(request, base_selection=base_record["selection"], **recipe)
+
+
+def describe_defaults():
+    """One line with each method's default epochs and rate, for help texts."""
+    return ", ".join(
+        f"{row.id} {row.epochs} epochs at {row.lr:g}"
+        if row.epochs
+        else f"{row.id} the base model's"
+        for row in METHODS.values()
+    )

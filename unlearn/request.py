@@ -1,0 +1,75 @@
+"""What is to be forgotten."""
+
+from dataclasses import dataclass
+
+from torch.nn import functional
+
+from utils.errors import UserError
+from utils.files import nearest
+from utils.losses import classification_loss
+
+
+@dataclass(frozen=True)
+class ForgetRequest:
+    """Forget one class: all its images; in multi-label data, all images with the finding."""
+
+    class_index: int
+
+    @classmethod
+    def parse(cls, text, dataset):
+        """The request for a class number or class name. Raises UserError if it is not there."""
+        names = [name.lower() for name in dataset.class_names]
+        index = int(text) if text.isdigit() else None
+        index = names.index(text.lower()) if text.lower() in names else index
+        if index is None or index >= dataset.num_classes:
+            listed = ", ".join(f"{n} {name}" for n, name in enumerate(dataset.class_names))
+            raise UserError(
+                f"--class_to_forget {text}: {dataset.name} has no such class"
+                f"{nearest(text, dataset.class_names)}; it has {listed}"
+            )
+        return cls(index)
+
+    @classmethod
+    def from_record(cls, record):
+        """The request that an unlearned model's record tells of."""
+        return cls(record["class_to_forget"])
+
+    def record(self):
+        """Plain data for the model's record."""
+        return {"class_to_forget": self.class_index}
+
+    def id_part(self):
+        """What stands in a model id after FORGOTTEN_."""
+        return str(self.class_index)
+
+    def members(self, labels):
+        """Which images the request covers: (N,) bool from (N,) or (N, K) labels."""
+        if labels.ndim == 2:
+            return labels[:, self.class_index].bool()
+        return labels == self.class_index
+
+    def split(self, image_set):
+        """(forget_set, retain_set): every image is in exactly one of them."""
+        forget = self.members(image_set.labels)
+        return image_set.subset(forget), image_set.subset(~forget)
+
+    def split_for_unlearning(self, train):
+        """The same of the training images. Raises UserError if one of the two sets is empty."""
+        forget_set, retain_set = self.split(train)
+        if len(forget_set) == 0:
+            raise UserError(f"class {self.class_index} has no training image: nothing to forget")
+        if len(retain_set) == 0:
+            raise UserError(f"every training image is of class {self.class_index}: nothing remains")
+        return forget_set, retain_set
+
+    def loss(self, logits, labels):
+        """How well the model still knows what it is to forget: mean over the batch.
+
+        Cross entropy; for multi-label data the binary cross entropy of the one finding, because
+        the images' other findings are not to be forgotten.
+        """
+        if labels.ndim == 2:
+            wanted = labels[:, self.class_index].to(logits.dtype)
+            found = logits[:, self.class_index]
+            return functional.binary_cross_entropy_with_logits(found, wanted)
+        return classification_loss(logits, labels)

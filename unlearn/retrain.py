@@ -1,0 +1,30 @@
+"""Retrain: exact unlearning, the yardstick of all others.
+
+Fresh weights from the base model's own seed, trained on the retain set by the base model's own
+recipe: what would have come about had the forget set never been there.
+"""
+
+from models.architectures import build_model
+from utils.training import Recipe, TrainingRun
+
+
+def retrain(model, forget_set, retain_set, config):
+    """A new model trained without the forget set; of `model` only its spec is looked at.
+
+    The epoch is chosen as it was for the base model: the best on the validation images that the
+    request does not cover, or the last.
+    """
+    recipe = Recipe(
+        config.epochs,
+        config.lr,
+        config.batch_size,
+        config.optimizer,
+        config.weight_decay,
+        config.seed,
+    )
+    fresh = build_model(model.spec, seed=recipe.seed).to(retain_set.images.device)
+    run = TrainingRun(fresh, retain_set, config.retain_val, recipe)
+    run.run(show=config.show)
+    if config.base_selection == "best":
+        fresh.load_state_dict(run.best_weights)
+    return fresh.eval()

@@ -1,0 +1,118 @@
+"""Weight saliency, SalUn's: how strongly each weight's change would move the forgetting loss.
+
+Fan et al., "SalUn", ICLR 2024, eq. 3 and 4: saliency = |sum over the forget set of the gradient of
+the loss|, at the base model's weights, in evaluation mode; the mask at threshold t keeps the
+largest t of all weights, counted over the whole model.
+
+The masks of one class are nested, so all of them are one number a weight: the percent at which
+the weight enters, 1 to 100. One sort gives them; each threshold is then one comparison.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models.checkpoint import load_tensors, save_tensors
+from unlearn.masking import WeightMask
+from utils.errors import UserError
+from utils.files import SALIENCY_FOLDER
+from utils.prediction import PREDICTION_BATCH
+
+FORMAT = "medical-unlearning-saliency-1"
+PERCENTS = 100
+
+
+def gradient_saliency(model, forget_set, request, batch_size=PREDICTION_BATCH):
+    """|summed gradient of the forgetting loss| by parameter name, on the model's device.
+
+    The images are gone through once. The model is left as it was.
+    """
+    was_training = model.training
+    model.eval().zero_grad()
+    positions = torch.arange(len(forget_set), device=forget_set.images.device)
+    for part in positions.split(batch_size):
+        images, labels = forget_set.batch(part)
+        (request.loss(model(images), labels) * len(part)).backward()  # the mean times B is the sum
+    saliency = {}
+    for name, parameter in model.named_parameters():
+        gradient = parameter.grad
+        saliency[name] = torch.zeros_like(parameter) if gradient is None else gradient.abs()
+    model.zero_grad()
+    model.train(was_training)
+    return {name: part.detach() for name, part in saliency.items()}
+
+
+def entry_percents(saliency):
+    """The smallest whole percent at which each weight is inside the mask: uint8 by name.
+
+    At p percent floor(N p / 100) of N weights are inside: the most salient, and among equals
+    those that come first in the model. A saliency that is not finite raises UserError.
+    """
+    flat = torch.cat([part.detach().flatten() for part in saliency.values()]).cpu()
+    if not flat.isfinite().all():
+        raise UserError("the gradients are not finite: the model's weights are broken")
+    sizes = np.arange(1, PERCENTS + 1) * len(flat) // PERCENTS  # weights inside at each percent
+    enters = np.repeat(np.arange(1, PERCENTS + 1, dtype=np.uint8), np.diff(sizes, prepend=0))
+    percents = np.empty(len(flat), np.uint8)
+    percents[_descending_order(flat.numpy())] = enters
+    parts = torch.from_numpy(percents).split([part.numel() for part in saliency.values()])
+    return {
+        name: part.reshape(saliency[name].shape) for name, part in zip(saliency, parts, strict=True)
+    }
+
+
+def mask_at(percents, threshold):
+    """The WeightMask at `threshold`, a share of all weights in whole percent, above 0, up to 1."""
+    return WeightMask({name: part <= to_percent(threshold) for name, part in percents.items()})
+
+
+def to_percent(threshold):
+    """0.25 -> 25. Raises UserError outside (0, 1] and between whole percents."""
+    percent = round(threshold * PERCENTS)
+    if not 1 <= percent <= PERCENTS or abs(percent - threshold * PERCENTS) > 1e-6:
+        raise UserError(
+            f"--mask_thresh {threshold:g}: it must be above 0, at most 1, and a whole percent, "
+            "as 0.5 or 0.25"
+        )
+    return percent
+
+
+def saliency_path(model_id, request):
+    """Where the saliency of a model for a request lies."""
+    return SALIENCY_FOLDER / model_id / f"class_{request.id_part()}.pt"
+
+
+def save_percents(path, percents, model_digest):
+    """Write one uint8 a weight, with the digest of the model that they belong to."""
+    save_tensors(path, {"format": FORMAT, "model_digest": model_digest, "percents": percents})
+
+
+def load_percents(path: Path, model, model_digest, command):
+    """Read them back; raises UserError if they are missing, damaged or another model's.
+
+    command: what makes them, for the message.
+    """
+    if not path.exists():
+        raise UserError(f"there is no mask {path}: make it with {command}")
+    content = load_tensors(path, "saliency map")
+    percents = content.get("percents")
+    if content.get("format") != FORMAT or not isinstance(percents, dict):
+        raise UserError(f"{path} is not a saliency map: make it anew with {command}")
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    found = {name: getattr(part, "shape", None) for name, part in percents.items()}
+    if content.get("model_digest") != model_digest or shapes != found:
+        raise UserError(f"{path} was made for other weights: make it anew with {command}")
+    return percents
+
+
+def _descending_order(values):
+    """Positions of non-negative float32 `values` from largest to smallest, equals in order.
+
+    Bits of non-negative floats order as the floats do. Key and position share one 64-bit word,
+    so that a plain sort, for which numpy has vector code, does the work of a stable argsort.
+    """
+    key = ~values.view(np.uint32)
+    words = (key.astype(np.uint64) << np.uint64(32)) | np.arange(len(values), dtype=np.uint64)
+    words.sort()
+    return (words & np.uint64(0xFFFFFFFF)).astype(np.int64)

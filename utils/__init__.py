@@ -1,0 +1,1 @@
+"""Data sets on the device, loops over batches, metrics and pictures. Imports no other package."""

@@ -1,0 +1,48 @@
+"""What a user can mend is told in one line, with exit code 2; everything else is a bug."""
+
+import os
+import sys
+from contextlib import contextmanager
+
+import torch
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+class UserError(Exception):
+    """Bad input or a bad place to write: the message says what is wrong and what to do."""
+
+
+def run_script(main):
+    """Run a script's `main()`; turn what a user can mend into one line and an exit code."""
+    try:
+        main()
+    except UserError as error:
+        _stop(f"error: {error}", EXIT_BAD_INPUT)
+    except torch.OutOfMemoryError:
+        _stop("error: the GPU ran out of memory: lower the batch size", EXIT_BAD_INPUT)
+    except MemoryError:
+        _stop("error: out of memory: lower the batch size or the input size", EXIT_BAD_INPUT)
+    except KeyboardInterrupt as interrupt:
+        _stop(
+            f"interrupted: {interrupt.args[0] if any(interrupt.args) else 'nothing was saved'}",
+            EXIT_INTERRUPTED,
+        )
+    except BrokenPipeError:  # `... | head` closed our output: not worth a word
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _stop(line, code):
+    one_line = " ".join(line.split())
+    print(f"{os.path.basename(sys.argv[0])}: {one_line}", file=sys.stderr)
+    sys.exit(code)
+
+
+@contextmanager
+def os_errors_told(doing):
+    """Turn an OSError (full disk, no permission, folder gone) into a UserError: `doing: why`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{doing}: {error.strerror or error}") from error

@@ -1,0 +1,56 @@
+"""Names that stay in their folder, and files that are either whole or not there."""
+
+import difflib
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from utils.errors import UserError, os_errors_told
+
+MODEL_FOLDER = Path("model_weights")
+SALIENCY_FOLDER = Path("SaliencyMaps")
+PICTURE_FOLDER = Path("pics")
+
+LONGEST_ID = 200  # characters; file systems stop at 255 bytes, suffixes included
+ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def check_id(name, flag):
+    """Return `name` if it can be a file name in any folder, or raise UserError naming `flag`."""
+    if not ID_PATTERN.fullmatch(name) or len(name) > LONGEST_ID:
+        raise UserError(
+            f"{flag} {name!r} is not a usable id: use letters, digits, '.', '_' and '-' only, "
+            f"beginning with a letter or digit, {LONGEST_ID} characters at most, and no folders"
+        )
+    return name
+
+
+def ensure_folder(folder):
+    """Make `folder` and prove that it can be written to, before hours of work go by."""
+    with os_errors_told(f"cannot write to the folder {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+
+
+def write_atomically(path, data):
+    """Write the bytes `data` to `path`: whatever was there stays whole until the new file is."""
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with os_errors_told(f"cannot write {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(unfinished, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def nearest(name, names):
+    """` (did you mean X?)` for the name of `names` most like `name`, or an empty string."""
+    by_lower = {known.lower(): known for known in names}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return f" (did you mean {by_lower[close[0]]}?)" if close else ""

@@ -1,0 +1,104 @@
+"""From what a user calls a data set to the data set itself."""
+
+from pathlib import Path
+
+import torch
+from medmnist.info import INFO
+from torchvision.transforms.v2 import functional as transforms
+
+from utils import datasets, medmnist_files, synthetic
+from utils.datasets import ImageSet, MedicalDataset
+from utils.errors import UserError
+from utils.files import nearest
+from utils.npz import SPLITS, read_npz
+
+SYNTHETIC = "SynthBloodMNIST"
+NAMES = (SYNTHETIC, *medmnist_files.DATASETS)
+DRAWN_SEED = 0  # one and the same SynthBloodMNIST for everybody
+LARGEST_DRAWN = 1024  # pixels
+RESIZED_AT_ONCE = 1024  # images
+
+
+def load_dataset(name, *, input_size=None, data_root=None, workers=0):
+    """The data set `name`: a MedMNIST class name in any letter case, SynthBloodMNIST, or a path.
+
+    input_size: height and width in pixels; by default 28, or a .npz file's own. A file's images
+    of another size are resized. data_root: where MedMNIST's files lie, by default medmnist's
+    cache. workers: threads that unpack a file. Raises UserError for anything a user can mend.
+    """
+    by_lower = {known.lower(): known for known in NAMES}
+    known = by_lower.get(name.lower())
+    if known == SYNTHETIC:
+        size = input_size or medmnist_files.SIZES[0]
+        if not medmnist_files.SIZES[0] <= size <= LARGEST_DRAWN:
+            raise UserError(
+                f"--input_size {size}: {SYNTHETIC} is drawn from {medmnist_files.SIZES[0]} to "
+                f"{LARGEST_DRAWN} pixels"
+            )
+        drawn = synthetic.make_synth_blood(size, DRAWN_SEED)
+        arrays = {
+            key: array.transpose(0, 3, 1, 2) if key.endswith("images") else array[:, 0]
+            for key, array in drawn.items()
+        }
+        return _assemble(SYNTHETIC, datasets.MULTI_CLASS, synthetic.CLASS_NAMES, arrays)
+    if known:
+        return _load_medmnist(known, input_size, data_root, workers)
+    if name.lower().endswith(".npz") or Path(name).exists():
+        return _load_file(Path(name), input_size, workers)
+    if name.lower() in (other.lower() for other in medmnist_files.DATASETS_3D):
+        raise UserError(f"--dataset {name} is three-dimensional; only 2D sets can be used")
+    raise UserError(
+        f"unknown data set {name!r}{nearest(name, NAMES)}: use {', '.join(NAMES)}, "
+        "or the path of a .npz file"
+    )
+
+
+def _load_medmnist(known, input_size, data_root, workers):
+    size = input_size or medmnist_files.SIZES[0]
+    if size not in medmnist_files.SIZES:
+        sizes = ", ".join(map(str, medmnist_files.SIZES))
+        raise UserError(f"--input_size {size}: {known} comes in {sizes} pixels")
+    flag = medmnist_files.DATASETS[known]
+    info = INFO[flag]
+    arrays = read_npz(medmnist_files.medmnist_file(flag, size, data_root), workers)
+    names = tuple(info["label"][str(number)] for number in range(len(info["label"])))
+    return _assemble(known, info["task"], names, arrays)
+
+
+def _load_file(path, input_size, workers):
+    arrays = read_npz(path, workers)
+    labels = [arrays[f"{split}_labels"] for split in SPLITS]
+    multi_label = labels[0].ndim == 2
+    found = labels[0].shape[1] if multi_label else 1 + max(int(part.max()) for part in labels)
+    names = arrays.get("class_names") or [f"class {number}" for number in range(found)]
+    if len(names) < found or (multi_label and len(names) != found):
+        raise UserError(f"{path}: labels are out of range: {found} classes, {len(names)} names")
+    if len(names) < 2:
+        raise UserError(f"{path} has a single class; a classifier needs at least two")
+    task = datasets.BINARY if len(names) == 2 else datasets.MULTI_CLASS
+    task = datasets.MULTI_LABEL if multi_label else task
+    dataset = _assemble(path.stem, task, names, arrays)
+    if input_size in (None, dataset.input_size):
+        return dataset
+    resized = {
+        f"{split}_images": _resize(part.images, input_size)
+        for split, part in dataset.splits.items()
+    }
+    return _assemble(path.stem, task, names, arrays | resized)
+
+
+def _assemble(name, task, class_names, arrays):
+    splits = {
+        split: ImageSet.of(
+            torch.as_tensor(arrays[f"{split}_images"]).contiguous(),
+            torch.as_tensor(arrays[f"{split}_labels"]).long(),
+        )
+        for split in SPLITS
+    }
+    return MedicalDataset(name, task, tuple(class_names), **splits)
+
+
+def _resize(images, size):
+    """Bilinear with antialiasing, as an image viewer would, once and not batch by batch."""
+    parts = images.split(RESIZED_AT_ONCE)
+    return torch.cat([transforms.resize(part, [size, size], antialias=True) for part in parts])

@@ -1,0 +1,19 @@
+"""Losses and probabilities; labels tell the task: (B,) single-label, (B, K) multi-label."""
+
+from torch.nn import functional
+
+
+def classification_loss(logits, labels):
+    """Mean cross entropy; for multi-label (B, K) labels the mean binary cross entropy.
+
+    logits: (B, K) float. Both are what MedMNIST's own training uses; two-class and ordinal data
+    are trained as multi-class, as there.
+    """
+    if labels.ndim == 2:
+        return functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+    return functional.cross_entropy(logits, labels)
+
+
+def probabilities(logits, multi_label):
+    """(N, K) probabilities: of each finding by itself if multi_label, else over all classes."""
+    return logits.sigmoid() if multi_label else logits.softmax(dim=1)

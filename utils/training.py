@@ -1,0 +1,242 @@
+"""The loop over batches that learns, and a whole training run that can stop and go on."""
+
+import copy
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from tqdm import tqdm
+
+from utils.errors import UserError
+from utils.losses import classification_loss
+from utils.prediction import predict
+
+OPTIMIZERS = {
+    "sgd": lambda weights, lr, decay: torch.optim.SGD(
+        weights, lr, momentum=MOMENTUM, nesterov=True, weight_decay=decay, fused=True
+    ),
+    "adam": lambda weights, lr, decay: torch.optim.Adam(
+        weights, lr, weight_decay=decay, fused=True
+    ),
+    "adamw": lambda weights, lr, decay: torch.optim.AdamW(
+        weights, lr, weight_decay=decay, fused=True
+    ),
+}
+MOMENTUM = 0.9
+WEIGHT_DECAY = 5e-4
+WARMUP_SHARE = 0.05  # of all steps, from 0 to the full rate; then a cosine down to 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a classifier is trained. optimizer: a key of OPTIMIZERS. lr: the highest rate."""
+
+    epochs: int
+    lr: float
+    batch_size: int
+    optimizer: str = "sgd"
+    weight_decay: float = WEIGHT_DECAY
+    seed: int = 1
+
+
+def make_optimizer(model, name, lr, weight_decay):
+    """The optimizer called `name` over all of the model's weights."""
+    return OPTIMIZERS[name](model.parameters(), lr, weight_decay)
+
+
+def batches(count, batch_size, generator, device):
+    """Positions 0..count-1 in a fresh order, each once, `batch_size` at a time.
+
+    A last batch of one image joins the one before it: batch normalisation cannot take one.
+    """
+    order = torch.randperm(count, generator=generator).to(device)
+    parts = list(order.split(batch_size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
+
+
+def count_steps(count, batch_size):
+    """How many batches `batches` gives."""
+    steps = math.ceil(count / batch_size)
+    return steps - 1 if steps > 1 and count % batch_size == 1 else steps
+
+
+def train_epoch(
+    model, image_set, loss_function, optimizer, *, batch_size, generator, scheduler=None, bar=None
+):
+    """One pass over `image_set` in a fresh order, a step a batch; the mode is the caller's choice.
+
+    loss_function: (logits, labels) -> scalar. Returns (mean loss, share of correct outputs), seen
+    during the pass, before each step. Raises UserError once a loss is not finite: losses are
+    looked at when the epoch ends, so that a GPU never waits inside it.
+    """
+    device = image_set.images.device
+    parts = batches(len(image_set), batch_size, generator, device)
+    losses, correct = torch.zeros(len(parts), device=device), torch.zeros((), device=device)
+    for step, positions in enumerate(parts):
+        images, labels = image_set.batch(positions)
+        logits = model(images)
+        loss = loss_function(logits, labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        if scheduler:
+            scheduler.step()
+        losses[step] = loss.detach()
+        correct += count_correct(logits.detach(), labels)
+        if bar:
+            bar.update()
+    if not losses.isfinite().all():
+        step = int((~losses.isfinite()).nonzero()[0]) + 1
+        raise UserError(
+            f"the loss is not finite any more at step {step} of {len(parts)} in this epoch: "
+            "nothing was saved; try a lower learning rate"
+        )
+    sizes = torch.tensor([len(part) for part in parts], device=device)
+    return (
+        losses @ sizes.float() / len(image_set)
+    ).item(), correct.item() / image_set.labels.numel()
+
+
+def count_correct(logits, labels):
+    """How many outputs are right: the top class of each image, or each finding by itself."""
+    predicted = logits > 0 if labels.ndim == 2 else logits.argmax(1)
+    return (predicted == labels).sum()
+
+
+class TrainingRun:
+    """Trains `model` on `train_set` by `recipe`; best epoch by accuracy on `val_set`.
+
+    The run depends on nothing but its arguments: it seeds its own random numbers. Afterwards the
+    model holds the last weights; `best_weights` is the state_dict of `best_epoch` (1-based),
+    `history` a list with a dict of figures for each epoch. Ties in accuracy go to the lower
+    validation loss; with an empty `val_set` the best epoch is the last.
+    """
+
+    def __init__(self, model, train_set, val_set, recipe):
+        if len(train_set) < 2:
+            raise UserError(f"{len(train_set)} training images are too few; two are the least")
+        self.model, self.train_set, self.val_set, self.recipe = model, train_set, val_set, recipe
+        self.optimizer = make_optimizer(model, recipe.optimizer, recipe.lr, recipe.weight_decay)
+        steps = recipe.epochs * count_steps(len(train_set), recipe.batch_size)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, _warmup_cosine(steps))
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.history, self.seconds = [], 0.0
+        self.best_epoch, self.best_weights = 0, None
+        self._layer_randomness = None  # random state of layers such as dropout, after an epoch
+
+    def run(self, after_epoch=None, show=True):
+        """Train all epochs still to go. after_epoch: called with this run after each of them."""
+        device = self.train_set.images.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(self.recipe.seed)
+            if self._layer_randomness:
+                _set_layer_randomness(device, self._layer_randomness)
+            steps = count_steps(len(self.train_set), self.recipe.batch_size)
+            todo = self.recipe.epochs - len(self.history)
+            with tqdm(total=steps * todo, unit="batch", disable=None if show else True) as bar:
+                for _ in range(todo):
+                    self._one_epoch(bar)
+                    self._layer_randomness = _get_layer_randomness(device)
+                    if show:
+                        tqdm.write(self._line())
+                    if after_epoch:
+                        after_epoch(self)
+
+    def state(self):
+        """Everything that `restore` needs to go on as if nothing had happened."""
+        parts = ("model", "optimizer", "scheduler")
+        return {
+            **{part: getattr(self, part).state_dict() for part in parts},
+            "order": self.generator.get_state(),
+            "layer_randomness": self._layer_randomness,
+            "history": self.history,
+            "seconds": self.seconds,
+            "best_epoch": self.best_epoch,
+            "best_weights": self.best_weights,
+        }
+
+    def restore(self, state):
+        """Go on from the `state` of a run with the same arguments."""
+        for part in ("model", "optimizer", "scheduler"):
+            getattr(self, part).load_state_dict(state[part])
+        self.generator.set_state(state["order"])
+        self._layer_randomness = state["layer_randomness"]
+        self.history, self.seconds = list(state["history"]), state["seconds"]
+        self.best_epoch, self.best_weights = state["best_epoch"], state["best_weights"]
+
+    def _one_epoch(self, bar):
+        began = time.perf_counter()
+        self.model.train()
+        loss, accuracy = train_epoch(
+            self.model,
+            self.train_set,
+            classification_loss,
+            self.optimizer,
+            batch_size=self.recipe.batch_size,
+            generator=self.generator,
+            scheduler=self.scheduler,
+            bar=bar,
+        )
+        val_loss, val_accuracy = _validate(self.model, self.val_set)
+        self.history.append(
+            {
+                "train_loss": loss,
+                "train_accuracy_percent": 100 * accuracy,
+                "val_loss": val_loss,
+                "val_accuracy_percent": 100 * val_accuracy,
+            }
+        )
+        if self._is_best_so_far():
+            self.best_epoch = len(self.history)
+            self.best_weights = copy.deepcopy(self.model.state_dict())
+        self.seconds += time.perf_counter() - began
+
+    def _is_best_so_far(self):
+        def merit(epoch):
+            return epoch["val_accuracy_percent"], -epoch["val_loss"]
+
+        now = self.history[-1]
+        empty = math.isnan(now["val_loss"])
+        return not self.best_epoch or empty or merit(now) > merit(self.history[self.best_epoch - 1])
+
+    def _line(self):
+        now = self.history[-1]
+        return (
+            f"epoch {len(self.history)}/{self.recipe.epochs}: "
+            f"train loss {now['train_loss']:.4f}, accuracy {now['train_accuracy_percent']:.2f}%; "
+            f"val loss {now['val_loss']:.4f}, accuracy {now['val_accuracy_percent']:.2f}%; "
+            f"{self.seconds:.0f} s"
+        )
+
+
+def _validate(model, val_set):
+    if len(val_set) == 0:
+        return math.nan, math.nan
+    logits = predict(model, val_set)
+    loss = classification_loss(logits, val_set.labels).item()
+    return loss, count_correct(logits, val_set.labels).item() / val_set.labels.numel()
+
+
+def _warmup_cosine(steps):
+    warmup = math.ceil(WARMUP_SHARE * steps)
+
+    def factor(step):
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+    return factor
+
+
+def _get_layer_randomness(device):
+    gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return {"cpu": torch.get_rng_state(), "gpu": gpu}
+
+
+def _set_layer_randomness(device, state):
+    torch.set_rng_state(state["cpu"])
+    if state["gpu"] is not None:
+        torch.cuda.set_rng_state(state["gpu"], device)
