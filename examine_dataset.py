@@ -62,7 +62,7 @@ def main(argv=None):
 
 def _titles(dataset, members):
     if not dataset.is_multi_label:
-        return [f"{n} {dataset.class_names[n]}" for n in dataset.train.labels.tolist()]
+        return [dataset.describe_class(number) for number in dataset.train.labels.tolist()]
     names = dataset.class_names
     found = [which.nonzero()[:, 0].tolist() for which in members]
     return [", ".join(names[n] for n in numbers) or "no finding" for numbers in found]

@@ -53,10 +53,10 @@ def main(argv=None):
     digest = weights_digest(model.network.state_dict())
     made = 0
     for request in requests:
-        name = dataset.class_names[request.class_index]
+        name = f"class {dataset.describe_class(request.class_index)}"
         forget_set, _ = request.split(dataset.train)
         if len(forget_set) == 0:
-            print(f"class {request.class_index} {name}: no training image, so no mask")
+            print(f"{name}: no training image, so no mask")
             continue
         began = time.perf_counter()
         path = saliency_path(args.model_id, request)
@@ -66,8 +66,8 @@ def main(argv=None):
         save_percents(path, percents, digest)
         made += 1
         seconds, megabytes = time.perf_counter() - began, path.stat().st_size / 1e6
-        print(f"class {request.class_index} {name}: {path}, {megabytes:.1f} MB, {seconds:.1f} s")
-        picture = _picture(percents, f"{args.model_id}\nclass {request.class_index} {name}")
+        print(f"{name}: {path}, {megabytes:.1f} MB, {seconds:.1f} s")
+        picture = _picture(percents, f"{args.model_id}\n{name}")
         save_picture(picture, PICTURE_FOLDER / args.model_id / f"{path.stem}_saliency.png")
     if not made:
         raise UserError("no class has a training image, so there is nothing to make a mask of")

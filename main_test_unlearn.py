@@ -37,10 +37,10 @@ def main(argv=None):
         allow_other_data=args.allow_other_data,
     )
     request = _request(args, record, dataset)
-    name = dataset.class_names[request.class_index]
+    name = f"class {dataset.describe_class(request.class_index)}"
     figures = forgetting_figures(model, dataset, request, args.batch_size)
 
-    print(f"{args.model_id} on {dataset.name}, class {request.class_index} {name}\n")
+    print(f"{args.model_id} on {dataset.name}, {name}\n")
     print(f"Unlearn Accuracy: {percent(figures.unlearn_accuracy)}")
     print(f"Remaining Accuracy: {percent(figures.remaining_accuracy)}")
     print(f"Test Accuracy: {percent(figures.test_accuracy)}")
@@ -50,7 +50,7 @@ def main(argv=None):
         auc = figures.finding_auc_test
         print(f"AUC of the finding: {'undefined' if auc is None else f'{auc:.5f}'}")
     if figures.destinations:
-        print(f"\ntraining images of class {request.class_index} {name} are now taken for:")
+        print(f"\ntraining images of {name} are now taken for:")
         rows = [
             (number, other, percent(share))
             for number, (other, share) in enumerate(
@@ -63,7 +63,7 @@ def main(argv=None):
             [100 * share for share in figures.destinations],
             dataset.class_names,
             request.class_index,
-            f"{args.model_id}\ntraining images of class {request.class_index} {name}",
+            f"{args.model_id}\ntraining images of {name}",
         )
         file_name = f"forgotten_{request.id_part()}.png"
         save_picture(picture, PICTURE_FOLDER / args.model_id / file_name)

@@ -66,11 +66,11 @@ def main(argv=None):
         print(f"mask {args.mask_thresh:g}: {100 * mask.share():.2f}% of the weights may change")
     config = replace(config, retain_val=request.split(dataset.val)[1])
 
-    name = dataset.class_names[request.class_index]
+    forgotten = dataset.describe_class(request.class_index)
     print(
-        f"{method.name}: {args.model_id} forgets class {request.class_index} {name}, "
-        f"{len(forget_set):,} of {len(dataset.train):,} images; {config.epochs} epochs at rate "
-        f"{config.lr:g} on {describe(device)}"
+        f"{method.name}: {args.model_id} forgets class {forgotten}, {len(forget_set):,} of "
+        f"{len(dataset.train):,} images; {config.epochs} epochs at rate {config.lr:g} "
+        f"on {describe(device)}"
     )
     began = time.perf_counter()
     model = method.run(model, forget_set, retain_set, config)

@@ -91,7 +91,7 @@ def main(argv=None):
         rows.append(_row(method.id, model_id, _step(main_test_unlearn, [*unlearned, *chosen])))
         _step(main_test, [*unlearned, "--no_window"])
 
-    name = f"class {request.class_index} {dataset.class_names[request.class_index]}"
+    name = f"class {dataset.describe_class(request.class_index)}"
     print(f"\n{dataset.name}, {name} forgotten\n")
     _print_rows(rows)
     print("\n".join(failures))

@@ -48,6 +48,6 @@ def _check_same_data(model_id, record, dataset):
     if record.get("train_digest") != dataset.train_digest():
         raise UserError(
             f"{model_id} is a model of another data set: it was trained on "
-            f"{record.get('dataset')}, and {dataset.name}'s training images are not the same; to use it all the same, add "
-            "--allow_other_data"
+            f"{record.get('dataset')}, and {dataset.name}'s training images are not the same; "
+            "to use it all the same, add --allow_other_data"
         )

@@ -16,7 +16,8 @@ class ForgettingFigures:
     the other training images. test_accuracy: on the test images that the request does not cover.
     unlearn_accuracy_test: 1 - accuracy on the test images that it does cover. destinations: (K,)
     share of the request's training images now taken for each class; in multi-label data, in which
-    each finding is seen. finding_auc_test: multi-label only, AUC of the finding over all test images.
+    each finding is seen. finding_auc_test: AUC of the finding over all test images, multi-label
+    data only.
     """
 
     unlearn_accuracy: float | None

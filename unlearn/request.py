@@ -22,7 +22,7 @@ class ForgetRequest:
         index = int(text) if text.isdigit() else None
         index = names.index(text.lower()) if text.lower() in names else index
         if index is None or index >= dataset.num_classes:
-            listed = ", ".join(f"{n} {name}" for n, name in enumerate(dataset.class_names))
+            listed = ", ".join(map(dataset.describe_class, range(dataset.num_classes)))
             raise UserError(
                 f"--class_to_forget {text}: {dataset.name} has no such class"
                 f"{nearest(text, dataset.class_names)}; it has {listed}"

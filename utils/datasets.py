@@ -94,6 +94,11 @@ class MedicalDataset:
     def is_multi_label(self):
         return self.task == MULTI_LABEL
 
+    def describe_class(self, number):
+        """`3 monocyte`; the number alone where that is all the name there is."""
+        name = self.class_names[number]
+        return str(number) if name == str(number) else f"{number} {name}"
+
     def to(self, device):
         """The data set with its images and labels on `device`."""
         return replace(self, **{name: split.to(device) for name, split in self.splits.items()})

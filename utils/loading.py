@@ -70,7 +70,7 @@ def _load_file(path, input_size, workers):
     labels = [arrays[f"{split}_labels"] for split in SPLITS]
     multi_label = labels[0].ndim == 2
     found = labels[0].shape[1] if multi_label else 1 + max(int(part.max()) for part in labels)
-    names = arrays.get("class_names") or [f"class {number}" for number in range(found)]
+    names = arrays.get("class_names") or [str(number) for number in range(found)]
     if len(names) < found or (multi_label and len(names) != found):
         raise UserError(f"{path}: labels are out of range: {found} classes, {len(names)} names")
     if len(names) < 2:
