@@ -5,7 +5,6 @@ in one line and with exit code 2.
 """
 
 import argparse
-import math
 import os
 import shlex
 
@@ -14,13 +13,14 @@ from unlearn.config import BATCH_SIZE, OPTIMIZER
 from unlearn.methods import METHODS, describe_defaults
 from utils.errors import EXIT_BAD_INPUT
 from utils.loading import SYNTHETIC
-from utils.npz import SMALLEST_SIDE
+from utils.npz import LARGEST_SIDE, SMALLEST_SIDE
 from utils.prediction import PREDICTION_BATCH
 from utils.training import OPTIMIZERS, WEIGHT_DECAY
 
 DEFAULT_SEED = 1
 DEFAULT_LR = {"sgd": 0.01, "adam": 0.001, "adamw": 0.001}
-HIGHEST_SEED = 2**63 - 1  # what torch's generators take
+SMALLEST_STEP = 2  # images: batch normalisation cannot learn from one
+HIGHEST = 2**63 - 1  # what torch takes for a whole number
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -72,7 +72,7 @@ def data_flags(parser):
 def input_size_flag(parser):
     parser.add_argument(
         "--input_size",
-        type=_whole_number(SMALLEST_SIDE),
+        type=_whole_number(SMALLEST_SIDE, LARGEST_SIDE),
         help="height and width of the images in pixels, for MedMNIST 28, 64, 128 or 224; "
         "by default 28, or a .npz file's own size",
     )
@@ -93,7 +93,7 @@ def window_flags(parser):
 
 def seed_flag(parser):
     parser.add_argument(
-        "--seed", type=_whole_number(0, HIGHEST_SEED), default=DEFAULT_SEED, help="of random draws"
+        "--seed", type=_whole_number(0), default=DEFAULT_SEED, help="of random draws"
     )
 
 
@@ -114,7 +114,7 @@ def trained_model_flags(parser):
     bare.add_argument("--stem", choices=STEMS, help="first layers of a ResNet")
     bare.add_argument(
         "--input_size",
-        type=_whole_number(SMALLEST_SIDE),
+        type=_whole_number(SMALLEST_SIDE, LARGEST_SIDE),
         help="height and width of its images in pixels",
     )
 
@@ -157,14 +157,16 @@ def training_flags(parser, epochs=20):
         help="highest learning rate; after a short warm-up it falls to 0 along a cosine "
         "(by default 0.01 with sgd, else 0.001)",
     )
-    group.add_argument("--batch_size", type=_whole_number(1), default=50, help="images a step")
+    group.add_argument(
+        "--batch_size", type=_whole_number(SMALLEST_STEP), default=50, help="images a step"
+    )
     group.add_argument(
         "--optimizer", choices=OPTIMIZERS, default="sgd", help="sgd has momentum 0.9"
     )
     group.add_argument("--weight_decay", type=_decay, default=WEIGHT_DECAY, help="on all weights")
     group.add_argument(
         "--seed",
-        type=_whole_number(0, HIGHEST_SEED),
+        type=_whole_number(0),
         default=DEFAULT_SEED,
         help="of weights and order",
     )
@@ -189,29 +191,27 @@ def unlearning_flags(parser):
     group.add_argument(
         "--unlearn_epochs",
         type=_whole_number(1),
-        help=f"passes; by default the method's own: {describe_defaults()}",
+        help=f"passes; by default the method's own, epochs at rate: {describe_defaults()}",
     )
     group.add_argument(
         "--unlearn_lr", type=_rate, help="learning rate; by default the method's own"
     )
     group.add_argument(
         "--unlearn_batch_size",
-        type=_whole_number(1),
+        type=_whole_number(SMALLEST_STEP),
         help=f"images a step; by default {BATCH_SIZE}, for Retrain the base model's",
     )
     group.add_argument(
         "--optimizer",
         choices=OPTIMIZERS,
-        help=f"by default {OPTIMIZER}, for Retrain the base model's",
+        help=f"by default {OPTIMIZER}, for GA adam, for Retrain the base model's",
     )
     group.add_argument(
         "--weight_decay",
         type=_decay,
         help=f"by default {WEIGHT_DECAY:g}, for Retrain the base model's",
     )
-    group.add_argument(
-        "--seed", type=_whole_number(0, HIGHEST_SEED), help="by default the base model's"
-    )
+    group.add_argument("--seed", type=_whole_number(0), help="by default the base model's")
 
 
 def command_line(argv, program):
@@ -219,7 +219,7 @@ def command_line(argv, program):
     return shlex.join(["python", os.path.basename(program), *argv])
 
 
-def _whole_number(lowest, highest=math.inf):
+def _whole_number(lowest, highest=HIGHEST):
     def read(text):
         try:
             number = int(text)

@@ -37,7 +37,8 @@ def main(argv=None):
         "--resume", action="store_true", help="go on with a run of this name that was interrupted"
     )
     args = parser.parse_args(argv)
-    name = check_id(args.save_model_id, "--save_model_id")
+    name = args.save_model_id
+    check_id(f"{name}_best", "--save_model_id, with _best,")
     ensure_folder(MODEL_FOLDER)
     device = pick_device(args.device)
     dataset = load_dataset(
@@ -104,7 +105,7 @@ def main(argv=None):
 
 def _train_and_keep(run, name, origin):
     """Train, saving after each epoch what --resume needs."""
-    saved = 0
+    saved = len(run.history)
 
     def keep(run):
         nonlocal saved

@@ -6,9 +6,7 @@ the file. Bare state_dicts, as plain torch.save writes them, are read too.
 
 import hashlib
 import io
-import pickle
 import platform
-import zipfile
 from dataclasses import asdict, fields
 from datetime import datetime, timezone
 
@@ -127,10 +125,12 @@ def load_tensors(path, what):
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # torch meets damaged files with nearly any exception
         raise UserError(f"{path} is cut short, damaged, or not a {what}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read as a {what}: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a {what}: it holds a {type(content).__name__}")
     return content
@@ -161,18 +161,19 @@ def _from_bare_weights(content, path, arch, input_size, stem):
     weights = next(
         (content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), content
     )
-    matrices = [t for t in weights.values() if isinstance(t, torch.Tensor) and t.ndim in (2, 4)]
-    if not matrices or not all(isinstance(t, torch.Tensor) for t in weights.values()):
-        raise UserError(f"{path} is not a model: it holds no weights")
+    named_tensors = all(isinstance(n, str) and torch.is_tensor(t) for n, t in weights.items())
+    kernels = [t for t in weights.values() if torch.is_tensor(t) and t.ndim == 4]
+    if not kernels or not named_tensors:
+        raise UserError(f"{path} is not a model: it holds no weights of a torchvision classifier")
     if arch is None or input_size is None:
         raise UserError(
             f"{path} holds bare weights: say what they belong to with --arch and --input_size"
         )
     weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
-    first = next(tensor for tensor in weights.values() if tensor.ndim == 4)
+    first, last = kernels[0], [t for t in weights.values() if t.ndim in (2, 4)][-1]
     if stem is None and "conv1.weight" in weights and first.shape[-1] == IMAGENET_KERNEL:
         stem = "imagenet"
-    spec = make_spec(arch, matrices[-1].shape[0], first.shape[1], input_size, stem=stem)
+    spec = make_spec(arch, last.shape[0], first.shape[1], input_size, stem=stem)
     model = build_model(spec, initial_weights=False)
     try:
         model.network.load_state_dict(weights)

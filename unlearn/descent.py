@@ -3,6 +3,8 @@
 import torch
 from tqdm import tqdm
 
+from utils.errors import UserError
+from utils.prediction import predict
 from utils.training import count_steps, make_optimizer, train_epoch
 
 
@@ -36,4 +38,15 @@ def descend(model, epoch_set, loss_function, config, *, update_statistics=True):
                 )
                 if config.show:
                     tqdm.write(f"epoch {epoch + 1}/{config.epochs}: loss {loss:.4f}")
+    _check_finite(model, image_set, config.batch_size)
     return model.eval()
+
+
+def _check_finite(model, image_set, batch_size):
+    """train_epoch sees each loss before its step, so nothing has looked at the last step yet."""
+    some = image_set.subset(slice(0, batch_size))
+    if not predict(model, some).isfinite().all():
+        raise UserError(
+            "the loss is not finite any more after the last step: nothing was saved; "
+            "try a lower learning rate"
+        )

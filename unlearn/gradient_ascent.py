@@ -1,20 +1,26 @@
 """GA: gradient ascent on the forget set.
 
 Graves et al., "Amnesiac machine learning", AAAI 2021; Thudi et al., "Unrolling SGD", EuroS&P 2022:
-maximise E_{(x, y) in D_f} [ CE(f(x), y) ]. The retain set is not looked at.
+maximise E_{x in D_f} [ CE(f(x), y) ]. The retain set is not looked at. Three choices that the
+papers leave open decide whether anything is left of the model afterwards:
 
-The running statistics of batch normalisation stay the base model's: batches of a single class
-would pull them away from what the retained classes need, which harms them more than the ascent.
-Cross entropy has no upper bound, so the rate and the number of epochs are what ends the ascent.
+- An image stops pushing once its loss is that of guessing, ln K: it is forgotten, and cross
+  entropy, which has no upper bound, would go on to wreck what is to stay.
+- The default optimizer is Adam, at a small rate. A model that knows the forget set by heart has
+  gradients near zero there, and large ones as soon as it wavers; no rate of SGD suits both.
+- The running statistics of batch normalisation stay the base model's: batches of a single class
+  would pull them away from what the retained classes need.
 """
 
 from unlearn.descent import descend
 
 
 def gradient_ascent(model, forget_set, retain_set, config):
-    """Raise the loss of what is to be forgotten."""
+    """Raise the loss of each image that is to be forgotten up to that of guessing."""
 
     def ascent(logits, labels):
-        return -config.request.loss(logits, labels)
+        losses = config.request.losses(logits, labels)
+        beyond = (losses - config.request.chance_loss(logits, labels)).relu()
+        return -(losses - beyond).mean()  # the smaller of the two, and NaN where infinite
 
     return descend(model, lambda generator: forget_set, ascent, config, update_statistics=False)

@@ -20,8 +20,8 @@ def decimal_part(number):
     """Digits of a number for an id: 0.001 -> '001', 0.5 -> '5', 1e-05 -> '00001', 1.5 -> '1p5'."""
     text = format(Decimal(repr(float(number))), "f")
     whole, _, fraction = text.partition(".")
-    fraction = fraction.rstrip("0")
-    return fraction if whole == "0" else f"{whole}p{fraction or 0}"
+    fraction = fraction.rstrip("0") or "0"
+    return fraction if whole == "0" else f"{whole}p{fraction}"
 
 
 def read_decimal_part(digits):

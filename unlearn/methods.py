@@ -1,9 +1,9 @@
 """The table of methods: a new method is a new file and a row here."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from unlearn.config import UnlearnConfig
+from unlearn.config import OPTIMIZER, UnlearnConfig
 from unlearn.fine_tune import fine_tune
 from unlearn.gradient_ascent import gradient_ascent
 from unlearn.random_label import random_label
@@ -14,7 +14,7 @@ from utils.files import nearest
 
 @dataclass(frozen=True)
 class Method:
-    """A row. epochs, lr: the defaults; None takes the base model's own, as all else Retrain does.
+    """A row. epochs, lr, optimizer: the defaults; None takes the base model's own.
 
     run: (model, forget_set, retain_set, UnlearnConfig) -> model.
     """
@@ -24,23 +24,23 @@ class Method:
     run: Callable
     epochs: int | None
     lr: float | None
+    optimizer: str | None = OPTIMIZER
     uses_mask: bool = False
 
 
 SALUN_SUFFIX = "_with_SalUn"
 _ROWS = [
-    Method("Retrain", "Retrain", retrain, epochs=None, lr=None),
+    Method("Retrain", "Retrain", retrain, epochs=None, lr=None, optimizer=None),
     Method("RL", "Random Labeling", random_label, epochs=5, lr=0.01),
-    Method("FT", "Fine Tuning", fine_tune, epochs=5, lr=0.05),
-    Method("GA", "Gradient Ascent", gradient_ascent, epochs=5, lr=0.0001),
+    Method("FT", "Fine Tuning", fine_tune, epochs=5, lr=0.03),
+    Method("GA", "Gradient Ascent", gradient_ascent, epochs=5, lr=3e-6, optimizer="adam"),
 ]
-_MASKED = {"RL": (5, 0.01), "FT": (5, 0.05), "GA": (5, 0.0001)}  # epochs, lr with a mask
-_SALUN_ROWS = [
-    Method(row.id + SALUN_SUFFIX, f"{row.name} with SalUn", row.run, *_MASKED[row.id], True)
+_WITH_SALUN = [
+    replace(row, id=f"{row.id}{SALUN_SUFFIX}", name=f"{row.name} with SalUn", uses_mask=True)
     for row in _ROWS
-    if row.id in _MASKED
+    if row.run is not retrain
 ]
-METHODS = {row.id: row for row in [*_ROWS, *_SALUN_ROWS]}
+METHODS = {row.id: row for row in [*_ROWS, *_WITH_SALUN]}
 
 
 def find_method(method_id):
@@ -63,7 +63,7 @@ def default_config(method, request, base_record):
     recipe = base_record.get("recipe")
     if method.epochs is not None:
         seed = {"seed": recipe["seed"]} if recipe else {}
-        return UnlearnConfig(request, method.epochs, method.lr, **seed)
+        return UnlearnConfig(request, method.epochs, method.lr, optimizer=method.optimizer, **seed)
     if recipe is None:
         raise UserError(
             f"--unlearn {method.id}: the model file does not tell how the model was trained; "

@@ -1,12 +1,12 @@
 """What is to be forgotten."""
 
+import math
 from dataclasses import dataclass
 
 from torch.nn import functional
 
 from utils.errors import UserError
 from utils.files import nearest
-from utils.losses import classification_loss
 
 
 @dataclass(frozen=True)
@@ -18,16 +18,16 @@ class ForgetRequest:
     @classmethod
     def parse(cls, text, dataset):
         """The request for a class number or class name. Raises UserError if it is not there."""
+        if text.isdecimal() and int(text) < dataset.num_classes:  # before names: "3" may be one
+            return cls(int(text))
         names = [name.lower() for name in dataset.class_names]
-        index = int(text) if text.isdigit() else None
-        index = names.index(text.lower()) if text.lower() in names else index
-        if index is None or index >= dataset.num_classes:
-            listed = ", ".join(map(dataset.describe_class, range(dataset.num_classes)))
-            raise UserError(
-                f"--class_to_forget {text}: {dataset.name} has no such class"
-                f"{nearest(text, dataset.class_names)}; it has {listed}"
-            )
-        return cls(index)
+        if text.lower() in names:
+            return cls(names.index(text.lower()))
+        listed = ", ".join(map(dataset.describe_class, range(dataset.num_classes)))
+        raise UserError(
+            f"--class_to_forget {text}: {dataset.name} has no such class"
+            f"{nearest(text, dataset.class_names)}; it has {listed}"
+        )
 
     @classmethod
     def from_record(cls, record):
@@ -62,8 +62,8 @@ class ForgetRequest:
             raise UserError(f"every training image is of class {self.class_index}: nothing remains")
         return forget_set, retain_set
 
-    def loss(self, logits, labels):
-        """How well the model still knows what it is to forget: mean over the batch.
+    def losses(self, logits, labels):
+        """How little the model knows of each image what it is to forget: (B,).
 
         Cross entropy; for multi-label data the binary cross entropy of the one finding, because
         the images' other findings are not to be forgotten.
@@ -71,5 +71,10 @@ class ForgetRequest:
         if labels.ndim == 2:
             wanted = labels[:, self.class_index].to(logits.dtype)
             found = logits[:, self.class_index]
-            return functional.binary_cross_entropy_with_logits(found, wanted)
-        return classification_loss(logits, labels)
+            return functional.binary_cross_entropy_with_logits(found, wanted, reduction="none")
+        return functional.cross_entropy(logits, labels, reduction="none")
+
+    def chance_loss(self, logits, labels):
+        """The loss of a model that has no idea: of one that gives each answer the same chance."""
+        answers = 2 if labels.ndim == 2 else logits.shape[1]
+        return math.log(answers)

@@ -33,7 +33,7 @@ def gradient_saliency(model, forget_set, request, batch_size=PREDICTION_BATCH):
     positions = torch.arange(len(forget_set), device=forget_set.images.device)
     for part in positions.split(batch_size):
         images, labels = forget_set.batch(part)
-        (request.loss(model(images), labels) * len(part)).backward()  # the mean times B is the sum
+        request.losses(model(images), labels).sum().backward()
     saliency = {}
     for name, parameter in model.named_parameters():
         gradient = parameter.grad

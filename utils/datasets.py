@@ -37,7 +37,7 @@ class ImageSet:
         return self.images[self.indices[positions]], self.labels[positions]
 
     def subset(self, keep):
-        """The view of `keep`: (M,) bool, or positions as int64."""
+        """The view of `keep`: (M,) bool, positions as int64, or a slice."""
         return ImageSet(self.images, self.labels[keep], self.indices[keep])
 
     def with_labels(self, labels):

@@ -8,6 +8,7 @@ import torch
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+CPU_ALLOCATOR = "DefaultCPUAllocator"  # how torch's RuntimeError names a lack of memory
 
 
 class UserError(Exception):
@@ -22,13 +23,13 @@ def run_script(main):
         _stop(f"error: {error}", EXIT_BAD_INPUT)
     except torch.OutOfMemoryError:
         _stop("error: the GPU ran out of memory: lower the batch size", EXIT_BAD_INPUT)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and CPU_ALLOCATOR not in str(error):
+            raise
         _stop("error: out of memory: lower the batch size or the input size", EXIT_BAD_INPUT)
     except KeyboardInterrupt as interrupt:
-        _stop(
-            f"interrupted: {interrupt.args[0] if any(interrupt.args) else 'nothing was saved'}",
-            EXIT_INTERRUPTED,
-        )
+        kept = interrupt.args[0] if any(interrupt.args) else "nothing unfinished was saved"
+        _stop(f"interrupted: {kept}", EXIT_INTERRUPTED)
     except BrokenPipeError:  # `... | head` closed our output: not worth a word
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

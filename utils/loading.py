@@ -1,5 +1,6 @@
 """From what a user calls a data set to the data set itself."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -43,7 +44,7 @@ def load_dataset(name, *, input_size=None, data_root=None, workers=0):
         return _assemble(SYNTHETIC, datasets.MULTI_CLASS, synthetic.CLASS_NAMES, arrays)
     if known:
         return _load_medmnist(known, input_size, data_root, workers)
-    if name.lower().endswith(".npz") or Path(name).exists():
+    if name.lower().endswith(".npz") or os.path.exists(name):
         return _load_file(Path(name), input_size, workers)
     if name.lower() in (other.lower() for other in medmnist_files.DATASETS_3D):
         raise UserError(f"--dataset {name} is three-dimensional; only 2D sets can be used")

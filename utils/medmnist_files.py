@@ -7,6 +7,7 @@ use.
 """
 
 import os
+from http.client import HTTPException
 from pathlib import Path
 
 import torchvision.datasets.utils as downloads
@@ -66,7 +67,7 @@ def _download(url, path, md5):
         if damaged:
             os.replace(path, f"{path}.damaged")
         os.replace(unfinished, path)
-    except (OSError, RuntimeError) as error:  # no network, HTTP error, or the MD5 differs
+    except (OSError, HTTPException, RuntimeError) as error:  # no network, or the MD5 differs
         raise UserError(
             f"{what}, and downloading it failed ({error}): fetch {url} on another computer and "
             f"put it there, or use --dataset SynthBloodMNIST or a .npz file of your own"

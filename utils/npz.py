@@ -5,8 +5,6 @@ colour, H = W; `train_labels`, ..., whole numbers from 0, (N,) or (N, 1), or (N,
 multi-label data; optionally `class_names`, K strings. Nothing is ever unpickled.
 """
 
-import zipfile
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,6 +14,8 @@ from utils.errors import UserError
 SPLITS = ("train", "val", "test")
 ARRAY_KEYS = tuple(f"{split}_{what}" for split in SPLITS for what in ("images", "labels"))
 SMALLEST_SIDE = 8  # pixels; less holds no picture
+LARGEST_SIDE = 8192
+MOST_CLASSES = 10_000  # a label beyond it is an error, and a table as long would be of no use
 
 
 def read_npz(path, workers=0):
@@ -59,7 +59,9 @@ def _unpack(path, workers):
             return dict(zip(keys, pool.map(lambda key: _read_one(path, key), keys), strict=True))
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # numpy and zipfile meet damaged files with nearly any exception
         raise UserError(f"{path} cannot be read as .npz, it may be cut short: {error}") from error
 
 
@@ -89,7 +91,7 @@ def _checked_images(images, where):
 
 
 def _checked_labels(labels, images, where):
-    if len(labels) != images or labels.ndim not in (1, 2):
+    if labels.ndim not in (1, 2) or len(labels) != images or labels.size == 0:
         raise UserError(
             f"{where} have the shape {labels.shape} for {images} images; it must be ({images}, 1), "
             f"or ({images}, classes) for multi-label data"
@@ -102,6 +104,11 @@ def _checked_labels(labels, images, where):
         raise UserError(f"{where} hold fractions; they must be whole numbers")
     if labels.min() < 0:
         raise UserError(f"{where} are out of range: the lowest is {labels.min()}, it must be 0")
+    if labels.max() >= MOST_CLASSES:
+        raise UserError(
+            f"{where} are out of range: the highest is {labels.max()}, it must be below "
+            f"{MOST_CLASSES}"
+        )
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim == 2 and labels.max() > 1:

@@ -16,4 +16,6 @@ def predict(model, image_set, batch_size=PREDICTION_BATCH):
     positions = torch.arange(len(image_set), device=image_set.images.device)
     logits = [model(image_set.batch(part)[0]).float() for part in positions.split(batch_size)]
     model.train(was_training)
-    return torch.cat(logits) if len(image_set) else torch.zeros(0, model.spec.num_classes)
+    if not logits:
+        return torch.zeros(0, model.spec.num_classes, device=positions.device)
+    return torch.cat(logits)

@@ -60,7 +60,7 @@ def batches(count, batch_size, generator, device):
 def count_steps(count, batch_size):
     """How many batches `batches` gives."""
     steps = math.ceil(count / batch_size)
-    return steps - 1 if steps > 1 and count % batch_size == 1 else steps
+    return steps - 1 if steps > 1 and (count - 1) % batch_size == 0 else steps
 
 
 def train_epoch(
@@ -199,8 +199,9 @@ class TrainingRun:
             return epoch["val_accuracy_percent"], -epoch["val_loss"]
 
         now = self.history[-1]
-        empty = math.isnan(now["val_loss"])
-        return not self.best_epoch or empty or merit(now) > merit(self.history[self.best_epoch - 1])
+        if len(self.val_set) == 0 or not self.best_epoch:
+            return True
+        return merit(now) > merit(self.history[self.best_epoch - 1])
 
     def _line(self):
         now = self.history[-1]
