@@ -26,7 +26,7 @@ GRID = (4, 5)
 def main(argv=None):
     groups = (trained_model_flags, data_flags, prediction_flags, device_flags, window_flags)
     args = make_parser(__doc__, *groups).parse_args(argv)
-    model, _, dataset = open_model_and_data(
+    model, record, dataset = open_model_and_data(
         args.model_id,
         args.dataset,
         pick_device(args.device),
@@ -52,7 +52,8 @@ def main(argv=None):
         picture = finding_errors(finding_counts(logits, labels), names, title)
         save_picture(picture, folder / "findings.png")
     else:
-        picture = confusion_matrix(confusion_counts(logits, labels), names, title)
+        forgotten = record.get("forget_request", {}).get("class_to_forget")
+        picture = confusion_matrix(confusion_counts(logits, labels), names, title, forgotten)
         save_picture(picture, folder / "confusion_matrix.png")
     titles, colors = _ground_truth_and_prediction(logits, labels)
     viewer = SampleViewer(

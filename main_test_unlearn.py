@@ -8,8 +8,9 @@ from arg_parser import (
     prediction_flags,
     trained_model_flags,
 )
+from models.checkpoint import load_model, model_path
 from models.opening import open_model_and_data
-from unlearn.evaluation import forgetting_figures
+from unlearn.evaluation import destinations, forgetting_figures
 from unlearn.ids import parse_unlearned_model_id
 from unlearn.request import ForgetRequest
 from utils.devices import pick_device
@@ -59,8 +60,8 @@ def main(argv=None):
         ]
         print(format_table(["class", "name", "share"], rows))
         picture = forgotten_destinations(
-            None,
-            [100 * share for share in figures.destinations],
+            _percents(_destinations_before(record, dataset, request, args.batch_size)),
+            _percents(figures.destinations),
             dataset.class_names,
             request.class_index,
             f"{args.model_id}\ntraining images of {name}",
@@ -82,6 +83,19 @@ def _request(args, record, dataset):
             f"{args.model_id} has forgotten nothing: say which --class_to_forget to test"
         )
     return ForgetRequest.parse(parts["forgotten"], dataset)
+
+
+def _destinations_before(record, dataset, request, batch_size):
+    """Where the base model of an unlearned one takes the images, None if it is not at hand."""
+    parent_id = record.get("parent_id")
+    if parent_id is None or not model_path(parent_id).exists():
+        return None
+    base, _ = load_model(parent_id, dataset.train.images.device)
+    return destinations(base, request.split(dataset.train)[0], batch_size)
+
+
+def _percents(shares):
+    return None if shares is None else [100 * share for share in shares]
 
 
 if __name__ == "__main__":

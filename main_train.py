@@ -37,8 +37,8 @@ def main(argv=None):
         "--resume", action="store_true", help="go on with a run of this name that was interrupted"
     )
     args = parser.parse_args(argv)
-    name = args.save_model_id
-    check_id(f"{name}_best", "--save_model_id, with _best,")
+    name = check_id(args.save_model_id, "--save_model_id")
+    check_id(f"{name}_best", "--save_model_id, with _best,")  # before hours of work go by
     ensure_folder(MODEL_FOLDER)
     device = pick_device(args.device)
     dataset = load_dataset(

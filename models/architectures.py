@@ -5,6 +5,7 @@ a 28 px image is a 7x7 map before the first residual block. STEMS names the alte
 SMALL_STEM is the one taken below SMALL_BELOW px; STEM_FIGURES
 """
 
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -194,7 +195,7 @@ def _pretrained_network(spec):
         raise UserError(f"--pretrained {spec.arch} takes images of 224 px: use --input_size 224")
     try:
         network = torchvision.models.get_model(spec.arch, weights=weights)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         place = Path(torch.hub.get_dir()) / "checkpoints"
         raise UserError(
             f"--pretrained: the ImageNet weights cannot be had ({error}): put {weights.url} into "

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from utils.metrics import accuracy, finding_auc
 from utils.prediction import PREDICTION_BATCH, predict
 
@@ -35,11 +33,16 @@ def forgetting_figures(model, dataset, request, batch_size=PREDICTION_BATCH):
     return figures_from_logits(train, dataset.train.labels, test, dataset.test.labels, request)
 
 
+def destinations(model, forget_set, batch_size=PREDICTION_BATCH):
+    """(K,) share of the forget set's images that `model` takes for each class, None if empty."""
+    return _destinations(predict(model, forget_set, batch_size), forget_set.labels)
+
+
 def figures_from_logits(train_logits, train_labels, test_logits, test_labels, request):
     """The same from (N, K) logits of all training and test images and their labels."""
     known_train, kept_train = _known_and_kept(train_logits, train_labels, request)
     known_test, kept_test = _known_and_kept(test_logits, test_labels, request)
-    answers = _answers(train_logits[request.members(train_labels)], train_labels.ndim == 2)
+    forgotten = request.members(train_labels)
     auc = None
     if test_labels.ndim == 2:
         auc = finding_auc(test_logits, test_labels, request.class_index)
@@ -48,7 +51,7 @@ def figures_from_logits(train_logits, train_labels, test_logits, test_labels, re
         remaining_accuracy=kept_train,
         test_accuracy=kept_test,
         unlearn_accuracy_test=None if known_test is None else 1 - known_test,
-        destinations=answers.float().mean(0).tolist() if len(answers) else None,
+        destinations=_destinations(train_logits[forgotten], train_labels[forgotten]),
         finding_auc_test=auc,
     )
 
@@ -70,8 +73,9 @@ def _known_and_kept(logits, labels, request):
     return known, accuracy(logits[~covered][:, others], labels[~covered][:, others])
 
 
-def _answers(logits, multi_label):
-    """(N, K) bool: the model's answer for each image."""
-    if multi_label:
-        return logits > 0
-    return torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1]).bool()
+def _destinations(logits, labels):
+    if len(labels) == 0:
+        return None
+    if labels.ndim == 2:
+        return (logits > 0).float().mean(0).tolist()
+    return (logits.argmax(1).bincount(minlength=logits.shape[1]) / len(labels)).tolist()

@@ -1,0 +1,171 @@
+"""Tiny data sets, places to work in, and ways to run the scripts, for all tests."""
+
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from utils.errors import run_script as run_main
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+SIDE = 12  # pixels
+SPLIT_SIZES = {"train": 96, "val": 32, "test": 40}
+GREY_NAMES = ("artery", "bone", "cortex", "duct")
+NO_DISPLAY = ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")
+
+BASE = "tiny_best"
+FORGOTTEN = "tiny_best_FORGOTTEN_3_RL_WITH_SALUN_mask5_unlearnEpochs1_unlearnlr001"
+SMALL_ARCH = "shufflenet_v2_x0_5"
+TRAIN = ("--arch", SMALL_ARCH, "--epochs", "6", "--lr", "0.01", "--batch_size", "8")
+UNLEARN = ("--unlearn", "RL_with_SalUn", "--class_to_forget", "3", "--unlearn_lr", "0.001")
+UNLEARN_ONCE = (*UNLEARN, "--unlearn_epochs", "1")
+
+
+def drawn_arrays(num_classes=4, *, channels=1, multi_label=False, seed=0, sizes=SPLIT_SIZES):
+    """Arrays under the keys of a MedMNIST file: noise, and a bright block for each class.
+
+    Labels are (N, 1), or (N, K) for multi-label data, where a quarter of the images and more show
+    nothing at all.
+    """
+    rng = np.random.default_rng(seed)
+    arrays = {}
+    for split, count in sizes.items():
+        colours = (channels,) if channels > 1 else ()
+        images = rng.integers(0, 100, (count, SIDE, SIDE, *colours), dtype=np.uint8)
+        if multi_label:
+            labels = (rng.random((count, num_classes)) < 0.35).astype(np.uint8)
+            labels[:: num_classes + 1] = 0
+            labels[1 :: num_classes + 1] = 1
+        else:
+            labels = rng.permutation(np.arange(count, dtype=np.uint8) % num_classes)[:, None]
+        for number in range(num_classes):
+            which = labels[:, number] == 1 if multi_label else labels[:, 0] == number
+            top, left = divmod(number, 2)
+            half = SIDE // 2
+            rows, columns = np.ix_(range(top * half, top * half + half), range(half))
+            block = (np.flatnonzero(which)[:, None, None], rows, columns + left * half)
+            images[block] += 120
+        arrays[f"{split}_images"], arrays[f"{split}_labels"] = images, labels
+    return arrays
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tests are too small for several threads, and sums in one order give the same bits."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_files(tmp_path_factory):
+    """Paths of tiny .npz files: grey (named classes), colour, two (classes), multi (3 findings)."""
+    folder = tmp_path_factory.mktemp("data")
+    contents = {
+        "grey": drawn_arrays() | {"class_names": np.array(GREY_NAMES)},
+        "other": drawn_arrays(seed=9) | {"class_names": np.array(GREY_NAMES)},
+        "colour": drawn_arrays(3, channels=3),
+        "two": drawn_arrays(2),
+        "multi": drawn_arrays(3, multi_label=True),
+    }
+    for name, arrays in contents.items():
+        np.savez(folder / f"{name}.npz", **arrays)
+    return {name: str(folder / f"{name}.npz") for name in contents}
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of real data sets beside the repository; skips where it is missing."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"real data are not here: no {SHARED_DATA}")
+    return SHARED_DATA
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """An empty current folder, and no display."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in NO_DISPLAY:
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained_folder(tmp_path_factory, data_files):
+    """A folder with a base model of the grey set, all its masks, and one that forgot class 3.
+
+    Not to be written to: see `trained`.
+    """
+    folder = tmp_path_factory.mktemp("trained")
+    data = ("--dataset", data_files["grey"], "--device", "cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for script, *flags in (
+            ("main_train", "--save_model_id", "tiny", *TRAIN),
+            ("generate_mask", "--model_id", BASE),
+            ("main_unlearn", "--model_id", BASE, *UNLEARN_ONCE),
+        ):
+            importlib.import_module(script).main([*flags, *data])
+    return folder
+
+
+@pytest.fixture
+def trained(trained_folder, workplace):
+    """The current folder, with a copy of what `trained_folder` holds."""
+    shutil.copytree(trained_folder, workplace, dirs_exist_ok=True)
+    return workplace
+
+
+def script_environment():
+    """The environment of a script on a machine without a display."""
+    kept = {name: value for name, value in os.environ.items() if name not in NO_DISPLAY}
+    return kept | {"OMP_NUM_THREADS": "1"}
+
+
+def script_command(name, *args):
+    return [sys.executable, str(REPOSITORY / f"{name}.py"), *map(str, args)]
+
+
+@pytest.fixture
+def run_script(workplace):
+    """run_script("main_test", "--model_id", ...): a process of its own, as a user starts it."""
+
+    def run(name, *args, **options):
+        return subprocess.run(
+            script_command(name, *args),
+            cwd=workplace,
+            env=script_environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            **options,
+        )
+
+    return run
+
+
+@pytest.fixture
+def run_here(workplace, monkeypatch, capsys):
+    """The same in this process, which has its imports behind it already."""
+
+    def run(name, *args):
+        command = [f"{name}.py", *map(str, args)]
+        monkeypatch.setattr(sys, "argv", command)
+        code = 0
+        capsys.readouterr()
+        try:
+            run_main(importlib.import_module(name).main)
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capsys.readouterr()
+        return subprocess.CompletedProcess(command, code, out, err)
+
+    return run

@@ -1,0 +1,350 @@
+"""Each method does what its paper says, and reads no image that it must not."""
+
+import inspect
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from models.architectures import build_model, make_spec
+from tiny import SIZE, same_weights, tiny_dataset, tiny_model, tiny_set, weights_of
+from unlearn import descent
+from unlearn.config import UnlearnConfig
+from unlearn.methods import METHODS, default_config, describe_defaults, find_method
+from unlearn.random_label import draw_wrong_labels
+from unlearn.request import ForgetRequest
+from unlearn.saliency import entry_percents, gradient_saliency, mask_at
+from utils.datasets import ImageSet
+from utils.errors import UserError
+from utils.losses import classification_loss
+from utils.prediction import predict
+from utils.training import Recipe, TrainingRun, train_epoch
+
+REQUEST = ForgetRequest(1)
+CONFIG = UnlearnConfig(REQUEST, epochs=3, lr=0.01, batch_size=7, show=False)
+RECIPE = Recipe(epochs=2, lr=0.02, batch_size=5, optimizer="adamw", weight_decay=0.01, seed=7)
+GRADIENT_METHODS = [method for method in METHODS.values() if method.id != "Retrain"]
+by_id = pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.id)
+by_gradient_id = pytest.mark.parametrize("method", GRADIENT_METHODS, ids=lambda method: method.id)
+by_task = pytest.mark.parametrize("multi_label", [False, True], ids=["single", "multi"])
+
+
+def real_model(seed=3):
+    """A small torchvision network with dropout, which Retrain can build anew."""
+    return build_model(make_spec("mobilenet_v3_small", 4, 1, SIZE), seed=seed)
+
+
+def config_for(method, image_set, *, seed=1):
+    """A quick configuration with all that the method needs."""
+    if method.id == "Retrain":
+        retain_val = REQUEST.split(tiny_set(12, multi_label=image_set.labels.ndim == 2, seed=1))[1]
+        return retrain_config(replace(RECIPE, seed=seed), retain_val)
+    mask = None
+    if method.uses_mask:
+        saliency = gradient_saliency(tiny_model(), REQUEST.split(image_set)[0], REQUEST)
+        mask = mask_at(entry_percents(saliency), 0.5)
+    return replace(CONFIG, mask=mask, seed=seed)
+
+
+def retrain_config(recipe, retain_val, selection="best"):
+    return UnlearnConfig(
+        REQUEST, **asdict(recipe), base_selection=selection, retain_val=retain_val, show=False
+    )
+
+
+def unlearned(method, image_set, *, seed=1, epochs=None):
+    model = real_model() if method.id == "Retrain" else tiny_model(dropout=0.3)
+    config = config_for(method, image_set, seed=seed)
+    if epochs:
+        config = replace(config, epochs=epochs)
+    return method.run(model, *REQUEST.split(image_set), config)
+
+
+def with_poison(image_set, where):
+    """The same set with other images and labels at `where`, (N,) bool; who is covered stays."""
+    images, labels = image_set.images.clone(), image_set.labels.clone()
+    images[where] = 255 - images[where]
+    if labels.ndim == 2:
+        labels[:, [0, 2, 3]] = torch.where(where[:, None], 1 - labels, labels)[:, [0, 2, 3]]
+    else:
+        labels[where & (labels != REQUEST.class_index)] = 0
+    return ImageSet.of(images, labels)
+
+
+def poisoned_results(method, multi_label):
+    """Whether the weights stay the same with other forget images, and with other retain images."""
+    image_set = tiny_set(multi_label=multi_label)
+    covered = REQUEST.members(image_set.labels)
+    clean = unlearned(method, image_set, epochs=2)
+    return [
+        same_weights(clean, unlearned(method, with_poison(image_set, where), epochs=2))
+        for where in (covered, ~covered)
+    ]
+
+
+@by_task
+@pytest.mark.parametrize(
+    ("method_id", "ignores_forget_set", "ignores_retain_set"),
+    [("Retrain", True, False), ("RL", False, False), ("FT", True, False), ("GA", False, True)],
+)
+def test_sets_that_a_method_reads(method_id, ignores_forget_set, ignores_retain_set, multi_label):
+    expected = [ignores_forget_set, ignores_retain_set]
+    assert poisoned_results(METHODS[method_id], multi_label) == expected
+
+
+@by_id
+def test_same_seed_same_weights_and_another_seed_others(method):
+    image_set = tiny_set()
+    first = unlearned(method, image_set)
+    torch.manual_seed(5)  # the process's own random numbers do not matter
+    assert same_weights(first, unlearned(method, image_set))
+    assert not same_weights(first, unlearned(method, image_set, seed=2))
+
+
+@by_id
+def test_the_global_random_numbers_are_not_used_up(method):
+    torch.manual_seed(5)
+    drawn = torch.rand(3)
+    torch.manual_seed(5)
+    unlearned(method, tiny_set(), epochs=1)
+    assert torch.equal(torch.rand(3), drawn)
+
+
+@by_id
+def test_the_model_comes_back_ready_to_predict(method):
+    model = unlearned(method, tiny_set(), epochs=1)
+    assert not any(module.training for module in model.modules())
+
+
+# Random labelling
+
+
+def test_random_labels_are_never_the_true_one():
+    generator = torch.Generator().manual_seed(0)
+    for num_classes in (2, 3, 8, 14):
+        labels = torch.arange(num_classes).repeat(500)
+        wrong = draw_wrong_labels(labels, num_classes, REQUEST, generator)
+        assert (wrong != labels).all()
+        assert wrong.min() == 0 and wrong.max() == num_classes - 1
+        assert wrong.dtype == torch.int64
+
+
+@pytest.mark.parametrize("true", range(8))
+def test_random_labels_are_uniform_over_the_other_classes(true):
+    """Chi-square: a fair draw has a p-value below 1e-4 at one seed in 10,000; these are fixed."""
+    generator = torch.Generator().manual_seed(true)
+    wrong = draw_wrong_labels(torch.full((70_000,), true), 8, ForgetRequest(true), generator)
+    counts = torch.bincount(wrong, minlength=8)
+    assert counts[true] == 0
+    assert chisquare(counts[torch.arange(8) != true]).pvalue > 1e-4
+
+
+def test_multi_label_relabelling_swaps_the_finding_for_another():
+    generator = torch.Generator().manual_seed(0)
+    labels = tiny_set(40_000, multi_label=True).labels
+    labels = labels[labels[:, 1] == 1]
+    wrong = draw_wrong_labels(labels, 4, REQUEST, generator)
+    assert not wrong[:, 1].any()
+    others = [0, 2, 3]
+    switched = wrong[:, others] - labels[:, others]
+    assert switched.min() == 0 and switched.sum(1).max() == 1  # the others only ever join
+    only = labels.sum(1) == 1  # here the finding that is switched on always shows
+    assert (switched[only].sum(1) == 1).all()
+    assert chisquare(switched[only].sum(0)).pvalue > 1e-4
+
+
+@by_task
+def test_random_labels_are_drawn_afresh_each_epoch(monkeypatch, multi_label):
+    image_set = tiny_set(80, multi_label=multi_label)
+    forget_set, retain_set = REQUEST.split(image_set)
+    seen = []
+
+    def watch(model, epoch_set, *arguments, **named):
+        seen.append(epoch_set)
+        return train_epoch(model, epoch_set, *arguments, **named)
+
+    monkeypatch.setattr(descent, "train_epoch", watch)
+    METHODS["RL"].run(tiny_model(), forget_set, retain_set, CONFIG)
+    assert len(seen) == CONFIG.epochs
+    size = len(forget_set)
+    for epoch_set in seen:
+        assert torch.equal(epoch_set.indices[:size], forget_set.indices)
+        assert torch.equal(epoch_set.indices[size:], retain_set.indices)
+        assert torch.equal(epoch_set.labels[size:], retain_set.labels)
+        assert not REQUEST.members(epoch_set.labels).any()
+    drawn = [epoch_set.labels[:size] for epoch_set in seen]
+    assert not torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[1], drawn[2])
+
+
+def test_random_labelling_forgets_and_keeps():
+    image_set = tiny_set(120)
+    model = tiny_model()
+    TrainingRun(model, image_set, tiny_set(12, seed=1), Recipe(15, 0.05, 10)).run(show=False)
+    forget_set, retain_set = REQUEST.split(image_set)
+    assert share_right(model, forget_set) == 1
+    METHODS["RL"].run(model, forget_set, retain_set, replace(CONFIG, epochs=15, lr=0.05))
+    assert share_right(model, forget_set) < 0.1
+    assert share_right(model, retain_set) > 0.9
+
+
+def share_right(model, image_set):
+    return (predict(model, image_set).argmax(1) == image_set.labels).float().mean().item()
+
+
+# Fine-tuning and gradient ascent
+
+
+def test_fine_tuning_is_plain_training_on_the_retain_set():
+    forget_set, retain_set = REQUEST.split(tiny_set())
+    config = replace(CONFIG, epochs=1)
+    tuned = METHODS["FT"].run(tiny_model(), forget_set, retain_set, config)
+    plain = tiny_model().train()
+    optimizer = torch.optim.SGD(
+        plain.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
+    )
+    order = torch.randperm(
+        len(retain_set), generator=torch.Generator().manual_seed(config.seed)
+    )
+    for part in order.split(7):
+        images, labels = retain_set.batch(part)
+        optimizer.zero_grad()
+        classification_loss(plain(images), labels).backward()
+        optimizer.step()
+    for ours, theirs in zip(tuned.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@by_task
+def test_gradient_ascent_raises_the_forget_loss(multi_label):
+    forget_set, retain_set = REQUEST.split(tiny_set(multi_label=multi_label))
+    model = tiny_model()
+    losses = [REQUEST.loss(predict(model, forget_set), forget_set.labels).item()]
+    for _ in range(3):
+        METHODS["GA"].run(model, forget_set, retain_set, replace(CONFIG, epochs=1))
+        losses.append(REQUEST.loss(predict(model, forget_set), forget_set.labels).item())
+    assert losses == sorted(losses)
+    assert losses[-1] > losses[0] + 0.05
+
+
+@pytest.mark.parametrize("method_id", ["GA", "GA_with_SalUn"])
+def test_gradient_ascent_leaves_the_running_statistics(method_id):
+    before = weights_of(tiny_model())
+    after = unlearned(METHODS[method_id], tiny_set()).state_dict()
+    statistics = [name for name in before if "running" in name or "tracked" in name]
+    assert len(statistics) == 3
+    assert all(torch.equal(after[name], before[name]) for name in statistics)
+
+
+@pytest.mark.parametrize("epochs", [1, 5])
+@pytest.mark.parametrize("batch_size", [3, 100])
+def test_ascent_without_bounds_stops_with_one_line(epochs, batch_size):
+    """Even where the loss is first infinite after the last step of all."""
+    config = replace(CONFIG, lr=1e30, epochs=epochs, batch_size=batch_size)
+    with pytest.raises(UserError, match="not finite.*nothing was saved; try a lower"):
+        METHODS["GA"].run(tiny_model(), *REQUEST.split(tiny_set()), config)
+
+
+# Retrain
+
+
+@pytest.mark.parametrize("selection", ["best", "last"])
+def test_retrain_is_training_on_the_retain_set(selection):
+    dataset = tiny_dataset()
+    forget_set, retain_set = REQUEST.split(dataset.train)
+    retain_val = REQUEST.split(dataset.val)[1]
+    recipe = replace(RECIPE, epochs=4)
+    config = retrain_config(recipe, retain_val, selection)
+    retrained = METHODS["Retrain"].run(real_model(), forget_set, retain_set, config)
+
+    fresh = real_model(seed=recipe.seed)
+    run = TrainingRun(fresh, retain_set, retain_val, recipe)
+    run.run(show=False)
+    assert same_weights(retrained, run.best_weights if selection == "best" else fresh)
+
+
+def test_retrain_is_training_on_data_that_never_had_the_class():
+    """The images were deleted before, so that not even their places are left."""
+    dataset = tiny_dataset()
+    retain_val = REQUEST.split(dataset.val)[1]
+    config = retrain_config(RECIPE, retain_val)
+    retrained = METHODS["Retrain"].run(real_model(), *REQUEST.split(dataset.train), config)
+
+    without = []
+    for split in (dataset.train, dataset.val):
+        keep = split.labels != REQUEST.class_index
+        without.append(ImageSet.of(split.images[keep].clone(), split.labels[keep].clone()))
+    run = TrainingRun(real_model(seed=RECIPE.seed), *without, RECIPE)
+    run.run(show=False)
+    assert same_weights(retrained, run.best_weights)
+
+
+def test_retrain_does_not_depend_on_the_base_weights():
+    dataset = tiny_dataset()
+    sets = REQUEST.split(dataset.train)
+    config = retrain_config(RECIPE, REQUEST.split(dataset.val)[1])
+    first, second = (METHODS["Retrain"].run(real_model(seed), *sets, config) for seed in (3, 4))
+    assert same_weights(first, second)
+
+
+# The table
+
+
+def test_the_seven_methods_have_one_shape():
+    assert list(METHODS) == [
+        "Retrain", "RL", "FT", "GA", "RL_with_SalUn", "FT_with_SalUn", "GA_with_SalUn"
+    ]  # fmt: skip
+    for method in METHODS.values():
+        parameters = list(inspect.signature(method.run).parameters)
+        assert parameters == ["model", "forget_set", "retain_set", "config"]
+        assert method.uses_mask == method.id.endswith("_with_SalUn")
+
+
+@by_id
+def test_methods_are_found_in_any_letter_case(method):
+    for text in (method.id, method.id.lower(), method.id.upper(), method.id.swapcase()):
+        assert find_method(text) is method
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("Retrian", "Retrain"),
+        ("RL_with_Salum", "RL_with_SalUn"),
+        ("rlwithsalun", "RL_with_SalUn"),
+        ("GA_SalUn", "GA_with_SalUn"),
+    ],
+)
+def test_unknown_methods_are_refused_and_the_nearest_named(text, near):
+    with pytest.raises(UserError, match=f"--unlearn {text}: .*did you mean {near}.*; there are"):
+        find_method(text)
+
+
+def test_a_method_like_no_other_is_refused_with_the_list():
+    with pytest.raises(UserError, match="--unlearn bleach: no such method; there are Retrain, RL"):
+        find_method("bleach")
+
+
+def test_retrains_defaults_are_the_base_models_recipe_and_selection():
+    for selection in ("best", "last"):
+        record = {"recipe": asdict(RECIPE), "selection": selection}
+        config = default_config(METHODS["Retrain"], REQUEST, record)
+        assert {name: getattr(config, name) for name in asdict(RECIPE)} == asdict(RECIPE)
+        assert config.base_selection == selection
+        assert config.request == REQUEST
+
+
+def test_retrain_of_a_model_without_a_record_is_refused():
+    with pytest.raises(UserError, match="--unlearn Retrain: the model file does not tell how"):
+        default_config(METHODS["Retrain"], REQUEST, {})
+
+
+@by_gradient_id
+def test_gradient_methods_have_defaults_of_their_own(method):
+    record = {"recipe": asdict(RECIPE), "selection": "best"}
+    config = default_config(method, REQUEST, record)
+    assert (config.epochs, config.lr) == (method.epochs, method.lr)
+    assert config.seed == RECIPE.seed
+    assert config.optimizer != RECIPE.optimizer
+    assert default_config(method, REQUEST, {}).epochs == method.epochs
+    assert f"{method.id} {method.epochs} epochs at {method.lr:g}" in describe_defaults()
