@@ -209,7 +209,7 @@ def unlearning_flags(parser):
     group.add_argument(
         "--weight_decay",
         type=_decay,
-        help=f"by default {WEIGHT_DECAY:g}, for Retrain the base model's",
+        help=f"by default {WEIGHT_DECAY:g}, for GA 0, for Retrain the base model's",
     )
     group.add_argument("--seed", type=_whole_number(0), help="by default the base model's")
 

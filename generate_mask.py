@@ -51,10 +51,11 @@ def main(argv=None):
         requests = [ForgetRequest.parse(args.class_to_forget, dataset)]
 
     digest = weights_digest(model.network.state_dict())
-    made = 0
     for request in requests:
         name = f"class {dataset.describe_class(request.class_index)}"
         forget_set, _ = request.split(dataset.train)
+        if len(forget_set) == 0 and args.class_to_forget is not None:
+            raise UserError(f"{name} has no training image to make a mask of")
         if len(forget_set) == 0:
             print(f"{name}: no training image, so no mask")
             continue
@@ -64,13 +65,10 @@ def main(argv=None):
         saliency = gradient_saliency(model, forget_set, request, args.batch_size)
         percents = entry_percents(saliency)
         save_percents(path, percents, digest)
-        made += 1
         seconds, megabytes = time.perf_counter() - began, path.stat().st_size / 1e6
         print(f"{name}: {path}, {megabytes:.1f} MB, {seconds:.1f} s")
         picture = _picture(percents, f"{args.model_id}\n{name}")
         save_picture(picture, PICTURE_FOLDER / args.model_id / f"{path.stem}_saliency.png")
-    if not made:
-        raise UserError("no class has a training image, so there is nothing to make a mask of")
 
 
 def _picture(percents, title):

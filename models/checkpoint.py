@@ -15,7 +15,7 @@ import torch
 import torchvision
 
 from models.architectures import STEMS, ModelSpec, build_model, make_spec
-from utils.errors import UserError
+from utils.errors import UserError, os_errors_told
 from utils.files import MODEL_FOLDER, check_id, nearest, write_atomically
 
 FORMAT = "medical-unlearning-model-1"
@@ -123,10 +123,10 @@ def load_tensors(path, what):
 
     what: the kind of file that is expected, for the UserError that says it is not one.
     """
+    with os_errors_told(f"cannot read {path}"):
+        file = io.BytesIO(path.read_bytes())
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     except Exception as error:  # torch meets damaged files with nearly any exception

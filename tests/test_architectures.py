@@ -206,7 +206,6 @@ def put_weights(arch, folder):
         ("mobilenet_v3_small", 28, "features.0.0", "classifier.3"),
         ("googlenet", 28, "conv1.conv", "fc"),
         ("inception_v3", 28, "Conv2d_1a_3x3.conv", "fc"),
-        ("swin_t", 28, "features.0.0", "head"),
         ("vit_b_32", 224, "conv_proj", "heads.head"),
     ],
 )

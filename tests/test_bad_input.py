@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+import main_train
+import utils.training
 from conftest import (
     BASE,
     FORGOTTEN,
@@ -23,9 +26,6 @@ from conftest import (
     script_command,
     script_environment,
 )
-
-import main_train
-import utils.training
 from utils import files
 from utils.errors import UserError
 from utils.errors import run_script as run_main
@@ -189,20 +189,15 @@ BAD_IDS = ["../x", "a/b", "C:\\x", "", ".hidden", "..", "/etc/x", "-x\n", "a b",
 
 @pytest.mark.parametrize("bad", BAD_IDS)
 def test_ids_that_are_no_plain_names(trained, refused, grey, bad):
-    # `--flag=value`, since a value may begin with a dash
-    save = ("--dataset", grey, *TRAIN)
-    assert (
-        refused(
-            "--save_model_id .*is not a usable id", "main_train", f"--save_model_id={bad}", *save
-        )
-        == []
-    )
+    says = "--{} .*is not a usable id"
+    name = f"--save_model_id={bad}"  # joined, since a value may begin with a dash
+    assert refused(says.format("save_model_id"), "main_train", name, *train_flags(grey)[2:]) == []
     for script in READERS:
-        rest = (*SETTINGS.get(script, ()), "--dataset", grey)
-        assert refused("--model_id .*is not a usable id", script, f"--model_id={bad}", *rest) == []
-    flags = (f"--save_model_id={bad}", "--epochs", "1", "--dataset", grey)
-    made = refused("--save_model_id .*is not a usable id|invalid", "main_walkthrough", *flags)
-    assert all(path.startswith("pics/") for path in made)
+        flags = (f"--model_id={bad}", "--dataset", grey, *SETTINGS.get(script, ()))
+        assert refused(says.format("model_id"), script, *flags) == []
+    if bad:  # no name stands for the default name
+        made = refused(says.format("save_model_id"), "main_walkthrough", name, "--dataset", grey)
+        assert all(path.startswith("pics/") for path in made)
 
 
 def test_an_id_too_long_for_its_suffix_is_refused_before_training(refused, grey):
@@ -737,8 +732,8 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(place)], check=True, timeout=30)
 
 
-def test_a_disk_that_is_really_full(trained_folder, small_disk, refused, grey, monkeypatch):
-    """The map of class 3 (0.3 MB) fits beside the old one, a model (1.4 MB) does not fit at all."""
+def test_a_disk_that_is_really_full(small_disk, refused, grey, monkeypatch):
+    """What --resume needs takes more than a megabyte."""
     monkeypatch.chdir(small_disk)
     (small_disk / "model_weights").mkdir()
     old = small_disk / "model_weights" / "tiny_resume.pt"
@@ -754,7 +749,7 @@ def test_a_full_disk_in_the_middle_of_a_write(tmp_path, monkeypatch):
 
     class HalfWritten:
         def __init__(self, name, mode):
-            self.file = open(name, mode)
+            self.file = open(name, mode)  # noqa: SIM115 - __exit__ closes it
 
         def __enter__(self):
             return self
@@ -818,9 +813,10 @@ def test_a_folder_without_permission(trained, refused, grey, monkeypatch):
     assert refused(says, "generate_mask", *model_flags(grey)) == []
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere"
-)
+IS_ROOT = not hasattr(os, "geteuid") or os.geteuid() == 0
+
+
+@pytest.mark.skipif(IS_ROOT, reason="root may write to any folder")
 def test_a_folder_that_is_really_read_only(trained, refused, grey):
     folder = trained / "model_weights"
     folder.chmod(0o500)
@@ -871,22 +867,17 @@ def test_ctrl_c_in_training_and_resume_give_the_weights_of_one_run(
 ):
     """A real SIGINT, after the second epoch of six has been told of."""
     flags = ("--save_model_id", "tiny", "--dataset", grey, "--device", "cpu", *TRAIN)
-    process = subprocess.Popen(
+    with subprocess.Popen(
         script_command("main_train", *flags),
         cwd=workplace,
         env=script_environment() | {"PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    try:
-        for line in process.stdout:
-            if line.startswith("epoch 2/6"):
-                process.send_signal(signal.SIGINT)
-                break
-        _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    ) as process:
+        next(line for line in process.stdout if line.startswith("epoch 2/6"))
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     says = r"^main_train.py: interrupted: [1-5] of 6 epochs are saved; add --resume to go on$"
     assert_one_line(errors, says)
@@ -1028,15 +1019,13 @@ def test_bad_input_ends_the_process_with_code_2(run_script, workplace):
     assert_one_line(done.stderr, "^main_test.py: error: there is no model model_weights/missing.pt")
 
 
-def test_run_script_lets_a_closed_pipe_pass(workplace, grey):
+def test_a_closed_pipe_is_not_worth_a_word(workplace, grey):
+    """As in `examine_dataset.py | head -0`."""
     command = script_command("examine_dataset", "--dataset", grey, "--no_window")
-    process = subprocess.Popen(
-        command, env=script_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    process.stdout.close()
-    errors = process.stderr.read()
-    process.wait(timeout=60)
-    assert errors == ""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=script_environment(), text=True, **pipes) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
 
 
 def test_errors_are_told_in_one_line_whatever_they_hold(monkeypatch, capsys):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tiny import same_weights, tiny_model, tiny_set, weights_of
+from tiny import same_weights, tiny_set, trained_model, weights_of
 from unlearn.config import UnlearnConfig
 from unlearn.masking import WeightMask
 from unlearn.methods import METHODS
@@ -19,7 +19,8 @@ CONFIG = UnlearnConfig(REQUEST, epochs=4, lr=0.01, batch_size=7, weight_decay=0.
 
 
 def base_and_sets(multi_label=False):
-    return tiny_model(dropout=0.2), *REQUEST.split(tiny_set(multi_label=multi_label))
+    model = trained_model(multi_label=multi_label, dropout=0.2)
+    return model, *REQUEST.split(tiny_set(multi_label=multi_label))
 
 
 def mask_of(threshold, multi_label=False):
@@ -34,7 +35,7 @@ def unlearned(method, config, multi_label=False):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("method", MASKED_METHODS, ids=lambda method: method.id)
 def test_weights_outside_the_mask_stay_and_those_inside_change(method, optimizer):
-    before = weights_of(tiny_model())
+    before = weights_of(trained_model())
     for threshold in (0.1, 0.5):
         mask = mask_of(threshold)
         model = unlearned(method, replace(CONFIG, mask=mask, optimizer=optimizer))
@@ -49,7 +50,7 @@ def test_weights_outside_the_mask_stay_and_those_inside_change(method, optimizer
 
 @pytest.mark.parametrize("method", MASKED_METHODS, ids=lambda method: method.id)
 def test_multi_label_weights_outside_the_mask_stay(method):
-    before, mask = weights_of(tiny_model()), mask_of(0.3, multi_label=True)
+    before, mask = weights_of(base_and_sets(True)[0]), mask_of(0.3, multi_label=True)
     model = unlearned(method, replace(CONFIG, mask=mask), multi_label=True)
     moved = {name: after != before[name] for name, after in model.named_parameters()}
     assert not any((moved[name] & ~mask.changeable[name]).any() for name in moved)
@@ -67,7 +68,7 @@ def test_a_mask_of_all_weights_is_no_mask(method, optimizer):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_weight_decay_and_momentum_alone_would_move_frozen_weights(optimizer):
     """The test above means something: without the mask, all of these weights move."""
-    before = weights_of(tiny_model())
+    before = weights_of(trained_model())
     model = unlearned(METHODS["FT"], replace(CONFIG, optimizer=optimizer))
     moved = [(after != before[name]).float().mean() for name, after in model.named_parameters()]
     assert min(moved) > 0.5

@@ -51,7 +51,9 @@ def test_a_number_is_a_class_number_even_where_names_are_numbers():
     assert [ForgetRequest.parse(str(n), dataset).class_index for n in range(4)] == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("text", ["4", "-1", "1.0", "", " ", "²", "tissue z", "99999999999999999999"])
+@pytest.mark.parametrize(
+    "text", ["4", "-1", "1.0", "", " ", "²", "tissue z", "99999999999999999999"]
+)
 def test_classes_that_are_not_there_are_refused(text):
     with pytest.raises(UserError, match="--class_to_forget .*Tiny has no such class.* 3 tissue d"):
         ForgetRequest.parse(text, tiny_dataset())
@@ -80,13 +82,20 @@ def test_empty_sets_are_refused():
     assert (len(forget_set), len(retain_set)) == (4, 4)
 
 
-def test_loss_of_what_is_to_be_forgotten_by_hand():
+def test_losses_of_what_is_to_be_forgotten_by_hand():
     logits = torch.tensor([[0.0, 2.0], [1.0, -1.0]])
-    single = ForgetRequest(1).loss(logits, torch.tensor([1, 1]))
-    by_hand = -(logits[:, 1].exp() / logits.exp().sum(1)).log().mean()
-    torch.testing.assert_close(single, by_hand)
-    multi = ForgetRequest(1).loss(logits, torch.tensor([[0, 1], [1, 1]]))
-    torch.testing.assert_close(multi, -logits[:, 1].sigmoid().log().mean())
+    single = ForgetRequest(1).losses(logits, torch.tensor([1, 1]))
+    torch.testing.assert_close(single, -(logits[:, 1].exp() / logits.exp().sum(1)).log())
+    multi = ForgetRequest(1).losses(logits, torch.tensor([[0, 1], [1, 1]]))
+    torch.testing.assert_close(multi, -logits[:, 1].sigmoid().log())
+
+
+def test_chance_loss_is_that_of_a_model_without_an_idea():
+    for labels in (torch.tensor([1, 1]), torch.tensor([[0, 1, 0, 0], [1, 1, 0, 1]])):
+        logits = torch.zeros(2, 4)
+        request = ForgetRequest(1)
+        chance = torch.full((2,), request.chance_loss(logits, labels))
+        torch.testing.assert_close(request.losses(logits, labels), chance)
 
 
 def test_views_of_other_images_cannot_be_joined():

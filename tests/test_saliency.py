@@ -195,8 +195,7 @@ def test_the_file_of_a_resnet18_has_one_byte_a_weight(tmp_path):
     model = build_model(make_spec("resnet18", 8, 3, 28), seed=1)
     generator = torch.Generator().manual_seed(0)
     saliency = {
-        name: torch.rand(part.shape, generator=generator)
-        for name, part in model.named_parameters()
+        name: torch.rand(part.shape, generator=generator) for name, part in model.named_parameters()
     }
     save_percents(tmp_path / "class_0.pt", entry_percents(saliency), "digest")
     size = (tmp_path / "class_0.pt").stat().st_size

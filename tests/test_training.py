@@ -28,7 +28,9 @@ RATE = 0.02
 
 def trained(seed=1, *, dropout=0.0, optimizer="sgd", epochs=2, multi_label=False):
     """A TrainingRun that has come to its end."""
-    run = new_run(seed, dropout=dropout, optimizer=optimizer, epochs=epochs, multi_label=multi_label)
+    run = new_run(
+        seed, dropout=dropout, optimizer=optimizer, epochs=epochs, multi_label=multi_label
+    )
     run.run(show=False)
     return run
 

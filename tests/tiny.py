@@ -1,10 +1,13 @@
 """Images and networks so small that a test trains one in a blink."""
 
+import functools
+
 import torch
 from torch import nn
 
 from models.architectures import Classifier, ModelSpec
 from utils.datasets import MULTI_CLASS, MULTI_LABEL, ImageSet, MedicalDataset
+from utils.training import Recipe, TrainingRun
 
 SIZE = 8  # pixels
 NUM_CLASSES = 4
@@ -50,6 +53,21 @@ def tiny_model(num_classes=NUM_CLASSES, *, channels=1, dropout=0.0, seed=0):
             nn.Linear(6 * SIZE, num_classes),
         )
     return Classifier(network, ModelSpec("tiny", num_classes, channels, SIZE))
+
+
+def trained_model(*, multi_label=False, dropout=0.0):
+    """A tiny_model that knows its classes, as the base model of an unlearning method does."""
+    model = tiny_model(dropout=dropout)
+    model.load_state_dict(_trained_weights(multi_label))
+    return model
+
+
+@functools.cache
+def _trained_weights(multi_label):
+    model = tiny_model()
+    sets = (tiny_set(120, multi_label=multi_label, seed=seed) for seed in (0, 1))
+    TrainingRun(model, *sets, Recipe(12, 0.05, 10)).run(show=False)
+    return weights_of(model)
 
 
 def weights_of(model):

@@ -10,11 +10,12 @@ from unlearn.random_label import random_label
 from unlearn.retrain import retrain
 from utils.errors import UserError
 from utils.files import nearest
+from utils.training import WEIGHT_DECAY
 
 
 @dataclass(frozen=True)
 class Method:
-    """A row. epochs, lr, optimizer: the defaults; None takes the base model's own.
+    """A row. epochs, lr, optimizer, weight_decay: the defaults; None: the base model's own.
 
     run: (model, forget_set, retain_set, UnlearnConfig) -> model.
     """
@@ -25,15 +26,24 @@ class Method:
     epochs: int | None
     lr: float | None
     optimizer: str | None = OPTIMIZER
+    weight_decay: float | None = WEIGHT_DECAY
     uses_mask: bool = False
 
 
 SALUN_SUFFIX = "_with_SalUn"
 _ROWS = [
-    Method("Retrain", "Retrain", retrain, epochs=None, lr=None, optimizer=None),
+    Method("Retrain", "Retrain", retrain, epochs=None, lr=None, optimizer=None, weight_decay=None),
     Method("RL", "Random Labeling", random_label, epochs=5, lr=0.01),
     Method("FT", "Fine Tuning", fine_tune, epochs=5, lr=0.03),
-    Method("GA", "Gradient Ascent", gradient_ascent, epochs=5, lr=3e-6, optimizer="adam"),
+    Method(
+        "GA",
+        "Gradient Ascent",
+        gradient_ascent,
+        epochs=5,
+        lr=3e-6,
+        optimizer="adam",
+        weight_decay=0.0,  # Adam would follow the decay wherever the gradient is near zero
+    ),
 ]
 _WITH_SALUN = [
     replace(row, id=f"{row.id}{SALUN_SUFFIX}", name=f"{row.name} with SalUn", uses_mask=True)
@@ -63,7 +73,14 @@ def default_config(method, request, base_record):
     recipe = base_record.get("recipe")
     if method.epochs is not None:
         seed = {"seed": recipe["seed"]} if recipe else {}
-        return UnlearnConfig(request, method.epochs, method.lr, optimizer=method.optimizer, **seed)
+        return UnlearnConfig(
+            request,
+            method.epochs,
+            method.lr,
+            optimizer=method.optimizer,
+            weight_decay=method.weight_decay,
+            **seed,
+        )
     if recipe is None:
         raise UserError(
             f"--unlearn {method.id}: the model file does not tell how the model was trained; "

@@ -43,7 +43,8 @@ def read_npz(path, workers=0):
 
 def _unpack(path, workers):
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream:  # numpy leaves a file open that it cannot read
+            file = np.load(stream, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise UserError(f"{path} holds a single array; MedMNIST's format is a .npz file")
             missing = [key for key in ARRAY_KEYS if key not in file.files]

@@ -1,0 +1,619 @@
+"""Every script from end to end, by its command line, and what it prints against the model itself."""
+
+import ast
+import hashlib
+import importlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from medmnist.info import INFO
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from conftest import (
+    BASE,
+    FORGOTTEN,
+    GREY_NAMES,
+    REPOSITORY,
+    SMALL_ARCH,
+    TRAIN,
+    UNLEARN_ONCE,
+)
+from models.checkpoint import load_model, weights_digest
+from unlearn.methods import METHODS
+
+SCRIPTS = (
+    "examine_dataset",
+    "main_train",
+    "main_test",
+    "generate_mask",
+    "main_unlearn",
+    "main_test_unlearn",
+    "main_walkthrough",
+)
+PACKAGES = ("utils", "models", "unlearn")
+HALF_AN_UNIT = 0.0005 + 1e-4  # of a percentage that is printed with three decimals, from float32
+
+
+@pytest.fixture
+def done(run_here):
+    """Run a script in this process; it must succeed and say nothing on stderr."""
+
+    def run(name, *args):
+        result = run_here(name, *args)
+        assert (result.returncode, result.stderr) == (0, ""), result
+        return result.stdout
+
+    return run
+
+
+def model_flags(data, model_id=BASE):
+    return ("--model_id", model_id, "--dataset", data, "--device", "cpu")
+
+
+def predictions(model_id, data, split):
+    """(logits, labels), worked out plainly: one image at a time, from the file to the network."""
+    model = load_model(model_id)[0].eval()
+    with np.load(data) as file:
+        images, labels = file[f"{split}_images"], file[f"{split}_labels"]
+    images = images[..., None] if images.ndim == 3 else images
+    logits = []
+    with torch.no_grad():
+        for image in images:
+            pixels = torch.tensor(image).permute(2, 0, 1)[None].float() / 255
+            pixels = (pixels - 0.5) / 0.5
+            if model.spec.network_size:
+                size = (model.spec.network_size,) * 2
+                pixels = nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
+            logits.append(model.network(pixels)[0])
+    labels = labels[:, 0] if labels.shape[1] == 1 else labels
+    return torch.stack(logits).numpy(), labels
+
+
+def share(right):
+    return 100 * float(np.mean(right))
+
+
+def assert_near(text, wanted):
+    """text: as printed, with three decimals."""
+    assert abs(float(text) - wanted) <= HALF_AN_UNIT, (text, wanted)
+
+
+def figure(name, text):
+    return re.search(rf"^{re.escape(name)}: ([\d.]+)%$", text, re.MULTILINE)[1]
+
+
+def table_rows(text, columns):
+    """Rows of the table whose header begins with `class`: lists of `columns` cells."""
+    body = text.split("class  name", 1)[1].split("\n\n")[0].splitlines()[2:]
+    cells = [re.split(r" {2,}", line.strip()) for line in body]
+    return [row for row in cells if len(row) == columns]
+
+
+def assert_pictures(text, *paths):
+    found = re.findall(r"^picture: (.*)$", text, re.MULTILINE)
+    assert found == list(paths)
+    for path in paths:
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+            colours = picture.convert("RGB").getcolors(2**24)
+        assert len(colours) > 4  # something is drawn
+
+
+# The walkthrough, word for word, each script a process of its own
+
+
+@pytest.fixture(scope="module")
+def walkthrough_id():
+    """What the walkthrough says the model of its own command is called."""
+    return "example_blood_model_best_FORGOTTEN_3_RL_WITH_SALUN_mask5_unlearnEpochs5_unlearnlr001"
+
+
+def test_the_walkthrough_command_by_command(run_script, workplace, data_files, walkthrough_id):
+    data, base = ("--dataset", data_files["grey"]), "example_blood_model_best"
+    small = ("--seed", "1", "--epochs", "2", "--lr", "0.01", "--batch_size", "50")
+    printed = {}
+    for step, script, *flags in (
+        ("examine", "examine_dataset"),
+        ("train", "main_train", "--save_model_id", "example_blood_model", *small),
+        ("test", "main_test", "--model_id", base, "--batch_size", "50", "--num_workers", "0"),
+        ("mask", "generate_mask", "--model_id", base),
+        (
+            *("unlearn", "main_unlearn", "--model_id", base, "--unlearn", "RL_with_SalUn"),
+            *("--class_to_forget", "3", "--mask_thresh", "0.5", "--unlearn_epochs", "5"),
+            *("--unlearn_lr", "0.001", "--unlearn_batch_size", "100"),
+        ),
+        (
+            *("forgotten", "main_test_unlearn", "--model_id", walkthrough_id),
+            *("--class_to_forget", "3", "--batch_size", "100"),
+        ),
+        (
+            *("kept", "main_test_unlearn", "--model_id", base),
+            *("--class_to_forget", "3", "--batch_size", "100"),
+        ),
+    ):
+        result = run_script(script, *flags, *data)
+        assert (result.returncode, result.stderr) == (0, ""), result
+        printed[step] = result.stdout
+
+    assert "resnet18 (11,1" in printed["train"]
+    weights = {path.name for path in (workplace / "model_weights").iterdir()}
+    assert weights == {f"{base}.pt", "example_blood_model_last.pt", f"{walkthrough_id}.pt"}
+    masks = sorted(path.name for path in (workplace / "SaliencyMaps" / base).iterdir())
+    assert masks == [f"class_{number}.pt" for number in range(4)]
+    assert printed["unlearn"].endswith(f"model_id: {walkthrough_id}\n")
+    for step, model_id in (("forgotten", walkthrough_id), ("kept", base)):
+        check_forgetting(printed[step], model_id, data_files["grey"], 3)
+    check_single_label_test(printed["test"], base, data_files["grey"], GREY_NAMES)
+
+
+# What is printed, against the model and the data
+
+
+def check_forgetting(printed, model_id, data, forgotten):
+    lines = {}
+    for split in ("train", "test"):
+        logits, labels = predictions(model_id, data, split)
+        right, covered = logits.argmax(1) == labels, labels == forgotten
+        lines[split] = share(~right[covered]), share(right[~covered]), logits[covered].argmax(1)
+    assert_near(figure("Unlearn Accuracy", printed), lines["train"][0])
+    assert_near(figure("Remaining Accuracy", printed), lines["train"][1])
+    assert_near(figure("Test Accuracy", printed), lines["test"][1])
+    assert_near(figure("Unlearn Accuracy (test images)", printed), lines["test"][0])
+    taken_for = lines["train"][2]
+    for row in table_rows(printed, 3):
+        assert_near(row[2].rstrip("%"), share(taken_for == int(row[0])))
+
+
+def check_single_label_test(printed, model_id, data, names):
+    logits, labels = predictions(model_id, data, "test")
+    right = logits.argmax(1) == labels
+    rows = table_rows(printed, 4)
+    assert [row[:3] for row in rows] == [
+        [str(number), name, str((labels == number).sum())] for number, name in enumerate(names)
+    ]
+    for number, row in enumerate(rows):
+        assert_near(row[3].rstrip("%"), share(right[labels == number]))
+    assert_near(figure("overall accuracy", printed), share(right))
+    scores = torch.tensor(logits).double().softmax(1).numpy()
+    if len(names) == 2:
+        auc = roc_auc_score(labels, scores[:, 1])
+    else:
+        per_class = [roc_auc_score(labels == n, scores[:, n]) for n in range(len(names))]
+        auc = np.mean(per_class)
+    assert abs(float(re.search(r"^AUC: ([\d.]+)$", printed, re.MULTILINE)[1]) - auc) < 2e-5
+
+
+def test_examine_counts_what_is_there(done, workplace, data_files):
+    printed = done("examine_dataset", "--dataset", data_files["grey"], "--no_window")
+    assert "grey: multi-class, 4 classes\n" in printed
+    assert "images: 12x12, 1 channel(s)\n" in printed
+    assert "train 96, val 32, test 40, total 168\n" in printed
+    assert table_rows(printed, 5) == [
+        [str(number), name, "24", "8", "10"] for number, name in enumerate(GREY_NAMES)
+    ]
+    assert "  3      class 3  duct\n" in printed
+    assert_pictures(printed, "pics/grey/classes.png", "pics/grey/samples.png")
+
+
+def test_examine_counts_findings(done, workplace, data_files):
+    printed = done("examine_dataset", "--dataset", data_files["multi"], "--no_window")
+    assert "multi: multi-label, binary-class, 3 classes" in printed
+    with np.load(data_files["multi"]) as file:
+        labels = [file[f"{split}_labels"] for split in ("train", "val", "test")]
+    wanted = [
+        [str(number), str(number), *(str(part[:, number].sum()) for part in labels)]
+        for number in range(3)
+    ]
+    assert table_rows(printed, 5) == wanted
+    nothing = [(part.sum(1) == 0).sum() for part in labels]
+    assert min(nothing) > 0
+    line = "images without any finding: train {}, val {}, test {}\n".format(*nothing)
+    assert line in printed
+
+
+def test_examine_resizes(done, workplace, data_files):
+    flags = ("--dataset", data_files["colour"], "--input_size", "20", "--no_window")
+    assert "images: 20x20, 3 channel(s)\n" in done("examine_dataset", *flags)
+
+
+def test_class_wise_accuracy(done, trained, data_files):
+    printed = done("main_test", *model_flags(data_files["grey"]), "--no_window")
+    check_single_label_test(printed, BASE, data_files["grey"], GREY_NAMES)
+    folder = f"pics/{BASE}"
+    assert_pictures(printed, f"{folder}/confusion_matrix.png", f"{folder}/predictions.png")
+
+
+@pytest.mark.parametrize("model_id", [BASE, FORGOTTEN])
+def test_forgetting_figures(done, trained, data_files, model_id):
+    flags = (*model_flags(data_files["grey"], model_id), "--class_to_forget", "3")
+    printed = done("main_test_unlearn", *flags)
+    check_forgetting(printed, model_id, data_files["grey"], 3)
+    assert_pictures(printed, f"pics/{model_id}/forgotten_3.png")
+    by_name = (*flags[:-1], "DUCT")
+    assert done("main_test_unlearn", *by_name) == printed
+    in_small_batches = done("main_test_unlearn", *flags, "--batch_size", "7")
+    assert figure("Test Accuracy", in_small_batches) == figure("Test Accuracy", printed)
+
+
+def test_an_unlearned_model_knows_what_it_forgot(done, trained, data_files):
+    flags = model_flags(data_files["grey"], FORGOTTEN)
+    said = done("main_test_unlearn", *flags, "--class_to_forget", "3")
+    assert done("main_test_unlearn", *flags) == said
+
+
+def test_a_bare_unlearned_model_is_known_by_its_id(done, trained, data_files):
+    path = trained / "model_weights" / f"{FORGOTTEN}.pt"
+    said = done("main_test_unlearn", *model_flags(data_files["grey"], FORGOTTEN))
+    torch.save(torch.load(path, weights_only=True)["weights"], path)
+    bare = ("--arch", SMALL_ARCH, "--input_size", "12")
+    assert done("main_test_unlearn", *model_flags(data_files["grey"], FORGOTTEN), *bare) == said
+
+
+# Bare weights
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda weights: weights,
+        lambda weights: {"state_dict": weights, "epoch": 3},
+        lambda weights: {"model": weights},
+        lambda weights: {f"module.{name}": part for name, part in weights.items()},
+    ],
+    ids=["plain", "state_dict", "model", "DataParallel"],
+)
+def test_bare_weights_test_as_their_checkpoint_does(done, trained, data_files, wrap):
+    whole = done("main_test", *model_flags(data_files["grey"]), "--no_window")
+    weights = torch.load(trained / "model_weights" / f"{BASE}.pt", weights_only=True)["weights"]
+    torch.save(wrap(weights), trained / "model_weights" / "bare.pt")
+    bare = ("--arch", SMALL_ARCH, "--input_size", "12", "--no_window")
+    printed = done("main_test", *model_flags(data_files["grey"], "bare"), *bare)
+    assert printed.replace("bare", BASE) == whole
+    assert figure("overall accuracy", printed) == figure("overall accuracy", whole)
+
+
+def test_bare_weights_can_be_masked_and_unlearned(done, trained, data_files):
+    weights = torch.load(trained / "model_weights" / f"{BASE}.pt", weights_only=True)["weights"]
+    torch.save(weights, trained / "model_weights" / "bare.pt")
+    flags = (*model_flags(data_files["grey"], "bare"), "--arch", SMALL_ARCH, "--input_size", "12")
+    done("generate_mask", *flags)
+    printed = done("main_unlearn", *flags, *UNLEARN_ONCE)
+    made = FORGOTTEN.replace(BASE, "bare")
+    assert printed.endswith(f"model_id: {made}\n")
+    first, second = (load_model(name)[0].state_dict() for name in (made, FORGOTTEN))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+# What is written
+
+
+def test_the_record_of_a_base_model(trained, data_files):
+    best, last = (load_model(f"tiny_{which}")[1] for which in ("best", "last"))
+    assert (best["kind"], best["dataset"], best["task"]) == ("base", "grey", "multi-class")
+    assert best["class_names"] == list(GREY_NAMES)
+    assert best["spec"]["arch"] == SMALL_ARCH
+    assert best["recipe"] == {
+        "epochs": 6,
+        "lr": 0.01,
+        "batch_size": 8,
+        "optimizer": "sgd",
+        "weight_decay": 0.0005,
+        "seed": 1,
+    }
+    assert len(best["history"]) == 6
+    assert (best["selection"], last["selection"], last["epoch"]) == ("best", "last", 6)
+    accuracies = [epoch["val_accuracy_percent"] for epoch in best["history"]]
+    assert accuracies[best["epoch"] - 1] == max(accuracies)
+    logits, labels = predictions(BASE, data_files["grey"], "val")
+    assert abs(share(logits.argmax(1) == labels) - max(accuracies)) < 1e-3
+
+
+def test_the_record_of_an_unlearned_model(trained):
+    base, record = load_model(BASE)[0], load_model(FORGOTTEN)[1]
+    assert record["kind"] == "unlearned"
+    assert record["parent_id"] == BASE
+    assert record["parent_digest"] == weights_digest(base.network.state_dict())
+    assert record["method"] == "RL_with_SalUn"
+    assert record["forget_request"] == {"class_to_forget": 3}
+    assert record["settings"]["epochs"] == 1
+    assert record["settings"]["mask_thresh"] == 0.5
+    assert record["settings"]["lr"] == 0.001
+    assert record["seconds"] > 0
+
+
+def test_half_of_the_weights_stayed_as_they_were(trained):
+    base, unlearned = (dict(load_model(name)[0].named_parameters()) for name in (BASE, FORGOTTEN))
+    same = sum(int((base[name] == unlearned[name]).sum()) for name in base)
+    total = sum(part.numel() for part in base.values())
+    assert total // 2 <= same < 0.6 * total
+
+
+def test_the_same_command_gives_the_same_weights(done, trained, data_files):
+    before = {path: path.read_bytes() for path in (trained / "SaliencyMaps").rglob("*.pt")}
+    first = {name: load_model(name)[0].state_dict() for name in (BASE, "tiny_last", FORGOTTEN)}
+    data = ("--dataset", data_files["grey"], "--device", "cpu")
+    done("main_train", "--save_model_id", "tiny", *data, *TRAIN)
+    done("generate_mask", "--model_id", BASE, *data, "--class_to_forget", "3")
+    done("main_unlearn", "--model_id", BASE, *data, *UNLEARN_ONCE)
+    for name, weights in first.items():
+        again = load_model(name)[0].state_dict()
+        assert all(torch.equal(weights[key], again[key]) for key in weights)
+    for path, content in before.items():
+        old, new = (torch.load(f, weights_only=True)["percents"] for f in (path, path))
+        assert path.read_bytes() == content or all(torch.equal(old[k], new[k]) for k in old)
+
+
+def test_another_seed_gives_other_weights(done, trained, data_files):
+    data = ("--dataset", data_files["grey"], *TRAIN, "--epochs", "1")
+    done("main_train", "--save_model_id", "a", *data, "--seed", "1")
+    done("main_train", "--save_model_id", "b", *data, "--seed", "2")
+    digests = {load_model(f"{name}_last")[1]["weights_digest"] for name in "ab"}
+    assert len(digests) == 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_by_its_id_in_small_letters(done, trained, data_files, method):
+    flags = (*model_flags(data_files["grey"]), "--unlearn", method.lower())
+    printed = done("main_unlearn", *flags, "--class_to_forget", "artery", "--unlearn_epochs", "1")
+    model_id = printed.splitlines()[-1].removeprefix("model_id: ")
+    assert f"_FORGOTTEN_0_{method.upper()}_" in model_id
+    assert ("_mask5_" in model_id) == method.endswith("_with_SalUn")
+    assert load_model(model_id)[1]["method"] == method
+    check_forgetting(
+        done("main_test_unlearn", *model_flags(data_files["grey"], model_id)),
+        model_id,
+        data_files["grey"],
+        0,
+    )
+
+
+@pytest.mark.parametrize(
+    "flags, ending",
+    [
+        (("--mask_thresh", "0.25"), "mask25_unlearnEpochs1_unlearnlr001"),
+        (("--mask_thresh", "1"), "mask1p0_unlearnEpochs1_unlearnlr001"),
+        (("--unlearn_lr", "1e-5"), "mask5_unlearnEpochs1_unlearnlr00001"),
+        (("--unlearn_batch_size", "16"), "mask5_unlearnEpochs1_unlearnlr001_batch-16"),
+        (("--optimizer", "adam"), "mask5_unlearnEpochs1_unlearnlr001_optim-adam"),
+        (("--seed", "7"), "mask5_unlearnEpochs1_unlearnlr001_seed-7"),
+    ],
+)
+def test_ids_say_what_was_asked_for(done, trained, data_files, flags, ending):
+    printed = done("main_unlearn", *model_flags(data_files["grey"]), *UNLEARN_ONCE, *flags)
+    assert printed.endswith(f"model_id: {BASE}_FORGOTTEN_3_RL_WITH_SALUN_{ending}\n")
+
+
+# Colour, two classes and multi-label data, through every script
+
+
+def walk(done, data, name, forgotten, *methods):
+    """Train, test, mask, unlearn and test; returns what was printed by step."""
+    flags = ("--dataset", data, "--device", "cpu")
+    best = f"{name}_best"
+    printed = {"examine": done("examine_dataset", "--dataset", data, "--no_window")}
+    printed["train"] = done("main_train", "--save_model_id", name, *flags, *TRAIN)
+    printed["test"] = done("main_test", "--model_id", best, *flags, "--no_window")
+    printed["mask"] = done("generate_mask", "--model_id", best, *flags)
+    for method in methods:
+        asked = ("--unlearn", method, "--class_to_forget", forgotten, "--unlearn_epochs", "2")
+        model_id = done("main_unlearn", "--model_id", best, *flags, *asked).split()[-1]
+        printed[model_id] = done("main_test_unlearn", "--model_id", model_id, *flags)
+        done("main_test", "--model_id", model_id, *flags, "--no_window")
+    return printed
+
+
+@pytest.mark.parametrize("name, classes", [("colour", 3), ("two", 2)])
+def test_other_single_label_data(done, workplace, data_files, name, classes):
+    data = data_files[name]
+    printed = walk(done, data, name, "1", "RL_with_SalUn", "GA")
+    names = [str(number) for number in range(classes)]
+    check_single_label_test(printed["test"], f"{name}_best", data, names)
+    unlearned = [key for key in printed if "FORGOTTEN_1" in key]
+    assert len(unlearned) == 2
+    for model_id in unlearned:
+        check_forgetting(printed[model_id], model_id, data, 1)
+
+
+def check_multi_label_test(printed, model_id, data, names):
+    logits, labels = predictions(model_id, data, "test")
+    found = logits > 0
+    for number, (row, name) in enumerate(zip(table_rows(printed, 5), names, strict=True)):
+        has = labels[:, number] == 1
+        assert row[:3] == [str(number), name, str(has.sum())]
+        assert_near(row[3].rstrip("%"), share(found[has, number]))
+        auc = roc_auc_score(labels[:, number], logits[:, number])
+        assert abs(float(row[4]) - auc) < 2e-5
+    assert_near(figure("overall accuracy", printed), share(found == labels))
+
+
+def check_multi_label_forgetting(printed, model_id, data, forgotten):
+    for split, what, suffix in (
+        ("train", "Remaining Accuracy", ""),
+        ("test", "Test Accuracy", " (test images)"),
+    ):
+        logits, labels = predictions(model_id, data, split)
+        right, covered = (logits > 0) == labels, labels[:, forgotten] == 1
+        others = np.arange(labels.shape[1]) != forgotten
+        assert_near(figure(what, printed), share(right[~covered][:, others]))
+        name = f"Unlearn Accuracy{suffix}"
+        assert_near(figure(name, printed), share(~right[covered, forgotten]))
+    logits, labels = predictions(model_id, data, "test")
+    auc = roc_auc_score(labels[:, forgotten], logits[:, forgotten])
+    assert abs(float(re.search(r"AUC of the finding: ([\d.]+)", printed)[1]) - auc) < 2e-5
+
+
+def test_multi_label_data(done, workplace, data_files):
+    methods = ("RL_with_SalUn", "FT", "GA", "Retrain")
+    printed = walk(done, data_files["multi"], "multi", "1", *methods)
+    check_multi_label_test(printed["test"], "multi_best", data_files["multi"], "012")
+    unlearned = [key for key in printed if "FORGOTTEN_1" in key]
+    assert len(unlearned) == len(methods)
+    for model_id in unlearned:
+        check_multi_label_forgetting(printed[model_id], model_id, data_files["multi"], 1)
+    assert (workplace / "pics" / "multi_best" / "findings.png").exists()
+
+
+def test_chestmnist_by_name(done, workplace, monkeypatch):
+    """Its 14 findings, in few and random images of its own format and under its own name."""
+    rng, arrays = np.random.default_rng(0), {}
+    for split in ("train", "val", "test"):
+        labels = (rng.random((40, 14)) < 0.2).astype(np.uint8)
+        labels[:14] |= np.eye(14, dtype=np.uint8)
+        labels[-3:] = 0
+        arrays[f"{split}_labels"] = labels
+        arrays[f"{split}_images"] = rng.integers(0, 256, (40, 28, 28), dtype=np.uint8)
+    np.savez("chestmnist.npz", **arrays)
+    md5 = hashlib.md5(Path("chestmnist.npz").read_bytes()).hexdigest()
+    monkeypatch.setitem(INFO["chestmnist"], "MD5", md5)
+    data = ("--dataset", "ChestMNIST", "--data_root", ".")
+    printed = done("examine_dataset", *data, "--no_window")
+    assert "ChestMNIST: multi-label, binary-class, 14 classes" in printed
+    assert "13  hernia" in printed
+    done("main_train", "--save_model_id", "chest", *data, *TRAIN, "--epochs", "1")
+    printed = done("main_test", "--model_id", "chest_best", *data, "--no_window")
+    names = INFO["chestmnist"]["label"].values()
+    check_multi_label_test(printed, "chest_best", "chestmnist.npz", names)
+    model = ("--model_id", "chest_best", *data)
+    done("generate_mask", *model, "--class_to_forget", "hernia")
+    asked = ("--unlearn", "RL_with_SalUn", "--class_to_forget", "13", "--unlearn_epochs", "1")
+    model_id = done("main_unlearn", *model, *asked).split()[-1]
+    printed = done("main_test_unlearn", "--model_id", model_id, *data)
+    assert "class 13 hernia" in printed
+    check_multi_label_forgetting(printed, model_id, "chestmnist.npz", 13)
+
+
+# All of it in one command
+
+
+def test_all_of_it_in_one_command(done, workplace, data_files):
+    flags = ("--dataset", data_files["grey"], "--device", "cpu", *TRAIN)
+    printed = done("main_walkthrough", *flags, "--save_model_id", "all")
+    commands = re.findall(r"^\$ python (\w+)\.py", printed, re.MULTILINE)
+    assert commands == [
+        *("examine_dataset", "main_train", "main_test", "generate_mask", "main_test_unlearn"),
+        *("main_unlearn", "main_test_unlearn", "main_test") * 2,
+    ]
+    table = printed.split("grey, class 3 duct forgotten\n\n")[1].split("\n\n")[0].splitlines()
+    assert re.split(r" {2,}", table[0]) == [
+        *("model", "unlearn accuracy", "remaining accuracy", "test accuracy", "seconds")
+    ]
+    rows = {cells[0]: cells[1:] for cells in (re.split(r" {2,}", line) for line in table[2:])}
+    assert list(rows)[:3] == ["base model", "RL_with_SalUn", "Retrain"]
+    ids = sorted(path.stem for path in (workplace / "model_weights").glob("*FORGOTTEN*"))
+    assert len(ids) == 2
+    by_method = {load_model(model_id)[1]["method"]: model_id for model_id in ids}
+    for method, model_id in ({"base model": "all_best"} | by_method).items():
+        unlearn, remaining, test, seconds = rows[method]
+        logits, labels = predictions(model_id, data_files["grey"], "train")
+        right, covered = logits.argmax(1) == labels, labels == 3
+        assert_near(unlearn.rstrip("%"), share(~right[covered]))
+        assert_near(remaining.rstrip("%"), share(right[~covered]))
+        logits, labels = predictions(model_id, data_files["grey"], "test")
+        assert_near(test.rstrip("%"), share((logits.argmax(1) == labels)[labels != 3]))
+        assert float(seconds) >= 0
+    assert (workplace / "pics" / "all_best" / "comparison_3.png").exists()
+
+
+def test_a_base_model_at_hand_and_all_methods(done, trained, data_files):
+    flags = ("--dataset", data_files["grey"], "--base_model_id", BASE, "--class_to_forget", "bone")
+    printed = done("main_walkthrough", *flags, "--unlearn", "all")
+    assert "python main_train.py" not in printed
+    table = printed.split("class 1 bone forgotten\n\n")[1]
+    for method in METHODS:
+        failed = f"{method} failed: " in table
+        assert failed != bool(re.search(rf"^{method} +\d", table, re.MULTILINE))
+
+
+# Help, and the house
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help(run_here, script):
+    result = run_here(script, "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"usage: {script}.py" in result.stdout
+    first_line = importlib.import_module(script).__doc__.split("\n")[0]
+    assert " ".join(first_line.split()) in " ".join(result.stdout.split())
+
+
+def offered_flags(help_text):
+    return set(re.findall(r"^\s+--(\w+)", help_text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_offers_only_flags_that_it_uses(run_here, script):
+    tree = ast.parse((REPOSITORY / f"{script}.py").read_text())
+    attributes = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "args"
+    }
+    by_name = {
+        word.value
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and getattr(call.func, "id", None) == "_flags"
+        for word in call.args
+        if isinstance(word, ast.Constant)
+    }
+    assert offered_flags(run_here(script, "--help").stdout) == attributes | by_name
+
+
+def test_every_flag_of_the_walkthrough_is_there(run_here):
+    wanted = {
+        "examine_dataset": "dataset",
+        "main_train": "save_model_id dataset seed epochs lr batch_size num_workers",
+        "main_test": "model_id dataset batch_size num_workers",
+        "generate_mask": "model_id dataset",
+        "main_unlearn": "model_id dataset unlearn class_to_forget mask_thresh unlearn_epochs "
+        "unlearn_lr unlearn_batch_size",
+        "main_test_unlearn": "model_id dataset class_to_forget batch_size",
+    }
+    for script, flags in wanted.items():
+        assert set(flags.split()) <= offered_flags(run_here(script, "--help").stdout)
+
+
+def test_help_tells_each_methods_defaults(run_here):
+    text = " ".join(run_here("main_unlearn", "--help").stdout.split())
+    for method in METHODS.values():
+        if method.epochs:
+            assert f"{method.id} {method.epochs} epochs at {method.lr:g}" in text
+
+
+def imported_modules(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name.split(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide where they go"
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize(
+    "package, others", [("utils", []), ("models", ["utils"]), ("unlearn", ["models", "utils"])]
+)
+def test_arrows_point_one_way(package, others):
+    files = sorted((REPOSITORY / package).glob("*.py"))
+    assert len(files) > 2
+    house = {*PACKAGES, *SCRIPTS, "arg_parser"}
+    for path in files:
+        assert set(imported_modules(path)) & house <= {package, *others}, path
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_nothing_but_scripts_reads_args(package):
+    for path in (REPOSITORY / package).glob("*.py"):
+        names = {n.id for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Name)}
+        assert "args" not in names, path
+
+
+def test_scripts_hold_no_loop_over_batches():
+    for script in SCRIPTS:
+        source = (REPOSITORY / f"{script}.py").read_text()
+        assert not re.search(r"\.backward\(|optimizer\.step|\.batch\(", source), script
