@@ -15,11 +15,10 @@ from utils.errors import EXIT_BAD_INPUT
 from utils.loading import SYNTHETIC
 from utils.npz import LARGEST_SIDE, SMALLEST_SIDE
 from utils.prediction import PREDICTION_BATCH
-from utils.training import OPTIMIZERS, WEIGHT_DECAY
+from utils.training import OPTIMIZERS, SMALLEST_SET, WEIGHT_DECAY
 
 DEFAULT_SEED = 1
 DEFAULT_LR = {"sgd": 0.01, "adam": 0.001, "adamw": 0.001}
-SMALLEST_STEP = 2  # images: batch normalisation cannot learn from one
 HIGHEST = 2**63 - 1  # what torch takes for a whole number
 
 
@@ -158,7 +157,7 @@ def training_flags(parser, epochs=20):
         "(by default 0.01 with sgd, else 0.001)",
     )
     group.add_argument(
-        "--batch_size", type=_whole_number(SMALLEST_STEP), default=50, help="images a step"
+        "--batch_size", type=_whole_number(SMALLEST_SET), default=50, help="images a step"
     )
     group.add_argument(
         "--optimizer", choices=OPTIMIZERS, default="sgd", help="sgd has momentum 0.9"
@@ -198,7 +197,7 @@ def unlearning_flags(parser):
     )
     group.add_argument(
         "--unlearn_batch_size",
-        type=_whole_number(SMALLEST_STEP),
+        type=_whole_number(SMALLEST_SET),
         help=f"images a step; by default {BATCH_SIZE}, for Retrain the base model's",
     )
     group.add_argument(

@@ -10,13 +10,13 @@ from arg_parser import (
     prediction_flags,
     trained_model_flags,
 )
-from models.checkpoint import weights_digest
 from models.opening import open_model_and_data
 from unlearn.request import ForgetRequest
 from unlearn.saliency import (
     entry_percents,
     gradient_saliency,
     mask_at,
+    saliency_origin,
     saliency_path,
     save_percents,
 )
@@ -50,7 +50,7 @@ def main(argv=None):
     else:
         requests = [ForgetRequest.parse(args.class_to_forget, dataset)]
 
-    digest = weights_digest(model.network.state_dict())
+    origin = saliency_origin(model, dataset)
     for request in requests:
         name = f"class {dataset.describe_class(request.class_index)}"
         forget_set, _ = request.split(dataset.train)
@@ -64,7 +64,7 @@ def main(argv=None):
         ensure_folder(path.parent)
         saliency = gradient_saliency(model, forget_set, request, args.batch_size)
         percents = entry_percents(saliency)
-        save_percents(path, percents, digest)
+        save_percents(path, percents, request, origin)
         seconds, megabytes = time.perf_counter() - began, path.stat().st_size / 1e6
         print(f"{name}: {path}, {megabytes:.1f} MB, {seconds:.1f} s")
         picture = _picture(percents, f"{args.model_id}\n{name}")

@@ -18,6 +18,7 @@ from models.checkpoint import (
     save_model,
     save_training_state,
 )
+from models.opening import describe_data
 from utils.devices import describe, pick_device
 from utils.errors import run_script
 from utils.files import MODEL_FOLDER, PICTURE_FOLDER, check_id, ensure_folder
@@ -46,7 +47,9 @@ def main(argv=None):
         input_size=args.input_size,
         data_root=args.data_root,
         workers=args.num_workers,
-    ).to(device)
+    )
+    data = describe_data(dataset)
+    dataset = dataset.to(device)
 
     spec = make_spec(
         args.arch,
@@ -65,7 +68,7 @@ def main(argv=None):
         args.seed,
     )
     origin = {
-        "train_digest": dataset.train_digest(),
+        "train_digest": data["train_digest"],
         "spec": asdict(spec),
         "recipe": asdict(recipe),
     }
@@ -82,10 +85,7 @@ def main(argv=None):
 
     record = {
         "kind": "base",
-        "dataset": dataset.name,
-        "task": dataset.task,
-        "class_names": list(dataset.class_names),
-        "train_digest": origin["train_digest"],
+        **data,
         "recipe": origin["recipe"],
         "history": run.history,
         "seconds": run.seconds,

@@ -13,11 +13,17 @@ from arg_parser import (
     unlearning_flags,
 )
 from models.checkpoint import save_model, weights_digest
-from models.opening import open_model_and_data
+from models.opening import describe_data, open_model_and_data
 from unlearn.ids import unlearned_model_id
 from unlearn.methods import default_config, find_method
 from unlearn.request import ForgetRequest
-from unlearn.saliency import load_percents, mask_at, saliency_path, to_percent
+from unlearn.saliency import (
+    load_percents,
+    mask_at,
+    saliency_origin,
+    saliency_path,
+    to_percent,
+)
 from utils.devices import describe, pick_device
 from utils.errors import UserError, run_script
 from utils.files import MODEL_FOLDER, check_id, ensure_folder
@@ -28,7 +34,8 @@ def main(argv=None):
     groups = (trained_model_flags, data_flags, unlearning_flags, device_flags)
     args = make_parser(__doc__, *groups).parse_args(argv)
     method = find_method(args.unlearn)
-    to_percent(args.mask_thresh)
+    if method.uses_mask:
+        to_percent(args.mask_thresh)
     ensure_folder(MODEL_FOLDER)
     device = pick_device(args.device)
     model, record, dataset = open_model_and_data(
@@ -61,7 +68,7 @@ def main(argv=None):
     model_id = _model_id(args.model_id, method, config, defaults, mask_thresh)
     base_digest = weights_digest(model.network.state_dict())
     if method.uses_mask:
-        mask = _load_mask(args, model, request, base_digest)
+        mask = _load_mask(args, model, dataset, request)
         config = replace(config, mask=mask)
         print(f"mask {args.mask_thresh:g}: {100 * mask.share():.2f}% of the weights may change")
     config = replace(config, retain_val=request.split(dataset.val)[1])
@@ -76,13 +83,13 @@ def main(argv=None):
     model = method.run(model, forget_set, retain_set, config)
     seconds = time.perf_counter() - began
 
-    keep = ("dataset", "task", "class_names", "train_digest", "recipe", "selection")
     settings = {key: getattr(config, key) for key in chosen} | {"mask_thresh": mask_thresh}
     path = save_model(
         model_id,
         model,
         {
-            **{key: record[key] for key in keep if key in record},
+            **describe_data(dataset),
+            **{key: record[key] for key in ("recipe", "selection") if key in record},
             "kind": "unlearned",
             "parent_id": args.model_id,
             "parent_digest": base_digest,
@@ -122,10 +129,11 @@ def _model_id(base_id, method, config, defaults, mask_thresh):
     return check_id(model_id, "the new model's id")
 
 
-def _load_mask(args, model, request, base_digest):
+def _load_mask(args, model, dataset, request):
     path = saliency_path(args.model_id, request)
     command = f"python generate_mask.py --model_id {args.model_id} --dataset {args.dataset}"
-    return mask_at(load_percents(path, model, base_digest, command), args.mask_thresh)
+    origin = saliency_origin(model, dataset)
+    return mask_at(load_percents(path, model, request, origin, command), args.mask_thresh)
 
 
 if __name__ == "__main__":

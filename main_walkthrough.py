@@ -3,6 +3,7 @@
 It runs the scripts that the README walks through, one after the other, and prints each command.
 """
 
+import re
 import shlex
 import time
 
@@ -24,7 +25,7 @@ from models.checkpoint import load_model
 from unlearn.methods import METHODS, find_method
 from unlearn.request import ForgetRequest
 from unlearn.saliency import to_percent
-from utils.errors import UserError, run_script
+from utils.errors import NotFiniteError, run_script
 from utils.files import PICTURE_FOLDER, check_id
 from utils.loading import load_dataset
 from utils.plots import method_comparison
@@ -33,7 +34,7 @@ from utils.tables import format_table, percent
 
 EPOCHS = 5  # enough for SynthBloodMNIST, and short enough for a laptop
 METHODS_SHOWN = ("RL_with_SalUn", "Retrain")
-CLASS_SHOWN = "3"
+CLASS_SHOWN = 3  # the last one where there are fewer
 ALL = "all"
 
 
@@ -49,7 +50,7 @@ def main(argv=None):
     group.add_argument(
         "--base_model_id", metavar="MODEL_ID", help="a trained base model to use; none is trained"
     )
-    class_flag(group, required=False, default=CLASS_SHOWN)
+    class_flag(group, required=False, note=f"; by default {CLASS_SHOWN}, or the last there is")
     group.add_argument(
         "--unlearn",
         nargs="+",
@@ -61,11 +62,13 @@ def main(argv=None):
     args = parser.parse_args(argv)
     methods = list(METHODS.values()) if args.unlearn == [ALL] else map(find_method, args.unlearn)
     methods = list(dict.fromkeys(methods))
-    to_percent(args.mask_thresh)
+    if any(method.uses_mask for method in methods):
+        to_percent(args.mask_thresh)
     dataset = load_dataset(
         args.dataset, input_size=args.input_size, data_root=args.data_root, workers=args.num_workers
     )
-    request = ForgetRequest.parse(args.class_to_forget, dataset)
+    last = dataset.num_classes - 1
+    request = ForgetRequest.parse(args.class_to_forget or str(min(CLASS_SHOWN, last)), dataset)
     request.split_for_unlearning(dataset.train)
 
     data = _flags(args, "dataset", "data_root", "num_workers")
@@ -83,7 +86,7 @@ def main(argv=None):
         mask = _flags(args, "mask_thresh") if method.uses_mask else []
         try:
             model_id = _step(main_unlearn, [*model, "--unlearn", method.id, *chosen, *mask])
-        except UserError as error:  # one method's failure is a finding, not the end
+        except NotFiniteError as error:  # that a method fails is a finding, not the end
             failures.append(f"{method.id} failed: {error}")
             print(failures[-1])
             continue
@@ -103,7 +106,7 @@ def main(argv=None):
 
 
 def _train_base(args, dataset, flags):
-    name = args.save_model_id or f"walkthrough_{dataset.name}"
+    name = args.save_model_id or "walkthrough_" + re.sub(r"[^A-Za-z0-9._-]", "_", dataset.name)
     check_id(name, "--save_model_id")
     recipe = _flags(
         args, "epochs", "lr", "batch_size", "optimizer", "weight_decay", "seed", "arch", "stem"
@@ -126,12 +129,12 @@ def _step(script, flags):
 
 
 def _row(name, model_id, figures):
-    record = load_model(model_id)[1]
+    record, test = load_model(model_id)[1], figures.test_accuracy
     return {
         "name": name,
         "unlearn_accuracy_percent": 100 * figures.unlearn_accuracy,
         "remaining_accuracy_percent": 100 * figures.remaining_accuracy,
-        "test_accuracy_percent": figures.test_accuracy and 100 * figures.test_accuracy,
+        "test_accuracy_percent": None if test is None else 100 * test,
         "seconds": record.get("seconds"),
     }
 
@@ -142,7 +145,7 @@ def _print_rows(rows):
         [
             row["name"],
             *(
-                percent(row[key] / 100)
+                percent(None if row[key] is None else row[key] / 100)
                 for key in (
                     "unlearn_accuracy_percent",
                     "remaining_accuracy_percent",

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from models.architectures import build_model, make_spec
+from unlearn.request import ForgetRequest
 from unlearn.saliency import entry_percents, mask_at, save_percents
 
 THRESHOLDS = [percent / 100 for percent in range(10, 101, 10)]
@@ -39,7 +40,7 @@ def main():
         for _ in range(rounds):
             began = time.perf_counter()
             percents = entry_percents(saliency)
-            save_percents(one, percents, "")
+            save_percents(one, percents, ForgetRequest(3), {})
             middle = time.perf_counter()
             plain, plain_bytes = _two_argsorts_a_threshold(saliency, Path(folder))
             end = time.perf_counter()

@@ -191,8 +191,11 @@ def _convolution_like(convolution, channels, **changes):
 def _pretrained_network(spec):
     """ImageNet's weights, with a fresh head; grey images get the sum of the colour kernels."""
     weights = torchvision.models.get_model_weights(spec.arch).DEFAULT
-    if spec.arch.startswith("vit") and (spec.network_size or spec.input_size) != 224:
-        raise UserError(f"--pretrained {spec.arch} takes images of 224 px: use --input_size 224")
+    smallest = weights.meta["min_size"][0]
+    if spec.arch.startswith("vit") and (spec.network_size or spec.input_size) != smallest:
+        raise UserError(
+            f"--pretrained: {spec.arch} takes images of {smallest} px: use --input_size {smallest}"
+        )
     try:
         network = torchvision.models.get_model(spec.arch, weights=weights)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:

@@ -21,6 +21,7 @@ from utils.files import MODEL_FOLDER, check_id, nearest, write_atomically
 FORMAT = "medical-unlearning-model-1"
 STATE_FORMAT = "medical-unlearning-training-state-1"
 IMAGENET_KERNEL = STEMS["imagenet"][0]
+EXTRA_HEADS = ("aux1.", "aux2.", "AuxLogits.")  # GoogLeNet's and Inception's, for training only
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which others wrap weights
 
 
@@ -69,6 +70,7 @@ def load_model(model_id, device="cpu", *, arch=None, input_size=None, stem=None)
     content = load_tensors(path, "model")
     if content.get("format") == FORMAT:
         model, record = _from_checkpoint(content, path), content["record"]
+        _check_flags(model.spec, path, arch=arch, input_size=input_size, stem=stem)
     else:
         model, record = _from_bare_weights(content, path, arch, input_size, stem), {}
     return model.to(device), record
@@ -157,6 +159,12 @@ def _from_checkpoint(content, path):
     return model
 
 
+def _check_flags(spec, path, **flags):
+    for name, value in flags.items():
+        if value not in (None, getattr(spec, name)):
+            raise UserError(f"{path} says {name} {getattr(spec, name)}: leave out --{name}")
+
+
 def _from_bare_weights(content, path, arch, input_size, stem):
     weights = next(
         (content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), content
@@ -169,7 +177,11 @@ def _from_bare_weights(content, path, arch, input_size, stem):
         raise UserError(
             f"{path} holds bare weights: say what they belong to with --arch and --input_size"
         )
-    weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+    weights = {
+        name.removeprefix("module.").removeprefix("network."): tensor
+        for name, tensor in weights.items()
+        if not name.startswith(EXTRA_HEADS)
+    }
     first, last = kernels[0], [t for t in weights.values() if t.ndim in (2, 4)][-1]
     if stem is None and "conv1.weight" in weights and first.shape[-1] == IMAGENET_KERNEL:
         stem = "imagenet"

@@ -32,6 +32,16 @@ def open_model_and_data(
     return model, record, dataset.to(device)
 
 
+def describe_data(dataset):
+    """What a model's record says of the data it learned from, as plain data."""
+    return {
+        "dataset": dataset.name,
+        "task": dataset.task,
+        "class_names": list(dataset.class_names),
+        "train_digest": dataset.train_digest(),
+    }
+
+
 def _check_fit(model_id, spec, dataset):
     wanted = f"{spec.num_classes} classes in {spec.channels}-channel images"
     found = f"{dataset.num_classes} classes in {dataset.channels}-channel images"

@@ -284,7 +284,7 @@ def test_gradient_ascent_leaves_the_running_statistics(method_id):
 def test_ascent_without_bounds_stops_with_one_line(epochs, batch_size):
     """Even where the loss is first infinite after the last step of all."""
     config = replace(CONFIG, lr=1e30, epochs=epochs, batch_size=batch_size)
-    with pytest.raises(UserError, match="not finite.*nothing was saved; try a lower"):
+    with pytest.raises(UserError, match="not finite.*was not saved; try a lower"):
         METHODS["GA"].run(trained_model(), *REQUEST.split(tiny_set()), config)
 
 

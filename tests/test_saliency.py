@@ -7,14 +7,15 @@ import torch
 from torch.nn import functional
 
 from models.architectures import build_model, count_weights, make_spec
-from models.checkpoint import save_tensors, weights_digest
-from tiny import same_weights, tiny_model, tiny_set, weights_of
+from models.checkpoint import save_tensors
+from tiny import same_weights, tiny_dataset, tiny_model, tiny_set, weights_of
 from unlearn.request import ForgetRequest
 from unlearn.saliency import (
     entry_percents,
     gradient_saliency,
     load_percents,
     mask_at,
+    saliency_origin,
     saliency_path,
     save_percents,
     to_percent,
@@ -178,17 +179,17 @@ def test_gradients_left_in_the_model_do_not_count():
 
 
 def saved_saliency(model, folder):
-    digest = weights_digest(model.network.state_dict())
+    origin = saliency_origin(model, tiny_dataset())
     percents = entry_percents(gradient_saliency(model, tiny_set(8), REQUEST))
     path = folder / "class_1.pt"
-    save_percents(path, percents, digest)
-    return path, percents, digest
+    save_percents(path, percents, REQUEST, origin)
+    return path, percents, origin
 
 
 def test_saliency_comes_back_from_its_file(tmp_path):
     model = tiny_model()
-    path, percents, digest = saved_saliency(model, tmp_path / "new" / "folder")
-    assert same_weights(load_percents(path, model, digest, "make"), percents)
+    path, percents, origin = saved_saliency(model, tmp_path / "new" / "folder")
+    assert same_weights(load_percents(path, model, REQUEST, origin, "make"), percents)
 
 
 def test_the_file_of_a_resnet18_has_one_byte_a_weight(tmp_path):
@@ -197,37 +198,49 @@ def test_the_file_of_a_resnet18_has_one_byte_a_weight(tmp_path):
     saliency = {
         name: torch.rand(part.shape, generator=generator) for name, part in model.named_parameters()
     }
-    save_percents(tmp_path / "class_0.pt", entry_percents(saliency), "digest")
+    save_percents(tmp_path / "class_0.pt", entry_percents(saliency), REQUEST, {})
     size = (tmp_path / "class_0.pt").stat().st_size
     assert count_weights(model) <= size < 1.01 * count_weights(model)
     assert size < 15e6
-    loaded = load_percents(tmp_path / "class_0.pt", model, "digest", "make")
+    loaded = load_percents(tmp_path / "class_0.pt", model, REQUEST, {}, "make")
     assert same_weights(loaded, entry_percents(saliency))
 
 
 def test_a_mask_of_other_weights_is_refused(tmp_path):
-    path, _, digest = saved_saliency(tiny_model(), tmp_path)
-    other = tiny_model(seed=1)
-    other_digest = weights_digest(other.network.state_dict())
-    with pytest.raises(UserError, match="made for other weights: make it anew with make it so"):
-        load_percents(path, other, other_digest, "make it so")
-    with pytest.raises(UserError, match="made for other weights"):
-        load_percents(path, tiny_model(num_classes=5), digest, "make")
+    model, other = tiny_model(), tiny_model(seed=1)
+    path, _, origin = saved_saliency(model, tmp_path)
+    other_origin = saliency_origin(other, tiny_dataset())
+    with pytest.raises(
+        UserError, match="made for other weights or data: make it anew with make it"
+    ):
+        load_percents(path, other, REQUEST, other_origin, "make it so")
+    with pytest.raises(UserError, match="made for other weights or data"):
+        load_percents(path, tiny_model(num_classes=5), REQUEST, origin, "make")
+
+
+def test_a_mask_of_other_data_or_another_class_is_refused(tmp_path):
+    model = tiny_model()
+    path, _, origin = saved_saliency(model, tmp_path)
+    other_data = saliency_origin(model, tiny_dataset(train=25))
+    with pytest.raises(UserError, match="made for other weights or data"):
+        load_percents(path, model, REQUEST, other_data, "make")
+    with pytest.raises(UserError, match="made for other weights or data"):
+        load_percents(path, model, ForgetRequest(0), origin, "make")
 
 
 def test_what_is_no_saliency_map_is_refused(tmp_path):
     model = tiny_model()
     with pytest.raises(UserError, match="there is no mask .*class_7.pt: make it with make it so"):
-        load_percents(tmp_path / "class_7.pt", model, "digest", "make it so")
-    path, _, digest = saved_saliency(model, tmp_path)
+        load_percents(tmp_path / "class_7.pt", model, REQUEST, {}, "make it so")
+    path, _, origin = saved_saliency(model, tmp_path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="cut short, damaged, or not a saliency map"):
-        load_percents(path, model, digest, "make")
+        load_percents(path, model, REQUEST, origin, "make")
     for content in ({}, {"format": "other"}, {"percents": torch.zeros(3)}):
         save_tensors(path, content)
         with pytest.raises(UserError, match="not a saliency map: make it anew"):
-            load_percents(path, model, digest, "make")
+            load_percents(path, model, REQUEST, origin, "make")
 
 
 def test_each_model_and_class_has_a_file_of_its_own():

@@ -117,7 +117,6 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(optimizer, stop_afte
         ([(0.5, 0.9), (0.7, 0.8), (0.6, 0.1)], 2),  # accuracy decides, not loss
         ([(0.5, 0.9), (0.7, 0.8), (0.7, 0.7), (0.7, 0.75)], 3),  # a tie goes to the lower loss
         ([(0.7, 0.5), (0.7, 0.5)], 1),  # equal in both: the earlier
-        ([(0.7, 0.5), (0.2, math.nan)], 1),  # a model that has fallen apart is never best
         ([(math.nan, math.nan)] * 3, 3),  # no validation images: the last
     ],
 )
@@ -134,6 +133,12 @@ def test_best_epoch_by_accuracy_then_loss(monkeypatch, figures, best):
     assert run.best_epoch == best
     assert same_weights(run.best_weights, weights[best - 1])
     assert not any(same_weights(run.best_weights, other) for other in weights[best:])
+
+
+def test_a_model_that_has_fallen_apart_is_not_kept(monkeypatch):
+    monkeypatch.setattr(training, "_validate", lambda *_: (math.nan, 0.2))
+    with pytest.raises(UserError, match="not finite any more on the validation images"):
+        new_run(epochs=1).run(show=False)
 
 
 def test_history_tells_what_prediction_finds():
@@ -190,7 +195,7 @@ def test_an_epoch_is_that_of_a_plain_loop(optimizer, multi_label):
 def test_a_loss_that_is_not_finite_stops_and_names_the_step():
     losses = iter([1.0, 1.0, math.nan, math.inf])
     model = tiny_model().train()
-    with pytest.raises(UserError, match="not finite any more at step 3 of 4 .*nothing was saved"):
+    with pytest.raises(UserError, match="not finite any more at step 3 of 4 .*was not saved"):
         train_epoch(
             model,
             tiny_set(16),

@@ -3,9 +3,9 @@
 import torch
 from tqdm import tqdm
 
-from utils.errors import UserError
+from utils.errors import NotFiniteError, UserError
 from utils.prediction import predict
-from utils.training import count_steps, make_optimizer, train_epoch
+from utils.training import SMALLEST_SET, TOO_FEW, count_steps, make_optimizer, train_epoch
 
 
 def descend(model, epoch_set, loss_function, config, *, update_statistics=True):
@@ -25,6 +25,8 @@ def descend(model, epoch_set, loss_function, config, *, update_statistics=True):
         with tqdm(unit="batch", disable=None if config.show else True) as bar:
             for epoch in range(config.epochs):
                 image_set = epoch_set(generator)
+                if update_statistics and len(image_set) < SMALLEST_SET:
+                    raise UserError(TOO_FEW.format(len(image_set)))
                 bar.total = config.epochs * count_steps(len(image_set), config.batch_size)
                 model.train(update_statistics)
                 loss, _ = train_epoch(
@@ -46,7 +48,4 @@ def _check_finite(model, image_set, batch_size):
     """train_epoch sees each loss before its step, so nothing has looked at the last step yet."""
     some = image_set.subset(slice(0, batch_size))
     if not predict(model, some).isfinite().all():
-        raise UserError(
-            "the loss is not finite any more after the last step: nothing was saved; "
-            "try a lower learning rate"
-        )
+        raise NotFiniteError("after the last step")

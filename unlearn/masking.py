@@ -4,7 +4,11 @@ import torch
 
 
 class WeightMask:
-    """Which weights may change: one bool tensor for each of the model's parameters, by name."""
+    """Which weights may change: one bool tensor for each of the model's parameters, by name.
+
+    The running statistics of batch normalisation are no weights, have no gradient and no saliency,
+    and go on being measured wherever a method trains.
+    """
 
     def __init__(self, changeable):
         self.changeable = changeable

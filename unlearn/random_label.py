@@ -5,8 +5,9 @@ training, as SalUn has it (Fan et al., ICLR 2024, eq. 5): minimise
 
     E_{x in D_f, y' != y} [ CE(f(x), y') ] + alpha E_{(x, y) in D_r} [ CE(f(x), y) ]
 
-Both sets are shuffled together, as in SalUn's own code for classification: each image weighs the
-same, so alpha is |D_r| / |D_f| up to a common factor. y' is drawn afresh each epoch.
+Both sets are shuffled together, so each image weighs the same and alpha is |D_r| / |D_f| up to a
+common factor. y' is drawn afresh each epoch and from the other classes only, as the equation says;
+code that draws from all classes gives some images their true label.
 """
 
 import torch

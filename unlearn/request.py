@@ -18,8 +18,9 @@ class ForgetRequest:
     @classmethod
     def parse(cls, text, dataset):
         """The request for a class number or class name. Raises UserError if it is not there."""
-        if text.isdecimal() and int(text) < dataset.num_classes:  # before names: "3" may be one
-            return cls(int(text))
+        digits = text.lstrip("0") or text[:1]
+        if digits in map(str, range(dataset.num_classes)):  # before names: "3" may be one
+            return cls(int(digits))
         names = [name.lower() for name in dataset.class_names]
         if text.lower() in names:
             return cls(names.index(text.lower()))

@@ -8,12 +8,13 @@ The masks of one class are nested, so all of them are one number a weight: the p
 the weight enters, 1 to 100. One sort gives them; each threshold is then one comparison.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from models.checkpoint import load_tensors, save_tensors
+from models.checkpoint import load_tensors, save_tensors, weights_digest
 from unlearn.masking import WeightMask
 from utils.errors import UserError
 from utils.files import SALIENCY_FOLDER
@@ -83,13 +84,23 @@ def saliency_path(model_id, request):
     return SALIENCY_FOLDER / model_id / f"class_{request.id_part()}.pt"
 
 
-def save_percents(path, percents, model_digest):
-    """Write one uint8 a weight, with the digest of the model that they belong to."""
-    save_tensors(path, {"format": FORMAT, "model_digest": model_digest, "percents": percents})
+def saliency_origin(model, dataset):
+    """What a model's saliency maps depend on, as plain data: weights, their use, and the data."""
+    return {
+        "model_digest": weights_digest(model.network.state_dict()),
+        "spec": asdict(model.spec),
+        "train_digest": dataset.train_digest(),
+    }
 
 
-def load_percents(path: Path, model, model_digest, command):
-    """Read them back; raises UserError if they are missing, damaged or another model's.
+def save_percents(path, percents, request, origin):
+    """Write one uint8 a weight, with the request and `saliency_origin` that they belong to."""
+    content = {"format": FORMAT, "origin": origin | request.record(), "percents": percents}
+    save_tensors(path, content)
+
+
+def load_percents(path: Path, model, request, origin, command):
+    """Read them back; raises UserError if they are missing, damaged or of another origin.
 
     command: what makes them, for the message.
     """
@@ -101,8 +112,8 @@ def load_percents(path: Path, model, model_digest, command):
         raise UserError(f"{path} is not a saliency map: make it anew with {command}")
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     found = {name: getattr(part, "shape", None) for name, part in percents.items()}
-    if content.get("model_digest") != model_digest or shapes != found:
-        raise UserError(f"{path} was made for other weights: make it anew with {command}")
+    if content.get("origin") != origin | request.record() or shapes != found:
+        raise UserError(f"{path} was made for other weights or data: make it anew with {command}")
     return percents
 
 

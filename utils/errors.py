@@ -15,6 +15,16 @@ class UserError(Exception):
     """Bad input or a bad place to write: the message says what is wrong and what to do."""
 
 
+class NotFiniteError(UserError):
+    """A loss or a model's outputs are not finite any more: the rate was too high."""
+
+    def __init__(self, where):
+        super().__init__(
+            f"the loss is not finite any more {where}: this model was not saved; "
+            "try a lower learning rate"
+        )
+
+
 def run_script(main):
     """Run a script's `main()`; turn what a user can mend into one line and an exit code."""
     try:

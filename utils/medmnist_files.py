@@ -7,6 +7,7 @@ use.
 """
 
 import os
+import socket
 from http.client import HTTPException
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from utils.files import ensure_folder, write_atomically
 
 SIZES = (28, 64, 128, 224)  # pixels; 28 has no suffix in the names of files
 DATASETS = {info["python_class"]: flag for flag, info in INFO.items() if "3d" not in flag}
+SILENCE_SECONDS = 60  # of a server, after which a download has failed
 DATASETS_3D = [info["python_class"] for flag, info in INFO.items() if "3d" in flag]
 
 
@@ -45,14 +47,14 @@ def _is_whole(path, md5):
         return False
     with os_errors_told(f"cannot read {path}"):
         stat = path.stat()
-        proof = f"{md5} {stat.st_size} {stat.st_mtime_ns}"
+        proof = f"{md5} {stat.st_size} {stat.st_mtime_ns}".encode()
         note = path.with_name(f".{path.name}.checked")
-        if note.exists() and note.read_text() == proof:
+        if note.exists() and note.read_bytes() == proof:
             return True
         if downloads.calculate_md5(path) != md5:
             return False
     if os.access(path.parent, os.W_OK):  # a read-only cache is checked at every use instead
-        write_atomically(note, proof.encode())
+        write_atomically(note, proof)
     return True
 
 
@@ -62,6 +64,8 @@ def _download(url, path, md5):
     ensure_folder(path.parent)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     print(f"{what}: downloading it from {url}")
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE_SECONDS)
     try:
         downloads.download_url(url, str(path.parent), filename=unfinished.name, md5=md5)
         if damaged:
@@ -73,5 +77,6 @@ def _download(url, path, md5):
             f"put it there, or use --dataset SynthBloodMNIST or a .npz file of your own"
         ) from error
     finally:
+        socket.setdefaulttimeout(patience)
         unfinished.unlink(missing_ok=True)
     _is_whole(path, md5)  # notes the check

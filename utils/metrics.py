@@ -25,7 +25,7 @@ def evaluator_scores(logits, labels, task):
     """
     if len(labels) == 0:
         return None, None
-    scores = probabilities(logits, labels.ndim == 2).double().cpu().numpy()
+    scores = probabilities(logits.cpu().double(), labels.ndim == 2).numpy()
     truth = labels.cpu().numpy()
     if len(truth) == 1:  # the Evaluator squeezes the only image's row away
         return None, accuracy(logits, labels)

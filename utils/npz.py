@@ -29,7 +29,7 @@ def read_npz(path, workers=0):
     names = arrays.pop("class_names", None)
     read = {}
     for split in SPLITS:
-        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        images, labels = arrays.pop(f"{split}_images"), arrays.pop(f"{split}_labels")
         read[f"{split}_images"] = _checked_images(images, f"{path}: {split}_images")
         read[f"{split}_labels"] = _checked_labels(labels, len(images), f"{path}: {split}_labels")
     for what, axes in (("images", slice(1, None)), ("labels", slice(1, None))):

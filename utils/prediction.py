@@ -11,11 +11,11 @@ def predict(model, image_set, batch_size=PREDICTION_BATCH):
 
     An empty set gives (0, K). The model is left in the mode it was in.
     """
+    if len(image_set) == 0:
+        return torch.zeros(0, model.spec.num_classes, device=image_set.images.device)
     was_training = model.training
     model.eval()
     positions = torch.arange(len(image_set), device=image_set.images.device)
     logits = [model(image_set.batch(part)[0]).float() for part in positions.split(batch_size)]
     model.train(was_training)
-    if not logits:
-        return torch.zeros(0, model.spec.num_classes, device=positions.device)
     return torch.cat(logits)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from tqdm import tqdm
 
-from utils.errors import UserError
+from utils.errors import NotFiniteError, UserError
 from utils.losses import classification_loss
 from utils.prediction import predict
 
@@ -25,6 +25,8 @@ OPTIMIZERS = {
 }
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
+SMALLEST_SET = 2  # images: batch normalisation cannot learn from one
+TOO_FEW = f"{{}} training images are too few; {SMALLEST_SET} are the least"
 WARMUP_SHARE = 0.05  # of all steps, from 0 to the full rate; then a cosine down to 0
 
 
@@ -90,10 +92,7 @@ def train_epoch(
             bar.update()
     if not losses.isfinite().all():
         step = int((~losses.isfinite()).nonzero()[0]) + 1
-        raise UserError(
-            f"the loss is not finite any more at step {step} of {len(parts)} in this epoch: "
-            "nothing was saved; try a lower learning rate"
-        )
+        raise NotFiniteError(f"at step {step} of {len(parts)} in this epoch")
     sizes = torch.tensor([len(part) for part in parts], device=device)
     return (
         losses @ sizes.float() / len(image_set)
@@ -116,8 +115,8 @@ class TrainingRun:
     """
 
     def __init__(self, model, train_set, val_set, recipe):
-        if len(train_set) < 2:
-            raise UserError(f"{len(train_set)} training images are too few; two are the least")
+        if len(train_set) < SMALLEST_SET:
+            raise UserError(TOO_FEW.format(len(train_set)))
         self.model, self.train_set, self.val_set, self.recipe = model, train_set, val_set, recipe
         self.optimizer = make_optimizer(model, recipe.optimizer, recipe.lr, recipe.weight_decay)
         steps = recipe.epochs * count_steps(len(train_set), recipe.batch_size)
@@ -181,6 +180,8 @@ class TrainingRun:
             bar=bar,
         )
         val_loss, val_accuracy = _validate(self.model, self.val_set)
+        if len(self.val_set) and not math.isfinite(val_loss):
+            raise NotFiniteError("on the validation images")
         self.history.append(
             {
                 "train_loss": loss,
