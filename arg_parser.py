@@ -213,6 +213,29 @@ def unlearning_flags(parser):
     group.add_argument("--seed", type=_whole_number(0), help="by default the base model's")
 
 
+def data_source(args):
+    """The arguments of utils.loading.load_dataset that the flags stand for."""
+    return {
+        "name": args.dataset,
+        "input_size": args.input_size,
+        "data_root": args.data_root,
+        "workers": args.num_workers,
+    }
+
+
+def model_and_data(args):
+    """The arguments of models.opening.open_model_and_data that the flags stand for, no device."""
+    source = data_source(args)
+    return {
+        "model_id": args.model_id,
+        "dataset_name": source.pop("name"),
+        **source,
+        "arch": args.arch,
+        "stem": args.stem,
+        "allow_other_data": args.allow_other_data,
+    }
+
+
 def command_line(argv, program):
     """The command as it could be typed again, for records."""
     return shlex.join(["python", os.path.basename(program), *argv])

@@ -1,6 +1,6 @@
 """What is in a data set: sizes, classes, how many images of each, and a window of samples."""
 
-from arg_parser import data_flags, input_size_flag, make_parser, window_flags
+from arg_parser import data_flags, data_source, input_size_flag, make_parser, window_flags
 from utils.datasets import class_members
 from utils.errors import run_script
 from utils.files import PICTURE_FOLDER
@@ -17,12 +17,7 @@ def main(argv=None):
     parser = make_parser(__doc__, data_flags, window_flags)
     input_size_flag(parser)
     args = parser.parse_args(argv)
-    dataset = load_dataset(
-        args.dataset,
-        input_size=args.input_size,
-        data_root=args.data_root,
-        workers=args.num_workers,
-    )
+    dataset = load_dataset(**data_source(args))
 
     sizes = {split: len(part) for split, part in dataset.splits.items()}
     print(f"{dataset.name}: {dataset.task}, {dataset.num_classes} classes")

@@ -7,6 +7,7 @@ from arg_parser import (
     data_flags,
     device_flags,
     make_parser,
+    model_and_data,
     prediction_flags,
     trained_model_flags,
 )
@@ -34,17 +35,7 @@ def main(argv=None):
     parser = make_parser(__doc__, *groups)
     class_flag(parser, required=False, note="; by default every class, in one pass")
     args = parser.parse_args(argv)
-    model, _, dataset = open_model_and_data(
-        args.model_id,
-        args.dataset,
-        pick_device(args.device),
-        arch=args.arch,
-        input_size=args.input_size,
-        stem=args.stem,
-        data_root=args.data_root,
-        workers=args.num_workers,
-        allow_other_data=args.allow_other_data,
-    )
+    model, _, dataset = open_model_and_data(device=pick_device(args.device), **model_and_data(args))
     if args.class_to_forget is None:
         requests = [ForgetRequest(number) for number in range(dataset.num_classes)]
     else:

@@ -4,6 +4,7 @@ from arg_parser import (
     data_flags,
     device_flags,
     make_parser,
+    model_and_data,
     prediction_flags,
     trained_model_flags,
     window_flags,
@@ -27,15 +28,7 @@ def main(argv=None):
     groups = (trained_model_flags, data_flags, prediction_flags, device_flags, window_flags)
     args = make_parser(__doc__, *groups).parse_args(argv)
     model, record, dataset = open_model_and_data(
-        args.model_id,
-        args.dataset,
-        pick_device(args.device),
-        arch=args.arch,
-        input_size=args.input_size,
-        stem=args.stem,
-        data_root=args.data_root,
-        workers=args.num_workers,
-        allow_other_data=args.allow_other_data,
+        device=pick_device(args.device), **model_and_data(args)
     )
     labels, names = dataset.test.labels, dataset.class_names
     logits = predict(model, dataset.test, args.batch_size)

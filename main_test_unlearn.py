@@ -5,6 +5,7 @@ from arg_parser import (
     data_flags,
     device_flags,
     make_parser,
+    model_and_data,
     prediction_flags,
     trained_model_flags,
 )
@@ -27,15 +28,7 @@ def main(argv=None):
     class_flag(parser, required=False, note="; by default the one that the model has forgotten")
     args = parser.parse_args(argv)
     model, record, dataset = open_model_and_data(
-        args.model_id,
-        args.dataset,
-        pick_device(args.device),
-        arch=args.arch,
-        input_size=args.input_size,
-        stem=args.stem,
-        data_root=args.data_root,
-        workers=args.num_workers,
-        allow_other_data=args.allow_other_data,
+        device=pick_device(args.device), **model_and_data(args)
     )
     request = _request(args, record, dataset)
     name = f"class {dataset.describe_class(request.class_index)}"

@@ -7,6 +7,7 @@ from arg_parser import (
     DEFAULT_LR,
     command_line,
     data_flags,
+    data_source,
     device_flags,
     make_parser,
     training_flags,
@@ -42,12 +43,7 @@ def main(argv=None):
     check_id(f"{name}_best", "--save_model_id, with _best,")  # before hours of work go by
     ensure_folder(MODEL_FOLDER)
     device = pick_device(args.device)
-    dataset = load_dataset(
-        args.dataset,
-        input_size=args.input_size,
-        data_root=args.data_root,
-        workers=args.num_workers,
-    )
+    dataset = load_dataset(**data_source(args))
     data = describe_data(dataset)
     dataset = dataset.to(device)
 

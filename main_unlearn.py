@@ -9,6 +9,7 @@ from arg_parser import (
     data_flags,
     device_flags,
     make_parser,
+    model_and_data,
     trained_model_flags,
     unlearning_flags,
 )
@@ -38,17 +39,7 @@ def main(argv=None):
         to_percent(args.mask_thresh)
     ensure_folder(MODEL_FOLDER)
     device = pick_device(args.device)
-    model, record, dataset = open_model_and_data(
-        args.model_id,
-        args.dataset,
-        device,
-        arch=args.arch,
-        input_size=args.input_size,
-        stem=args.stem,
-        data_root=args.data_root,
-        workers=args.num_workers,
-        allow_other_data=args.allow_other_data,
-    )
+    model, record, dataset = open_model_and_data(device=device, **model_and_data(args))
     if record.get("kind") == "unlearned":
         raise UserError(f"{args.model_id} is an unlearned model already: give its base model's id")
     request = ForgetRequest.parse(args.class_to_forget, dataset)

@@ -16,6 +16,7 @@ import main_unlearn
 from arg_parser import (
     class_flag,
     data_flags,
+    data_source,
     device_flags,
     make_parser,
     mask_flag,
@@ -64,9 +65,7 @@ def main(argv=None):
     methods = list(dict.fromkeys(methods))
     if any(method.uses_mask for method in methods):
         to_percent(args.mask_thresh)
-    dataset = load_dataset(
-        args.dataset, input_size=args.input_size, data_root=args.data_root, workers=args.num_workers
-    )
+    dataset = load_dataset(**data_source(args))
     last = dataset.num_classes - 1
     request = ForgetRequest.parse(args.class_to_forget or str(min(CLASS_SHOWN, last)), dataset)
     request.split_for_unlearning(dataset.train)

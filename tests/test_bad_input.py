@@ -425,8 +425,6 @@ def test_a_mask_of_another_model(trained, refused, run_here, grey):
     again = ("--save_model_id", "tiny", "--dataset", grey, *TRAIN, "--epochs", "1", "--seed", "2")
     assert run_here("main_train", *again).returncode == 0
     says = "class_3.pt was made for other weights or data: make it anew with python generate_mask"
-        "class_3.pt was made for other weights or data: make it anew with python generate_mask.py"
-    )
     refused(says, "main_unlearn", *unlearn_flags(grey))
 
 
@@ -772,6 +770,15 @@ def test_a_full_disk_in_the_middle_of_a_write(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="cannot write .*model.pt: No space left on device"):
         write_atomically(path, b"newer and longer")
     assert contents(tmp_path) == {path: b"old"}
+
+
+def test_who_reads_a_file_while_it_is_replaced_reads_the_old_one(tmp_path):
+    path = tmp_path / "model.pt"
+    write_atomically(path, b"old")
+    with open(path, "rb") as reader:
+        write_atomically(path, b"new")
+        assert reader.read() == b"old"
+    assert path.read_bytes() == b"new"
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
