@@ -67,13 +67,21 @@ def main(argv=None):
         to_percent(args.mask_thresh)
     dataset = load_dataset(**data_source(args))
     last = dataset.num_classes - 1
-    request = ForgetRequest.parse(args.class_to_forget or str(min(CLASS_SHOWN, last)), dataset)
+    wanted = str(min(CLASS_SHOWN, last)) if args.class_to_forget is None else args.class_to_forget
+    request = ForgetRequest.parse(wanted, dataset)
     request.split_for_unlearning(dataset.train)
+    name = args.save_model_id
+    if name is None:
+        name = "walkthrough_" + re.sub(r"[^A-Za-z0-9._-]", "_", dataset.name)
+    check_id(name, "--save_model_id")
 
     data = _flags(args, "dataset", "data_root", "num_workers")
     device = _flags(args, "device")
     _step(examine_dataset, [*data, *_flags(args, "input_size"), "--no_window"])
-    base_id = args.base_model_id or _train_base(args, dataset, [*data, *device])
+    base_id = args.base_model_id
+    if base_id is None:
+        _train_base(args, name, [*data, *device])
+        base_id = f"{name}_best"
     model = ["--model_id", base_id, *data, *device]
     chosen = ["--class_to_forget", str(request.class_index)]
     _step(main_test, [*model, "--no_window"])
@@ -93,26 +101,23 @@ def main(argv=None):
         rows.append(_row(method.id, model_id, _step(main_test_unlearn, [*unlearned, *chosen])))
         _step(main_test, [*unlearned, "--no_window"])
 
-    name = f"class {dataset.describe_class(request.class_index)}"
-    print(f"\n{dataset.name}, {name} forgotten\n")
+    forgotten = f"class {dataset.describe_class(request.class_index)} forgotten"
+    print(f"\n{dataset.name}, {forgotten}\n")
     _print_rows(rows)
     print("\n".join(failures))
-    picture = method_comparison(rows, f"{dataset.name}: {name} forgotten")
+    picture = method_comparison(rows, f"{dataset.name}: {forgotten}")
     file_name = f"comparison_{request.id_part()}.png"
     save_picture(picture, PICTURE_FOLDER / base_id / file_name)
     print(f"walked through in {time.perf_counter() - began:.0f} s")
     return rows
 
 
-def _train_base(args, dataset, flags):
-    name = args.save_model_id or "walkthrough_" + re.sub(r"[^A-Za-z0-9._-]", "_", dataset.name)
-    check_id(name, "--save_model_id")
+def _train_base(args, name, flags):
     recipe = _flags(
         args, "epochs", "lr", "batch_size", "optimizer", "weight_decay", "seed", "arch", "stem"
     )
     size = _flags(args, "input_size") + (["--pretrained"] if args.pretrained else [])
     _step(main_train, ["--save_model_id", name, *flags, *recipe, *size])
-    return f"{name}_best"
 
 
 def _flags(args, *names):
