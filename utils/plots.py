@@ -33,6 +33,7 @@ SPLIT_COLORS = (BLUE, ORANGE, SKY_BLUE, REDDISH_PURPLE)  # train, val, test, one
 SCREEN_DPI = 150
 LABEL_POINTS = 9
 SMALL_POINTS = 7.5
+TITLE_LINES = 3  # an unlearned model's id takes two
 WIDTH_INCHES = 8
 LABEL_CHARACTERS = 26  # of a line of a name that has several, beside its bars
 ONE_LINE_CHARACTERS = 34
@@ -256,7 +257,7 @@ def method_comparison(rows, title):
     right.xaxis.set_major_locator(MaxNLocator(nbins=3))
     right.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     right.tick_params(axis="y", labelleft=False)
-    right.set_xlabel("time to unlearn (s)")
+    right.set_xlabel("time to train or unlearn (s)")
     _legend_below(figure, containers, list(series))
     return figure
 
@@ -325,7 +326,7 @@ def _new_figure(width, height, title):
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     title_characters = int(width * 10)  # ten to the inch in 12 points
-    figure.suptitle(wrap_label(title, title_characters, 2), fontsize=12, parse_math=False)
+    figure.suptitle(wrap_label(title, title_characters, TITLE_LINES), fontsize=12, parse_math=False)
     return figure
 
 
