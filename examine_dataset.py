@@ -8,7 +8,7 @@ from utils.loading import load_dataset
 from utils.plots import class_counts
 from utils.saving import save_picture
 from utils.tables import format_table
-from utils.viewer import SampleViewer, key_help
+from utils.viewer import SampleViewer, open_window
 
 GRID = (4, 4)
 
@@ -50,9 +50,8 @@ def main(argv=None):
         heading=f"{dataset.name} train",
     )
     save_picture(viewer.figure, folder / "samples.png", photographs=True)
-    print("\n" + key_help(dataset.class_names))
     if not args.no_window:
-        viewer.show()
+        open_window(viewer, dataset.class_names)
 
 
 def _titles(dataset, members):

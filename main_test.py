@@ -19,7 +19,7 @@ from utils.plots import RIGHT, WRONG, confusion_matrix, finding_errors
 from utils.prediction import predict
 from utils.saving import save_picture
 from utils.tables import format_table, percent
-from utils.viewer import SampleViewer, key_help
+from utils.viewer import SampleViewer, open_window
 
 GRID = (4, 5)
 
@@ -61,9 +61,8 @@ def main(argv=None):
         title_colors=colors,
     )
     save_picture(viewer.figure, folder / "predictions.png", photographs=True)
-    print("\n" + key_help(names))
     if not args.no_window:
-        viewer.show()
+        open_window(viewer, names)
 
 
 def _print_classes(rows, names):

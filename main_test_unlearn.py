@@ -83,7 +83,10 @@ def _destinations_before(record, dataset, request, batch_size):
     parent_id = record.get("parent_id")
     if parent_id is None or not model_path(parent_id).exists():
         return None
-    base, _ = load_model(parent_id, dataset.train.images.device)
+    base, base_record = load_model(parent_id, dataset.train.images.device)
+    if base_record.get("weights_digest") != record["parent_digest"]:
+        print(f"note: {parent_id} is not the model any more that this one came from")
+        return None
     return destinations(base, request.split(dataset.train)[0], batch_size)
 
 

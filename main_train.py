@@ -16,6 +16,7 @@ from models.architectures import build_model, count_weights, make_spec
 from models.checkpoint import (
     delete_training_state,
     load_training_state,
+    model_path,
     save_model,
     save_training_state,
 )
@@ -69,6 +70,8 @@ def main(argv=None):
         "recipe": asdict(recipe),
     }
     state = load_training_state(name, origin) if args.resume else None
+    if not args.resume:
+        _say_what_goes(name)
     model = build_model(spec, seed=recipe.seed, initial_weights=state is None).to(device)
     run = TrainingRun(model, dataset.train, dataset.val, recipe)
     if state:
@@ -97,6 +100,13 @@ def main(argv=None):
     curves = training_curves(run.history, f"{name} on {dataset.name}", run.best_epoch)
     save_picture(curves, PICTURE_FOLDER / name / "training.png")
     print(f"trained in {run.seconds:.1f} s")
+
+
+def _say_what_goes(name):
+    """Replacing is what running a command again asks for, but not without a word."""
+    for model_id in (f"{name}_best", f"{name}_last", f"{name}_resume"):
+        if model_path(model_id).exists():
+            print(f"note: {model_path(model_id)} will be replaced")
 
 
 def _train_and_keep(run, name, origin):

@@ -269,6 +269,15 @@ def key_help(class_names):
     )
 
 
+def open_window(viewer, class_names):
+    """Say which key shows what and open the window; without a display, say that instead."""
+    if not window_available():
+        print("no window can be opened here: look at the pictures")
+        return
+    print("\n" + key_help(class_names), flush=True)
+    viewer.show()
+
+
 def window_available():
     """Whether matplotlib can open a window: a display, and a backend that draws to it.
 
