@@ -2,7 +2,16 @@
 
 Stem. ResNets begin with a 7x7 convolution of stride 2 and a pooling of stride 2, made for 224 px:
 a 28 px image is a 7x7 map before the first residual block. STEMS names the alternatives, and
-SMALL_STEM is the one taken below SMALL_BELOW px; STEM_FIGURES
+SMALL_STEM is the one taken below SMALL_BELOW px. What decided it, at 28 px, ResNet-18 on one CPU
+thread, by `benchmarks/compare_stems.py --dataset SynthBloodMNIST --epochs 3 --seeds 1`:
+
+    stem       val      test     time
+    imagenet   95.00%   94.00%    1.0
+    strided    97.00%   95.50%    2.4
+    pooled     98.00%   96.12%    2.6
+    full       98.00%   95.38%   10.2
+
+`pooled` is the most accurate, and `full`, the stem known from CIFAR, costs four times as much.
 """
 
 import pickle
