@@ -203,7 +203,7 @@ def _pretrained_network(spec):
     smallest = weights.meta["min_size"][0]
     if spec.arch.startswith("vit") and (spec.network_size or spec.input_size) != smallest:
         raise UserError(
-            f"--pretrained: {spec.arch} takes images of {smallest} px: use --input_size {smallest}"
+            f"--pretrained {spec.arch} takes images of {smallest} px: use --input_size {smallest}"
         )
     try:
         network = torchvision.models.get_model(spec.arch, weights=weights)
