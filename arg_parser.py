@@ -8,9 +8,12 @@ import argparse
 import os
 import shlex
 
+from evaluation.lira import LEAST as LEAST_SHADOWS
+from evaluation.report import GROUPS
 from models.architectures import STEMS
 from unlearn.config import BATCH_SIZE, OPTIMIZER
 from unlearn.methods import METHODS, describe_defaults
+from unlearn.request import ForgetRequest
 from utils.errors import EXIT_BAD_INPUT
 from utils.loading import SYNTHETIC
 from utils.npz import LARGEST_SIDE, SMALLEST_SIDE
@@ -19,6 +22,7 @@ from utils.training import OPTIMIZERS, SMALLEST_SET, WEIGHT_DECAY
 
 DEFAULT_SEED = 1
 DEFAULT_LR = {"sgd": 0.01, "adam": 0.001, "adamw": 0.001}
+NON_MEMBERS = ("val", "test")
 HIGHEST = 2**63 - 1  # what torch takes for a whole number
 
 
@@ -123,6 +127,70 @@ def prediction_flags(parser):
     group.add_argument(
         "--batch_size", type=_whole_number(1), default=PREDICTION_BATCH, help="images at a time"
     )
+
+
+def evaluation_flags(parser):
+    prediction_flags(parser)
+    group = parser.add_argument_group("measures")
+    _tested_flags(group)
+    group.add_argument(
+        "--seed_model_id",
+        nargs="+",
+        default=[],
+        metavar="MODEL_ID",
+        help="the tested method's models from other seeds; with several Retrains they give KLOM",
+    )
+    group.add_argument(
+        "--cost_matrix",
+        metavar="FILE",
+        help="CSV with the cost of each mistake: rows the true, columns the predicted class",
+    )
+    group.add_argument(
+        "--group_file", metavar="FILE", help="a group label a line, one for each test image"
+    )
+    measures_flag(group, list(GROUPS))
+
+
+def measures_flag(parser, default):
+    parser.add_argument(
+        "--measures",
+        nargs="+",
+        choices=GROUPS,
+        default=default,
+        metavar="GROUP",
+        help=f"what to measure beside the three accuracies, some of {', '.join(GROUPS)}; by "
+        f"default {'all' if len(default) == len(GROUPS) else ' '.join(default)}",
+    )
+
+
+def attack_flags(parser):
+    group = parser.add_argument_group("attack")
+    _tested_flags(group)
+    group.add_argument(
+        "--shadow_models",
+        type=_even_number(LEAST_SHADOWS),
+        default=16,
+        help="how many to train, an even number; those that are there already are used",
+    )
+
+
+def _tested_flags(group):
+    class_flag(group, required=False, note="; by default the one that the model has forgotten")
+    group.add_argument(
+        "--retrain_model_id",
+        nargs="+",
+        metavar="MODEL_ID",
+        help="a Retrain of the same request to compare with, or several of different seeds; by "
+        "default the one of the same base model, if there is one",
+    )
+    group.add_argument(
+        "--non_members",
+        choices=NON_MEMBERS,
+        default=NON_MEMBERS[0],
+        help="the images that attacks compare the forget set with",
+    )
+    seed_flag(group)
+    group.add_argument("--json", action="store_true", help="print the results as JSON only")
 
 
 def class_flag(parser, required=True, default=None, note=""):
@@ -236,6 +304,13 @@ def model_and_data(args):
     }
 
 
+def requested(args, record, dataset):
+    """The ForgetRequest that --class_to_forget asks for; else what the model has forgotten."""
+    if args.class_to_forget is not None:
+        return ForgetRequest.parse(args.class_to_forget, dataset)
+    return ForgetRequest.of_model(args.model_id, record, dataset)
+
+
 def command_line(argv, program):
     """The command as it could be typed again, for records."""
     return shlex.join(["python", os.path.basename(program), *argv])
@@ -253,6 +328,18 @@ def _whole_number(lowest, highest=HIGHEST):
                 if number < lowest
                 else f"{text} is out of range: the highest is {highest}"
             )
+        return number
+
+    return read
+
+
+def _even_number(lowest):
+    whole = _whole_number(lowest)
+
+    def read(text):
+        number = whole(text)
+        if number % 2:
+            raise argparse.ArgumentTypeError(f"{text} is odd: it must be even")
         return number
 
     return read

@@ -11,12 +11,12 @@ from arg_parser import (
     prediction_flags,
     trained_model_flags,
 )
+from evaluation.pictures import PICTURED_THRESHOLD, layer_saliency
 from models.opening import open_model_and_data
 from unlearn.request import ForgetRequest
 from unlearn.saliency import (
     entry_percents,
     gradient_saliency,
-    mask_at,
     saliency_origin,
     saliency_path,
     save_percents,
@@ -24,10 +24,7 @@ from unlearn.saliency import (
 from utils.devices import pick_device
 from utils.errors import UserError, run_script
 from utils.files import PICTURE_FOLDER, ensure_folder
-from utils.plots import saliency_by_layer
 from utils.saving import save_picture
-
-PICTURED_THRESHOLD = 0.5  # the walkthrough's
 
 
 def main(argv=None):
@@ -45,9 +42,9 @@ def main(argv=None):
     for request in requests:
         name = f"class {dataset.describe_class(request.class_index)}"
         forget_set, _ = request.split(dataset.train)
-        if len(forget_set) == 0 and args.class_to_forget is not None:
-            raise UserError(f"{name} has no training image to make a mask of")
         if len(forget_set) == 0:
+            if len(requests) == 1:
+                raise UserError(f"{name} has no training image to make a mask of")
             print(f"{name}: no training image, so no mask")
             continue
         began = time.perf_counter()
@@ -58,15 +55,8 @@ def main(argv=None):
         save_percents(path, percents, request, origin)
         seconds, megabytes = time.perf_counter() - began, path.stat().st_size / 1e6
         print(f"{name}: {path}, {megabytes:.1f} MB, {seconds:.1f} s")
-        picture = _picture(percents, f"{args.model_id}\n{name}")
+        picture = layer_saliency(percents, f"{args.model_id}\n{name}", PICTURED_THRESHOLD)
         save_picture(picture, PICTURE_FOLDER / args.model_id / f"{path.stem}_saliency.png")
-
-
-def _picture(percents, title):
-    mask = mask_at(percents, PICTURED_THRESHOLD).changeable
-    layers = {name.removeprefix("network."): part for name, part in mask.items() if part.ndim > 1}
-    shares = [100 * part.float().mean().item() for part in layers.values()]
-    return saliency_by_layer(list(layers), shares, f"{title}, mask {PICTURED_THRESHOLD:g}")
 
 
 if __name__ == "__main__":

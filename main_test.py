@@ -13,9 +13,10 @@ from models.opening import open_model_and_data
 from utils.datasets import class_members
 from utils.devices import pick_device
 from utils.errors import run_script
+from utils.figures import RIGHT, WRONG
 from utils.files import PICTURE_FOLDER
 from utils.metrics import class_rows, confusion_counts, evaluator_scores, finding_counts
-from utils.plots import RIGHT, WRONG, confusion_matrix, finding_errors
+from utils.plots import confusion_matrix, finding_errors
 from utils.prediction import predict
 from utils.saving import save_picture
 from utils.tables import format_table, percent

@@ -1,97 +1,159 @@
-"""How well a model has forgotten a class and what it kept; for unlearned and base models."""
+"""How well a model has forgotten and what it kept; for unlearned and base models."""
+
+import sys
 
 from arg_parser import (
-    class_flag,
+    command_line,
     data_flags,
     device_flags,
+    evaluation_flags,
     make_parser,
     model_and_data,
-    prediction_flags,
+    requested,
     trained_model_flags,
 )
-from models.checkpoint import load_model, model_path
+from evaluation.audit import BASE, MODEL, Audit
+from evaluation.pictures import PICTURED_THRESHOLD, before_and_after, layer_saliency
+from evaluation.report import GROUPS, safety_rows
+from evaluation.results import figure_table, flatten, heading, printed_as_asked, to_json
+from models.lineage import load_parent, load_relative, open_retrains
 from models.opening import open_model_and_data
-from unlearn.evaluation import destinations, forgetting_figures
-from unlearn.ids import parse_unlearned_model_id
-from unlearn.request import ForgetRequest
+from unlearn.saliency import load_percents, saliency_origin, saliency_path
 from utils.devices import pick_device
 from utils.errors import UserError, run_script
-from utils.files import PICTURE_FOLDER
-from utils.plots import forgotten_destinations
+from utils.files import PICTURE_FOLDER, RESULT_FOLDER, ensure_folder, write_atomically
 from utils.saving import save_picture
+from utils.side_files import read_cost_matrix, read_groups
 from utils.tables import format_table, percent
+
+HEADLINES = {
+    "Unlearn Accuracy": "unlearn_accuracy_percent",
+    "Remaining Accuracy": "remaining_accuracy_percent",
+    "Test Accuracy": "test_accuracy_percent",
+}
 
 
 def main(argv=None):
-    groups = (trained_model_flags, data_flags, prediction_flags, device_flags)
+    argv = sys.argv[1:] if argv is None else argv
+    groups = (trained_model_flags, data_flags, evaluation_flags, device_flags)
     parser = make_parser(__doc__, *groups)
-    class_flag(parser, required=False, note="; by default the one that the model has forgotten")
     args = parser.parse_args(argv)
-    model, record, dataset = open_model_and_data(
-        device=pick_device(args.device), **model_and_data(args)
+    return printed_as_asked(args.json, _test, args, argv)
+
+
+def _test(args, argv):
+    ensure_folder(RESULT_FOLDER)
+    device = pick_device(args.device)
+    model, record, dataset = open_model_and_data(device=device, **model_and_data(args))
+    request = requested(args, record, dataset)
+    costs = args.cost_matrix and read_cost_matrix(args.cost_matrix, dataset.class_names)
+    groups = args.group_file and read_groups(args.group_file, len(dataset.test))
+    base, base_note = load_parent(record, device)
+    retrains = open_retrains(args.retrain_model_id, args.model_id, record, request, device)
+    peers = [
+        load_relative(each, "--seed_model_id", record, request, device, record.get("method"))[0]
+        for each in args.seed_model_id
+    ]
+    audit = Audit(
+        model,
+        dataset,
+        request,
+        base=base,
+        retrains=[retrain for retrain, _ in retrains.values()],
+        peers=peers,
+        non_members=args.non_members,
+        costs=costs,
+        groups=groups,
+        seconds=record.get("seconds") if record.get("kind") == "unlearned" else None,
+        retrain_seconds=next((other.get("seconds") for _, other in retrains.values()), None),
+        seed=args.seed,
+        batch_size=args.batch_size,
     )
-    request = _request(args, record, dataset)
     name = f"class {dataset.describe_class(request.class_index)}"
-    figures = forgetting_figures(model, dataset, request, args.batch_size)
-
     print(f"{args.model_id} on {dataset.name}, {name}\n")
-    print(f"Unlearn Accuracy: {percent(figures.unlearn_accuracy)}")
-    print(f"Remaining Accuracy: {percent(figures.remaining_accuracy)}")
-    print(f"Test Accuracy: {percent(figures.test_accuracy)}")
-    print("\nof test images that the model never saw:")
-    print(f"Unlearn Accuracy (test images): {percent(figures.unlearn_accuracy_test)}")
-    if dataset.is_multi_label:
-        auc = figures.finding_auc_test
-        print(f"AUC of the finding: {'undefined' if auc is None else f'{auc:.5f}'}")
-    if figures.destinations:
-        print(f"\ntraining images of {name} are now taken for:")
-        rows = [
-            (number, other, percent(share))
-            for number, (other, share) in enumerate(
-                zip(dataset.class_names, figures.destinations, strict=True)
-            )
-        ]
-        print(format_table(["class", "name", "share"], rows))
-        picture = forgotten_destinations(
-            _percents(_destinations_before(record, dataset, request, args.batch_size)),
-            _percents(figures.destinations),
-            dataset.class_names,
-            request.class_index,
-            f"{args.model_id}\ntraining images of {name}",
-        )
-        file_name = f"forgotten_{request.id_part()}.png"
-        save_picture(picture, PICTURE_FOLDER / args.model_id / file_name)
-    return figures
+    headlines = audit.look(MODEL)
+    for label, key in HEADLINES.items():
+        value = headlines[key].value
+        print(f"{label}: {percent(value if value is None else value / 100)}", flush=True)
+    audit.look_at_others()
+    _print_beside(record, base_note, list(retrains))
+    for group in GROUPS.values():
+        if group.name in args.measures:
+            audit.measure(group.name)
+            _print_group(group, audit)
+    _print_destinations(audit, name)
+    for line in audit.warnings:
+        print(f"WARNING: {line}")
+    results = {
+        **heading(args.model_id, record, request, dataset, args.seed, device),
+        "retrain_model_ids": list(retrains),
+        "seed_model_ids": args.seed_model_id,
+        "non_members": args.non_members,
+        "command": command_line(argv, __file__),
+        **flatten(audit.figures),
+        "warnings": audit.warnings,
+    }
+    path = RESULT_FOLDER / f"{args.model_id}.json"
+    write_atomically(path, to_json(results))
+    print(f"results: {path}")
+    for file_name, picture in before_and_after(
+        audit.outputs, dataset, request, f"{args.model_id}\n{name}", args.seed
+    ).items():
+        save_picture(picture, PICTURE_FOLDER / args.model_id / f"{file_name}.png")
+    _save_saliency(args, record, audit)
+    return results
 
 
-def _request(args, record, dataset):
-    """The class asked for; else the one that the record, or the id, says is forgotten."""
-    if args.class_to_forget is not None:
-        return ForgetRequest.parse(args.class_to_forget, dataset)
-    if "forget_request" in record:
-        return ForgetRequest.from_record(record["forget_request"])
-    parts = parse_unlearned_model_id(args.model_id)
-    if parts is None:
-        raise UserError(
-            f"{args.model_id} has forgotten nothing: say which --class_to_forget to test"
-        )
-    return ForgetRequest.parse(parts["forgotten"], dataset)
+def _save_saliency(args, record, audit):
+    """The picture of the mask that the method used, or else would have, if it was made."""
+    base_id = record.get("parent_id", args.model_id)
+    base = audit.models.get(BASE, audit.models[MODEL])
+    path = saliency_path(base_id, audit.request)
+    if not path.exists():
+        print(f"no picture of the saliency: {path} is not there, generate_mask.py makes it")
+        return
+    command = f"python generate_mask.py --model_id {base_id} --dataset {args.dataset}"
+    origin = saliency_origin(base, audit.dataset)
+    try:
+        percents = load_percents(path, base, audit.request, origin, command)
+    except UserError as error:  # the figures are what was asked for, and they are there
+        print(f"no picture of the saliency: {error}")
+        return
+    threshold = record.get("settings", {}).get("mask_thresh") or PICTURED_THRESHOLD
+    picture = layer_saliency(percents, f"{args.model_id}\nby layer", threshold)
+    save_picture(picture, PICTURE_FOLDER / args.model_id / "saliency.png")
 
 
-def _destinations_before(record, dataset, request, batch_size):
-    """Where the base model of an unlearned one takes the images, None if it is not at hand."""
-    parent_id = record.get("parent_id")
-    if parent_id is None or not model_path(parent_id).exists():
-        return None
-    base, base_record = load_model(parent_id, dataset.train.images.device)
-    if base_record.get("weights_digest") != record["parent_digest"]:
-        print(f"note: {parent_id} is not the model any more that this one came from")
-        return None
-    return destinations(base, request.split(dataset.train)[0], batch_size)
+def _print_beside(record, base_note, retrain_ids):
+    if base_note:
+        print(f"\nnote: {base_note}")
+    elif "parent_id" in record:
+        print(f"\nbase model: {record['parent_id']}")
+    if retrain_ids:
+        print(f"Retrain: {', '.join(retrain_ids)}")
+    elif record.get("method") != "Retrain":
+        print("Retrain: none at hand; main_unlearn.py --unlearn Retrain makes the yardstick")
 
 
-def _percents(shares):
-    return None if shares is None else [100 * share for share in shares]
+def _print_group(group, audit):
+    rows = group.rows
+    if group.name == "safety":
+        rows = (*safety_rows(audit.dataset.class_names, audit.groups), *rows)
+    table = figure_table(rows, audit.figures)
+    if table:
+        print(f"\n{group.name.capitalize()}: {group.reading}.\n\n{table}", flush=True)
+
+
+def _print_destinations(audit, name):
+    shares = {title: part for title, part in audit.destinations().items() if part}
+    if not shares:
+        return
+    print(f"\ntraining images of {name} are taken for:\n")
+    rows = [
+        [number, other, *(percent(part[number]) for part in shares.values())]
+        for number, other in enumerate(audit.dataset.class_names)
+    ]
+    print(format_table(["class", "name", *shares], rows))
 
 
 if __name__ == "__main__":

@@ -57,9 +57,9 @@ def main(argv=None):
     config = replace(defaults, **{key: value for key, value in chosen.items() if value is not None})
     mask_thresh = args.mask_thresh if method.uses_mask else None
     model_id = _model_id(args.model_id, method, config, defaults, mask_thresh)
-    base_digest = weights_digest(model.network.state_dict())
+    base_digest = record.get("weights_digest") or weights_digest(model.network.state_dict())
     if method.uses_mask:
-        mask = _load_mask(args, model, dataset, request)
+        mask = _load_mask(args, model, dataset, request, base_digest)
         config = replace(config, mask=mask)
         print(f"mask {args.mask_thresh:g}: {100 * mask.share():.2f}% of the weights may change")
     config = replace(config, retain_val=request.split(dataset.val)[1])
@@ -120,10 +120,10 @@ def _model_id(base_id, method, config, defaults, mask_thresh):
     return check_id(model_id, "the new model's id")
 
 
-def _load_mask(args, model, dataset, request):
+def _load_mask(args, model, dataset, request, base_digest):
     path = saliency_path(args.model_id, request)
     command = f"python generate_mask.py --model_id {args.model_id} --dataset {args.dataset}"
-    origin = saliency_origin(model, dataset)
+    origin = saliency_origin(model, dataset, base_digest)
     return mask_at(load_percents(path, model, request, origin, command), args.mask_thresh)
 
 

@@ -20,9 +20,11 @@ from arg_parser import (
     device_flags,
     make_parser,
     mask_flag,
+    measures_flag,
     training_flags,
 )
-from models.checkpoint import load_model
+from evaluation.report import GROUPS
+from models.checkpoint import read_record
 from unlearn.methods import METHODS, find_method
 from unlearn.request import ForgetRequest
 from unlearn.saliency import to_percent
@@ -31,12 +33,21 @@ from utils.files import PICTURE_FOLDER, check_id
 from utils.loading import load_dataset
 from utils.plots import method_comparison
 from utils.saving import save_picture
-from utils.tables import format_table, percent
+from utils.tables import format_table
 
 EPOCHS = 5  # enough for SynthBloodMNIST, and short enough for a laptop
 METHODS_SHOWN = ("RL_with_SalUn", "Retrain")
 CLASS_SHOWN = 3  # the last one where there are fewer
 ALL = "all"
+MEASURES = [name for name in GROUPS if name != "inside"]  # which takes longer than all the others
+COLUMNS = {
+    "unlearn_accuracy_percent": "unlearn accuracy",
+    "remaining_accuracy_percent": "remaining accuracy",
+    "test_accuracy_percent": "test accuracy",
+    "average_gap_points": "gap to Retrain",
+    "attack_loss_auc": "attack AUC",
+    "seconds": "seconds",
+}
 
 
 def main(argv=None):
@@ -60,6 +71,7 @@ def main(argv=None):
         help=f"{ALL}, or some of {', '.join(METHODS)}",
     )
     mask_flag(group)
+    measures_flag(group, MEASURES)
     args = parser.parse_args(argv)
     methods = list(METHODS.values()) if args.unlearn == [ALL] else map(find_method, args.unlearn)
     methods = list(dict.fromkeys(methods))
@@ -87,19 +99,22 @@ def main(argv=None):
     _step(main_test, [*model, "--no_window"])
     if any(method.uses_mask for method in methods):
         _step(generate_mask, model)
-    rows = [_row("base model", base_id, _step(main_test_unlearn, [*model, *chosen]))]
-    failures = []
+    made, failures = {"base model": base_id}, []
     for method in methods:
         mask = _flags(args, "mask_thresh") if method.uses_mask else []
         try:
-            model_id = _step(main_unlearn, [*model, "--unlearn", method.id, *chosen, *mask])
+            made[method.id] = _step(main_unlearn, [*model, "--unlearn", method.id, *chosen, *mask])
         except NotFiniteError as error:  # that a method fails is a finding, not the end
             failures.append(f"{method.id} failed: {error}")
             print(failures[-1])
-            continue
-        unlearned = ["--model_id", model_id, *data, *device]
-        rows.append(_row(method.id, model_id, _step(main_test_unlearn, [*unlearned, *chosen])))
-        _step(main_test, [*unlearned, "--no_window"])
+    rows = []
+    for title, model_id in made.items():  # now that Retrain is there to be compared with
+        tested = ["--model_id", model_id, *data, *device]
+        measures = ["--measures", *args.measures]
+        results = _step(main_test_unlearn, [*tested, *chosen, *measures])
+        rows.append(_row(title, model_id, results))
+        if model_id != base_id:
+            _step(main_test, [*tested, "--no_window"])
 
     forgotten = f"class {dataset.describe_class(request.class_index)} forgotten"
     print(f"\n{dataset.name}, {forgotten}\n")
@@ -132,35 +147,22 @@ def _step(script, flags):
     return script.main(flags)
 
 
-def _row(name, model_id, figures):
-    record, test = load_model(model_id)[1], figures.test_accuracy
-    return {
-        "name": name,
-        "unlearn_accuracy_percent": 100 * figures.unlearn_accuracy,
-        "remaining_accuracy_percent": 100 * figures.remaining_accuracy,
-        "test_accuracy_percent": None if test is None else 100 * test,
-        "seconds": record.get("seconds"),
-    }
+def _row(name, model_id, results):
+    figures = {key: results[key] for key in COLUMNS if key in results}
+    return {"name": name, **figures, "seconds": read_record(model_id).get("seconds")}
 
 
 def _print_rows(rows):
-    headers = ["model", "unlearn accuracy", "remaining accuracy", "test accuracy", "seconds"]
-    cells = [
-        [
-            row["name"],
-            *(
-                percent(None if row[key] is None else row[key] / 100)
-                for key in (
-                    "unlearn_accuracy_percent",
-                    "remaining_accuracy_percent",
-                    "test_accuracy_percent",
-                )
-            ),
-            None if row["seconds"] is None else f"{row['seconds']:.1f}",
-        ]
-        for row in rows
-    ]
-    print(format_table(headers, cells))
+    columns = {key: label for key, label in COLUMNS.items() if any(key in row for row in rows)}
+    cells = [[row["name"], *(_cell(row.get(key), key) for key in columns)] for row in rows]
+    print(format_table(["model", *columns.values()], cells))
+
+
+def _cell(value, key):
+    if value is None:
+        return None
+    digits = 1 if key == "seconds" else 3
+    return f"{value:.{digits}f}%" if key.endswith("_percent") else f"{value:.{digits}f}"
 
 
 if __name__ == "__main__":

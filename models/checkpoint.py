@@ -76,6 +76,11 @@ def load_model(model_id, device="cpu", *, arch=None, input_size=None, stem=None)
     return model.to(device), record
 
 
+def read_record(model_id):
+    """The record of a model, empty if the file holds bare weights; nothing is built or checked."""
+    return load_tensors(model_path(model_id), "model").get("record", {})
+
+
 def save_training_state(name, origin, state):
     """Write what `--resume` needs. origin: plain data that the run must agree in to go on."""
     content = {"format": STATE_FORMAT, "origin": origin, "state": state}

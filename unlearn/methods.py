@@ -89,6 +89,12 @@ def default_config(method, request, base_record):
     return UnlearnConfig(request, base_selection=base_record["selection"], **recipe)
 
 
+def recorded_config(method, request, record):
+    """The UnlearnConfig that an unlearned model was made with, by its record; without the mask."""
+    settings = {key: value for key, value in record["settings"].items() if key != "mask_thresh"}
+    return replace(default_config(method, request, record), **settings)
+
+
 def describe_defaults():
     """One line with each method's default epochs and rate, for help texts."""
     return ", ".join(

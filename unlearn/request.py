@@ -3,8 +3,10 @@
 import math
 from dataclasses import dataclass
 
+import torch
 from torch.nn import functional
 
+from unlearn.ids import parse_unlearned_model_id
 from utils.errors import UserError
 from utils.files import nearest
 
@@ -31,6 +33,18 @@ class ForgetRequest:
         )
 
     @classmethod
+    def of_model(cls, model_id, record, dataset):
+        """What a model has forgotten, by its record or else its id. UserError if it is nothing."""
+        if "forget_request" in record:
+            return cls.from_record(record["forget_request"])
+        parts = parse_unlearned_model_id(model_id)
+        if parts is None:
+            raise UserError(
+                f"{model_id} has forgotten nothing: say which --class_to_forget to test"
+            )
+        return cls.parse(parts["forgotten"], dataset)
+
+    @classmethod
     def from_record(cls, record):
         """The request that an unlearned model's record tells of."""
         return cls(record["class_to_forget"])
@@ -49,6 +63,10 @@ class ForgetRequest:
             return labels[:, self.class_index].bool()
         return labels == self.class_index
 
+    def kept_classes(self, num_classes):
+        """Indices of the classes, or findings, that are not to be forgotten."""
+        return [number for number in range(num_classes) if number != self.class_index]
+
     def split(self, image_set):
         """(forget_set, retain_set): every image is in exactly one of them."""
         forget = self.members(image_set.labels)
@@ -63,17 +81,32 @@ class ForgetRequest:
             raise UserError(f"every training image is of class {self.class_index}: nothing remains")
         return forget_set, retain_set
 
+    def recognised(self, logits, labels):
+        """(B,) bool: whether the model is right in what the request is about.
+
+        The image's class; for multi-label data whether it has the one finding.
+        """
+        if labels.ndim == 2:
+            return (logits[:, self.class_index] > 0) == labels[:, self.class_index].bool()
+        return logits.argmax(1) == labels
+
+    def question(self, logits, labels):
+        """(B, K) logits and (B,) labels of a single choice: what the request is about.
+
+        For multi-label data the two answers no and yes to the one finding, as logits (0, z).
+        """
+        if labels.ndim == 1:
+            return logits, labels
+        found = logits[:, self.class_index]
+        return torch.stack([torch.zeros_like(found), found], 1), labels[:, self.class_index]
+
     def losses(self, logits, labels):
         """How little the model knows of each image what it is to forget: (B,).
 
         Cross entropy; for multi-label data the binary cross entropy of the one finding, because
         the images' other findings are not to be forgotten.
         """
-        if labels.ndim == 2:
-            wanted = labels[:, self.class_index].to(logits.dtype)
-            found = logits[:, self.class_index]
-            return functional.binary_cross_entropy_with_logits(found, wanted, reduction="none")
-        return functional.cross_entropy(logits, labels, reduction="none")
+        return functional.cross_entropy(*self.question(logits, labels), reduction="none")
 
     def chance_loss(self, logits, labels):
         """The loss of a model that has no idea: of one that gives each answer the same chance."""

@@ -68,6 +68,11 @@ def mask_at(percents, threshold):
     return WeightMask({name: part <= to_percent(threshold) for name, part in percents.items()})
 
 
+def make_mask(model, forget_set, request, threshold):
+    """The WeightMask of a model at `threshold`, from its saliency, without any file."""
+    return mask_at(entry_percents(gradient_saliency(model, forget_set, request)), threshold)
+
+
 def to_percent(threshold):
     """0.25 -> 25. Raises UserError outside (0, 1] and between whole percents."""
     percent = round(threshold * PERCENTS)
@@ -84,10 +89,13 @@ def saliency_path(model_id, request):
     return SALIENCY_FOLDER / model_id / f"class_{request.id_part()}.pt"
 
 
-def saliency_origin(model, dataset):
-    """What a model's saliency maps depend on, as plain data: weights, their use, and the data."""
+def saliency_origin(model, dataset, digest=None):
+    """What a model's saliency maps depend on, as plain data: weights, their use, and the data.
+
+    digest: of the model's weights, if it is known already.
+    """
     return {
-        "model_digest": weights_digest(model.network.state_dict()),
+        "model_digest": digest or weights_digest(model.network.state_dict()),
         "spec": asdict(model.spec),
         "train_digest": dataset.train_digest(),
     }

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
@@ -101,10 +102,17 @@ class MedicalDataset:
 
     def to(self, device):
         """The data set with its images and labels on `device`."""
-        return replace(self, **{name: split.to(device) for name, split in self.splits.items()})
+        moved = replace(self, **{name: split.to(device) for name, split in self.splits.items()})
+        if "_train_digest" in vars(self):
+            vars(moved)["_train_digest"] = self._train_digest  # the same images, known already
+        return moved
 
     def train_digest(self):
         """SHA-256 of the training images and labels: says which data a model was trained on."""
+        return self._train_digest
+
+    @cached_property
+    def _train_digest(self):
         digest = hashlib.sha256()
         for tensor in (self.train.images, self.train.labels):
             digest.update(str(tuple(tensor.shape)).encode())

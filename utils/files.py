@@ -11,6 +11,7 @@ from utils.errors import UserError, os_errors_told
 MODEL_FOLDER = Path("model_weights")
 SALIENCY_FOLDER = Path("SaliencyMaps")
 PICTURE_FOLDER = Path("pics")
+RESULT_FOLDER = Path("results")
 
 LONGEST_ID = 200  # characters; file systems stop at 255 bytes, suffixes included
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

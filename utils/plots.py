@@ -1,40 +1,40 @@
-"""Every picture the scripts save, as functions that return a matplotlib Figure.
+"""Pictures of data, of training and of what a model does, as functions that return a Figure.
 
-The figures are made without pyplot, so they need no display, are never shown by accident and are
-freed like any other object. `png_bytes` turns one into the content of a file.
-
-Colours are Okabe and Ito's, which stay apart for the common forms of colour blindness
-(https://jfly.uni-koeln.de/color/). All accuracies and shares are percents, 0 to 100.
+All accuracies and shares are percents, 0 to 100.
 """
 
-import io
 import math
-import re
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
-from PIL import Image
 
-BLUE, SKY_BLUE, ORANGE, REDDISH_PURPLE = "#0072B2", "#56B4E9", "#E69F00", "#CC79A7"
-GREY = "#8C8C8C"
-FAINT = "#B0B0B0"
+from utils.figures import (
+    BEFORE,
+    BLUE,
+    FAINT,
+    FORGET,
+    GREY,
+    LABEL_POINTS,
+    ORANGE,
+    PANEL_POINTS,
+    REDDISH_PURPLE,
+    RETAIN,
+    RIGHT,
+    SKY_BLUE,
+    SMALL_POINTS,
+    TEST,
+    WIDTH_INCHES,
+    WRONG,
+    legend_below,
+    new_figure,
+    numbered,
+    tidy,
+    wrap_label,
+)
 
-FORGET = ORANGE
-RETAIN = BLUE
-TEST = SKY_BLUE
-RIGHT = "#00614A"  # bluish green, darkened: red and green of one lightness look alike to many
-WRONG = "#D03A00"  # vermillion, a little darker: thin letters of it look orange
-BEFORE = GREY  # the base model, beside the unlearned one
 SPLIT_COLORS = (BLUE, ORANGE, SKY_BLUE, REDDISH_PURPLE)  # train, val, test, one of the user's own
 
-SCREEN_DPI = 150
-LABEL_POINTS = 9
-SMALL_POINTS = 7.5
-TITLE_LINES = 3  # an unlearned model's id takes two
-WIDTH_INCHES = 8
 LABEL_CHARACTERS = 26  # of a line of a name that has several, beside its bars
 ONE_LINE_CHARACTERS = 34
 BAR_INCHES = 0.19  # thick enough for its value in SMALL_POINTS
@@ -42,25 +42,10 @@ THIN_BAR_INCHES = 0.15  # the same without air, for long lists
 LONG_LIST = 20  # rows; a longer list is set tighter
 MAX_NAMED_ROWS = 100  # a longer list would be taller than a page: only some rows keep their names
 CELL_INCHES = 0.52  # of a confusion matrix: room for a count of five digits
+TIGHT_CELL_INCHES = 0.44  # the same without air, where several matrices share a picture
 FULL_SIZE_CLASSES = 12  # with more, the cells shrink so that the matrix keeps to a page
 MAX_NUMBERED_CLASSES = 20  # with more, counts no longer fit the cells
 MAX_MARKED_EPOCHS = 30  # with more, markers hide the curve
-
-
-def png_bytes(figure, dpi=SCREEN_DPI, true_color=False):
-    """The figure as the bytes of a PNG file.
-
-    A chart needs few colours: a palette of 256 makes it a third as large. `true_color` keeps
-    every colour, for a figure that holds photographs.
-    """
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    picture = Image.open(buffer).convert("RGB")
-    if not true_color:
-        picture = picture.quantize(256)
-    smaller = io.BytesIO()
-    picture.save(smaller, format="PNG", optimize=True, dpi=(dpi, dpi))
-    return smaller.getvalue()
 
 
 def training_curves(history, title, best_epoch=None):
@@ -78,7 +63,7 @@ def training_curves(history, title, best_epoch=None):
             range(len(history)), key=lambda index: history[index]["val_accuracy_percent"]
         )
     best = history[best_epoch - 1]
-    figure = _new_figure(WIDTH_INCHES, 3.4, title)
+    figure = new_figure(WIDTH_INCHES, 3.4, title)
     panels = figure.subplots(1, 2)
     for axes, quantity, label in zip(
         panels, ("loss", "accuracy_percent"), ("loss", "accuracy (%)"), strict=True
@@ -94,7 +79,7 @@ def training_curves(history, title, best_epoch=None):
         axes.set_ylabel(label)
         axes.set_xlim(0.5, len(history) + 0.5)  # a lone epoch too gets an axis of whole numbers
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        _tidy(axes, grid="y")
+        tidy(axes, grid="y")
     panels[1].plot(
         best_epoch,
         best["val_accuracy_percent"],
@@ -116,25 +101,47 @@ def confusion_matrix(counts, class_names, title, forgotten=None):
     by its share of its row and bears its count, unless there are too many classes for numbers.
     `forgotten` is the class to mark.
     """
-    counts = np.asarray(counts)
-    class_count = len(class_names)
-    row_sums = counts.sum(axis=1, keepdims=True)
-    percent = 100 * counts / np.maximum(row_sums, 1)  # a class with no image stays at 0
+    return confusion_matrices({"": counts}, class_names, title, forgotten)
 
-    side = max(3, CELL_INCHES * min(class_count, FULL_SIZE_CLASSES))
-    cell_points = 72 * side / class_count
-    name_points = min(LABEL_POINTS, 0.55 * cell_points)  # one line, and air around it
-    count_points = min(LABEL_POINTS, 0.3 * cell_points)  # five digits are 3.2 times as wide as this
-    names_and_scale, names_and_title = 3.4, 1.6  # inches beside and above the matrix
-    figure = _new_figure(side + names_and_scale, side + names_and_title, title)
-    axes = figure.subplots()
-    image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, format=PercentFormatter(decimals=0))
+
+def confusion_matrices(counts_by_panel, class_names, title, forgotten=None):
+    """The confusion matrices of several models side by side: panel title -> (K, K) ints."""
+    panel_count = len(counts_by_panel)
+    cell_inches = CELL_INCHES if panel_count == 1 else TIGHT_CELL_INCHES
+    side = max(3, cell_inches * min(len(class_names), FULL_SIZE_CLASSES))
+    # Inches: names that share a line with their mark are longer than those over two lines.
+    names_and_scale = 3.4 if len(class_names) <= FULL_SIZE_CLASSES else 4.3
+    names_and_title = 1.6
+    gaps = 0.9 * (panel_count - 1)
+    width = panel_count * side + gaps + names_and_scale
+    figure = new_figure(width, side + names_and_title, title)
+    # The constrained layout for square cells; the plain one cuts off long names at times.
+    figure.set_layout_engine("compressed", w_pad=0.1)
+    panels = figure.subplots(1, panel_count, squeeze=False)[0]
+    for axes, (panel_title, counts) in zip(panels, counts_by_panel.items(), strict=True):
+        axes.set_title(panel_title, fontsize=PANEL_POINTS, parse_math=False)
+        image = _draw_confusion(axes, np.asarray(counts), class_names, side, forgotten)
+        if axes is not panels[0]:
+            axes.tick_params(labelleft=False)
+    panels[0].set_ylabel("true class")
+    bar = figure.colorbar(image, ax=panels, shrink=0.8, format=PercentFormatter(decimals=0))
     bar.set_label("share of the true class", fontsize=LABEL_POINTS)
     bar.ax.tick_params(labelsize=SMALL_POINTS)
     bar.outline.set_visible(False)
+    return figure
 
-    names = _numbered(class_names)
+
+def _draw_confusion(axes, counts, class_names, side, forgotten):
+    """Cells, counts, names and the mark of the forgotten class, on axes `side` inches wide."""
+    class_count = len(class_names)
+    row_sums = counts.sum(axis=1, keepdims=True)
+    percent = 100 * counts / np.maximum(row_sums, 1)  # a class with no image stays at 0
+    cell_points = 72 * side / class_count
+    name_points = min(LABEL_POINTS, 0.55 * cell_points)  # one line, and air around it
+    count_points = min(LABEL_POINTS, 0.3 * cell_points)  # five digits are 3.2 times as wide as this
+    image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+
+    names = numbered(class_names)
     axes.set_xticks(
         range(class_count),
         [wrap_label(name, 20, 1) for name in names],
@@ -152,7 +159,6 @@ def confusion_matrix(counts, class_names, title, forgotten=None):
         forgotten=forgotten,
     )
     axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
     axes.tick_params(length=0)
     axes.spines[:].set_color(FAINT)
     if class_count <= MAX_NUMBERED_CLASSES:
@@ -181,7 +187,7 @@ def confusion_matrix(counts, class_names, title, forgotten=None):
                 zorder=3,
             )
         )
-    return figure
+    return image
 
 
 def finding_errors(counts, class_names, title):
@@ -195,15 +201,15 @@ def finding_errors(counts, class_names, title):
         "found, of images with the finding": shares[:, 1],
         "false alarms, of images without it": shares[:, 0],
     }
-    figure = _new_figure(WIDTH_INCHES, _rows_inches(len(class_names), len(values)), title)
+    figure = new_figure(WIDTH_INCHES, _rows_inches(len(class_names), len(values)), title)
     axes = figure.subplots()
     colors = dict(zip(values, (RIGHT, WRONG), strict=True))
     containers = _grouped_bars(axes, values, colors, "{:.1f}%".format)
-    _name_rows(axes, _numbered(class_names), max_lines=len(values))
+    _name_rows(axes, numbered(class_names), max_lines=len(values))
     _percent_axis(axes)
     axes.set_xlabel("images")
     axes.set_ylabel("finding")
-    _legend_below(figure, containers, list(values))
+    legend_below(figure, containers, list(values))
     return figure
 
 
@@ -217,10 +223,10 @@ def forgotten_destinations(share_before, share_after, class_names, forgotten, ti
     series["unlearned model"] = share_after
     colors = {"base model": BEFORE, "unlearned model": RETAIN}
     bars = len(series)
-    figure = _new_figure(WIDTH_INCHES, _rows_inches(len(class_names), bars), title)
+    figure = new_figure(WIDTH_INCHES, _rows_inches(len(class_names), bars), title)
     axes = figure.subplots()
     containers = _grouped_bars(axes, series, colors, "{:.1f}%".format)
-    _name_rows(axes, _numbered(class_names), max_lines=bars, forgotten=forgotten)
+    _name_rows(axes, numbered(class_names), max_lines=bars, forgotten=forgotten)
     containers[-1][forgotten].set_facecolor(FORGET)
     _percent_axis(axes)
     axes.set_xlabel(f"share of the images of class {forgotten} that each class receives")
@@ -228,7 +234,7 @@ def forgotten_destinations(share_before, share_after, class_names, forgotten, ti
     if share_before is not None:
         handles = [Rectangle((0, 0), 1, 1, color=color) for color in (BEFORE, FORGET, RETAIN)]
         labels = ["base model", "unlearned model, still right", "unlearned model, elsewhere"]
-        _legend_below(figure, handles, labels)
+        legend_below(figure, handles, labels)
     return figure
 
 
@@ -246,7 +252,7 @@ def method_comparison(rows, title):
         "Test Accuracy": [row["test_accuracy_percent"] for row in rows],
     }
     colors = dict(zip(series, (FORGET, RETAIN, TEST), strict=True))
-    figure = _new_figure(WIDTH_INCHES + 2, _rows_inches(len(rows), len(series)), title)
+    figure = new_figure(WIDTH_INCHES + 2, _rows_inches(len(rows), len(series)), title)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2.6, 1))
     containers = _grouped_bars(left, series, colors, "{:.2f}%".format)
     _name_rows(left, names, max_lines=4)  # model ids are long, and three bars have room for them
@@ -258,7 +264,7 @@ def method_comparison(rows, title):
     right.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     right.tick_params(axis="y", labelleft=False)
     right.set_xlabel("time to train or unlearn (s)")
-    _legend_below(figure, containers, list(series))
+    legend_below(figure, containers, list(series))
     return figure
 
 
@@ -268,7 +274,7 @@ def saliency_by_layer(names, kept_percent, title):
     `names` and `kept_percent` have one entry a layer, first layer first; `kept_percent` is the
     percent of that layer's weights inside the mask.
     """
-    figure = _new_figure(WIDTH_INCHES, _rows_inches(len(names), 1), title)
+    figure = new_figure(WIDTH_INCHES, _rows_inches(len(names), 1), title)
     axes = figure.subplots()
     _grouped_bars(axes, {"kept": kept_percent}, {"kept": RETAIN}, "{:.1f}%".format)
     _name_rows(axes, names, max_lines=1)
@@ -285,48 +291,15 @@ def class_counts(counts_per_split, class_names, title):
         for index, split in enumerate(counts_per_split)
     }
     height = _rows_inches(len(class_names), len(counts_per_split))
-    figure = _new_figure(WIDTH_INCHES, height, title)
+    figure = new_figure(WIDTH_INCHES, height, title)
     axes = figure.subplots()
     containers = _grouped_bars(axes, counts_per_split, colors, "{:,.0f}".format)
-    _name_rows(axes, _numbered(class_names), max_lines=len(counts_per_split))
+    _name_rows(axes, numbered(class_names), max_lines=len(counts_per_split))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_xlabel("images")
     axes.set_ylabel("class")
-    _legend_below(figure, containers, list(counts_per_split))
-    return figure
-
-
-def wrap_label(text, characters, max_lines):
-    """`text` over at most `max_lines` lines of at most `characters`, cut with an ellipsis.
-
-    Lines break after spaces, underscores, slashes and hyphens and before an opening bracket; a
-    longer run is broken where the line ends. A line break in `text` stays one.
-    """
-    lines = []
-    for paragraph in str(text).split("\n"):
-        line = ""
-        for piece in re.split(r"(?<=[ _/-])|(?=\()", paragraph):
-            if line and len((line + piece).rstrip()) > characters:
-                lines.append(line.rstrip())
-                line = ""
-            line += piece
-            while len(line.rstrip()) > characters:
-                lines.append(line[:characters])
-                line = line[characters:]
-        lines.append(line.rstrip())
-    if len(lines) > max_lines:
-        lines = lines[:max_lines]
-        lines[-1] = lines[-1][: characters - 1].rstrip(" ,(") + "…"
-    return "\n".join(lines)
-
-
-def _new_figure(width, height, title):
-    """A figure with a title, its own Agg canvas and constrained layout; sizes in inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    title_characters = int(width * 10)  # ten to the inch in 12 points
-    figure.suptitle(wrap_label(title, title_characters, TITLE_LINES), fontsize=12, parse_math=False)
+    legend_below(figure, containers, list(counts_per_split))
     return figure
 
 
@@ -364,7 +337,7 @@ def _grouped_bars(axes, series, colors, value_text):
     longest = max(bar.get_width() for container in containers for bar in container)
     axes.set_xlim(0, 1.2 * longest or 1)  # room for the longest bar's value
     axes.set_ylim(len(widths) - 0.5, -0.5)
-    _tidy(axes, grid="x")
+    tidy(axes, grid="x")
     axes.tick_params(axis="y", length=0)
     return containers
 
@@ -400,28 +373,3 @@ def _percent_axis(axes):
     axes.set_xlim(0, 112)  # room for the value beside a full bar
     axes.set_xticks(range(0, 101, 20))
     axes.xaxis.set_major_formatter(PercentFormatter(decimals=0))
-
-
-def _tidy(axes, grid):
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis=grid, color="#E5E5E5", lw=0.8)
-    axes.set_axisbelow(True)
-
-
-def _legend_below(figure, handles, labels):
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=len(labels),
-        frameon=False,
-        fontsize=LABEL_POINTS,
-    )
-
-
-def _numbered(class_names):
-    """Class names led by their numbers, which are what the commands take."""
-    return [
-        name if name == str(number) else f"{number} {name}"
-        for number, name in enumerate(class_names)
-    ]

@@ -1,7 +1,7 @@
 """Pictures and tables as files, whole or not at all."""
 
+from utils.figures import png_bytes
 from utils.files import write_atomically
-from utils.plots import png_bytes
 
 
 def save_picture(figure, path, photographs=False):

@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from utils.figures import png_bytes, wrap_label
 from utils.files import write_atomically
-from utils.plots import png_bytes, wrap_label
 
 DIGIT_KEYS = 10
 FUNCTION_KEYS = 12

@@ -1,0 +1,165 @@
+"""Membership inference by one number an image: is a member better known than a non-member?
+
+A member is an image that the model was trained on (and has to have forgotten), a non-member one
+that it never saw. Every score below is higher for what is known better.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold
+
+from evaluation.figure import Figure, undefined
+
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+FOLDS = 5
+AT_ONCE = 100  # bootstrap resamples held in memory together
+LOW_RATES = (0.01, 0.001)  # false positive rates: few accusations, and those right
+
+
+@dataclass(frozen=True)
+class AttackFigures:
+    """Shares, 0 to 1, each with its bootstrap interval. tpr: by false positive rate."""
+
+    auc: Figure
+    balanced_accuracy: Figure
+    tpr: dict[float, Figure]
+
+
+def membership_scores(logits, labels):
+    """Four scores of each image, by attack: (N,) float64 numpy, from (N, K) logits, (N,) labels.
+
+    loss: minus the cross entropy (Yeom et al., CSF 2018). confidence, entropy and modified entropy
+    as in Song and Mittal, "Systematic evaluation of privacy risks of machine learning models",
+    USENIX Security 2021, section 3: the true class's probability p_y; minus the entropy; minus
+
+        Mentr = -(1 - p_y) log p_y - sum over i != y of p_i log(1 - p_i)        (eq. 8)
+
+    Confidence ranks images as the loss does, so that the two differ in thresholds alone.
+    """
+    log_p = torch.as_tensor(logits).double().log_softmax(1)
+    p = log_p.exp()
+    log_not = _log_of_complement(log_p)
+    own = torch.as_tensor(labels)[:, None]
+    own_log_p = log_p.gather(1, own)[:, 0]
+    others = p * log_not
+    modified = -(
+        log_not.gather(1, own)[:, 0].exp() * own_log_p + others.sum(1) - others.gather(1, own)[:, 0]
+    )
+    scores = {
+        "loss": own_log_p,
+        "confidence": own_log_p.exp(),
+        "entropy": (p * log_p).sum(1),
+        "modified_entropy": -modified,
+    }
+    return {name: score.numpy() for name, score in scores.items()}
+
+
+def attack(members, non_members, seed=1):
+    """How well a score tells members (M,) from non-members (N,): AttackFigures.
+
+    auc: 0.5 is guessing; below 0.5 the members are known worse, which tells them apart as well.
+    balanced_accuracy: with a threshold chosen on other images (cross-fitting, FOLDS folds), because
+    the best threshold of the very images that are judged finds a difference where there is none.
+    tpr: the share of members found when at most that share of non-members is accused, the
+    threshold as low as that allows (Carlini et al., "Membership inference attacks from first
+    principles", IEEE S&P 2022); undefined with fewer non-members than one false alarm asks for.
+    Intervals: percentile bootstrap of members and non-members each, RESAMPLES times.
+    """
+    members, non_members = np.asarray(members, float), np.asarray(non_members, float)
+    why = _why_not(len(members), len(non_members))
+    if why:
+        return AttackFigures(
+            undefined(why), undefined(why), dict.fromkeys(LOW_RATES, undefined(why))
+        )
+    rng = np.random.default_rng(seed)
+    truth = np.repeat([1, 0], [len(members), len(non_members)])
+    auc = roc_auc_score(truth, np.concatenate([members, non_members]))
+    rates = [rate for rate in LOW_RATES if rate * len(non_members) >= 1]
+    found = [_true_positive_rate(members, non_members, rate) for rate in rates]
+    drawn = _bootstrap(members, non_members, rates, rng)
+    ends = [_interval(column) for column in drawn.T]
+    tpr = {
+        rate: undefined(f"{len(non_members)} non-members cannot show a rate of {100 * rate:g}%")
+        for rate in LOW_RATES
+    }
+    for rate, value, end in zip(rates, found, ends[1:], strict=True):
+        tpr[rate] = Figure(value, *end)
+    return AttackFigures(
+        Figure(float(auc), *ends[0]), _balanced_accuracy(members, non_members, rng), tpr
+    )
+
+
+def _log_of_complement(log_p):
+    """log(1 - p) of (N, K) log probabilities, exact for a p that rounds to 1 as well."""
+    top = log_p.argmax(1, keepdim=True)
+    others = log_p.scatter(1, top, -torch.inf).logsumexp(1, keepdim=True)
+    return torch.log1p(-log_p.exp().clamp(max=1 - 1e-16)).scatter(1, top, others)
+
+
+def _why_not(members, non_members):
+    for count, what in ((members, "image of the request"), (non_members, "non-member")):
+        if count < FOLDS:
+            return f"{count} {what}{'s' if count != 1 else ''}, and {FOLDS} are the least"
+    return None
+
+
+def _true_positive_rate(members, non_members, rate):
+    accused = int(np.floor(rate * len(non_members) + 1e-9))
+    threshold = np.sort(non_members)[::-1][accused]  # the highest that must not be accused
+    return float((members > threshold).mean())
+
+
+def _bootstrap(members, non_members, rates, rng):
+    """(RESAMPLES, 1 + len(rates)): AUC and true positive rates of resampled images.
+
+    A resample is a count for each distinct score, so that sorting is done once for all of them.
+    """
+    values = np.unique(np.concatenate([members, non_members]))
+    shares = [_shares(values, part) for part in (members, non_members)]
+    rows = []
+    for _ in range(RESAMPLES // AT_ONCE):
+        m = rng.multinomial(len(members), shares[0], AT_ONCE) / len(members)
+        n = rng.multinomial(len(non_members), shares[1], AT_ONCE) / len(non_members)
+        below = n.cumsum(1) - n
+        columns = [(m * (below + n / 2)).sum(1)]
+        caught, accused = (part[:, ::-1].cumsum(1) for part in (m, n))
+        columns += [np.where(accused <= rate + 1e-9, caught, 0).max(1) for rate in rates]
+        rows.append(np.stack(columns, 1))
+    return np.concatenate(rows)
+
+
+def _shares(values, scores):
+    counts = np.bincount(np.searchsorted(values, scores), minlength=len(values))
+    return counts / len(scores)
+
+
+def _balanced_accuracy(members, non_members, rng):
+    scores = np.concatenate([members, non_members])
+    truth = np.repeat([True, False], [len(members), len(non_members)])
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=int(rng.integers(2**31)))
+    called = np.empty(len(scores), bool)
+    for known, judged in folds.split(scores, truth):
+        called[judged] = scores[judged] >= _best_threshold(scores[known], truth[known])
+    right = called == truth
+    rates = [right[truth].mean(), right[~truth].mean()]
+    counts = [len(members), len(non_members)]
+    drawn = [rng.binomial(n, rate, RESAMPLES) / n for n, rate in zip(counts, rates, strict=True)]
+    return Figure(float(np.mean(rates)), *_interval(np.mean(drawn, 0)))
+
+
+def _best_threshold(scores, truth):
+    """The score from which on an image is called a member, for the best balanced accuracy."""
+    values = np.unique(scores)
+    caught = 1 - np.searchsorted(np.sort(scores[truth]), values) / truth.sum()
+    accused = 1 - np.searchsorted(np.sort(scores[~truth]), values) / (~truth).sum()
+    return values[np.argmax(caught - accused)]
+
+
+def _interval(drawn):
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(drawn, [tail, 100 - tail])
+    return float(low), float(high)

@@ -1,0 +1,92 @@
+"""Pictures of a model beside its base model and Retrain, from their outputs."""
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+
+from evaluation.audit import BASE, MODEL
+from evaluation.forgetting import destinations
+from evaluation.measures import sets_of
+from evaluation.membership import membership_scores
+from unlearn.saliency import mask_at
+from utils.before_after_plots import (
+    confidence_histograms,
+    confusion_before_and_after,
+    feature_map,
+)
+from utils.metrics import confusion_counts
+from utils.plots import forgotten_destinations, saliency_by_layer
+
+UNLEARNED = "unlearned model"  # what the pictures call the model under test
+PICTURED_THRESHOLD = 0.5  # of a mask, where none was chosen: the walkthrough's
+MAPPED = 1500  # images; more hide each other
+
+
+def before_and_after(outputs, dataset, request, heading, seed=1):
+    """Figures by file name.
+
+    outputs: as evaluation.audit.Audit has them; each model is a panel.
+    """
+    panels = {UNLEARNED if title == MODEL else title: parts for title, parts in outputs.items()}
+    figures = {
+        "confidence": confidence_histograms(
+            {title: _confidences(parts, request) for title, parts in panels.items()},
+            f"{heading}: confidence",
+        ),
+        "features": _feature_map(panels, dataset, request, heading, seed),
+    }
+    base, model = (outputs.get(title) for title in (BASE, MODEL))
+    if not dataset.is_multi_label:
+        figures["confusion_before_after"] = confusion_before_and_after(
+            *(
+                parts and confusion_counts(parts["test"].logits, parts["test"].labels)
+                for parts in (base, model)
+            ),
+            dataset.class_names,
+            f"{heading}: test images",
+            request.class_index,
+        )
+    shares = [parts and destinations(parts["train"], request) for parts in (base, model)]
+    if shares[1]:
+        figures[f"forgotten_{request.id_part()}"] = forgotten_destinations(
+            *(share and [100 * part for part in share] for share in shares),
+            dataset.class_names,
+            request.class_index,
+            f"{heading}: training images of class {dataset.describe_class(request.class_index)}",
+        )
+    return figures
+
+
+def layer_saliency(percents, heading, threshold):
+    """The Figure of how much of each layer the mask at `threshold` takes in."""
+    mask = mask_at(percents, threshold).changeable
+    layers = {name.removeprefix("network."): part for name, part in mask.items() if part.ndim > 1}
+    shares = [100 * part.float().mean().item() for part in layers.values()]
+    return saliency_by_layer(list(layers), shares, f"{heading}, mask {threshold:g}")
+
+
+def _confidences(outputs, request):
+    return {
+        f"{name} set": membership_scores(*request.question(part.logits, part.labels))["confidence"]
+        for name, part in sets_of(outputs, request).items()
+    }
+
+
+def _feature_map(panels, dataset, request, heading, seed):
+    """Training images, because the forget set is among them; each panel has its own components."""
+    labels = dataset.train.labels.cpu()
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(labels), generator=generator)[:MAPPED]
+    labels = labels[chosen]
+    points, explained = {}, {}
+    for title, parts in panels.items():
+        pca = PCA(2, random_state=seed)
+        points[title] = pca.fit_transform(parts["train"].features[chosen].numpy())
+        explained[title] = tuple(pca.explained_variance_ratio_)
+    forgotten = request.members(labels).numpy()
+    names = dataset.class_names
+    if labels.ndim == 2:  # an image can have several findings: only the forgotten one is told
+        labels, names = forgotten.astype(int), ("without the finding", "with the finding")
+    return feature_map(
+        points, np.asarray(labels), names, f"{heading}: training images", forgotten, explained
+    )

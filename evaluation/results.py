@@ -1,0 +1,123 @@
+"""The results of a test as a table in the terminal and as one flat file of plain data.
+
+results/{model_id}.json: a figure under its key, its interval under {key}_low and {key}_high; one
+that is not defined is null, and {key}_undefined says why. Base model's and Retrain's figures have
+their key after base_ and retrain_. Units are in the keys: _percent, _points (differences of
+percents), _seconds, _steps, _bits, _nats; an _auc is 0 to 1.
+"""
+
+import json
+import os
+import platform
+from contextlib import redirect_stdout
+
+import numpy
+import scipy
+import sklearn
+import torch
+import torchvision
+
+from evaluation.audit import BASE, MODEL, RETRAIN
+from utils.devices import describe
+from utils.tables import format_table
+
+FORMAT = "medical-unlearning-results-1"
+PREFIXES = {BASE: "base_", MODEL: "", RETRAIN: "retrain_"}
+
+
+def flatten(figures_by_title):
+    """The figures of an Audit as plain data under the keys of the file."""
+    flat = {}
+    for title in (MODEL, BASE, RETRAIN):
+        flat |= _flat(figures_by_title.get(title, {}), PREFIXES[title])
+    return flat
+
+
+def heading(model_id, record, request, dataset, seed, device):
+    """What a results file says of the model, the data and the machine, as plain data."""
+    modules = (torch, torchvision, numpy, scipy, sklearn)
+    return {
+        "format": FORMAT,
+        "model_id": model_id,
+        "weights_digest": record.get("weights_digest"),
+        "method": record.get("method"),
+        "parent_id": record.get("parent_id"),
+        **request.record(),
+        "dataset": dataset.name,
+        "train_digest": dataset.train_digest(),
+        "seed": seed,
+        "device": describe(device),
+        "version_python": platform.python_version(),
+        **{f"version_{module.__name__}": str(module.__version__) for module in modules},
+    }
+
+
+def to_json(results):
+    """The bytes of the file: keys in the order they were measured in, never NaN."""
+    return (json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
+def printed_as_asked(as_json, test, *arguments):
+    """Run `test(*arguments)`; with as_json its results are printed and nothing that it prints."""
+    if not as_json:
+        return test(*arguments)
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        results = test(*arguments)
+    print(to_json(results).decode(), end="")
+    return results
+
+
+def figure_table(rows, columns):
+    """A table of figures: a row a measure, a column a model; then why some are undefined.
+
+    rows: (key, label). columns: title -> Figures by key; a column without a key has a dash there.
+    Rows that no column has are left out.
+    """
+    shown = [row for row in rows if any(row[0] in figures for figures in columns.values())]
+    if not shown:
+        return ""
+    cells, reasons = [], {}
+    for key, label in shown:
+        found = [figures.get(key) for figures in columns.values()]
+        cells.append([label, *(figure and format_figure(key, figure) for figure in found)])
+        for figure in found:
+            if figure and not figure.is_defined:
+                reasons.setdefault(figure.why_undefined, []).append(label.strip())
+    lines = [format_table(["", *columns], cells)]
+    for reason, labels in reasons.items():
+        lines.append(f"undefined: {', '.join(dict.fromkeys(labels))}: {reason}")
+    return "\n".join(lines)
+
+
+def format_figure(key, figure):
+    """`93.75% [88.1, 97.2]`, in the unit that the key names."""
+    if not figure.is_defined:
+        return "undefined"
+    digits, unit = _form(key)
+    text = f"{figure.value:,.{digits}f}{unit}"
+    if figure.low is None:
+        return text
+    return f"{text} [{figure.low:.{digits}f}, {figure.high:.{digits}f}]"
+
+
+def _form(key):
+    if "_percent" in key:
+        return 2, "%"
+    if key.endswith("_points"):
+        return 2, ""
+    if key.endswith("_steps"):
+        return 0, ""
+    if key.endswith("_seconds"):
+        return 1, ""
+    return (3, "") if key.endswith("_auc") else (4, "")
+
+
+def _flat(figures, prefix):
+    flat = {}
+    for key, figure in figures.items():
+        flat[prefix + key] = figure.value
+        if figure.low is not None:
+            flat[f"{prefix}{key}_low"], flat[f"{prefix}{key}_high"] = figure.low, figure.high
+        if not figure.is_defined:
+            flat[f"{prefix}{key}_undefined"] = figure.why_undefined
+    return flat

@@ -1,0 +1,193 @@
+"""Shadow models for U-LiRA: trained and unlearned as the model under test was, on other images.
+
+Each is trained on all images that are to be kept and on half of the queries: the forget set, and
+images of the same kind that the tested model never saw. Then it forgets its half by the tested
+model's own method and settings. What is kept of the result is what it says of the queries; the
+trained shadow models are kept too, because all methods share them.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+
+import torch
+
+from evaluation.distance import margins
+from models.architectures import ModelSpec, build_model
+from models.checkpoint import load_tensors, save_tensors
+from unlearn.methods import METHODS, recorded_config
+from unlearn.request import ForgetRequest
+from unlearn.saliency import make_mask
+from utils.datasets import ImageSet
+from utils.errors import UserError
+from utils.files import MODEL_FOLDER
+from utils.prediction import predict
+from utils.training import Recipe, TrainingRun
+
+SHADOW_FOLDER = MODEL_FOLDER / "shadows"
+FORMAT = "medical-unlearning-shadow-1"
+
+
+@dataclass(frozen=True)
+class ShadowSetting:
+    """What all shadow models of one attack share.
+
+    pool: every image of training and non-member split. retain: (R,) positions in it of the images
+    to be kept. queries: (Q,) positions of the forget set and then of the non-members; the first
+    `members` of them are the forget set. val_set: for the choice of the epoch. origin: plain data
+    that tells this attack's shadow models from another's.
+    """
+
+    request: ForgetRequest
+    spec: ModelSpec
+    record: dict
+    pool: ImageSet
+    retain: torch.Tensor
+    queries: torch.Tensor
+    members: int
+    val_set: ImageSet
+    origin: dict
+
+    @classmethod
+    def of(cls, dataset, request, model, record, non_members, seed):
+        """The setting of an attack on `model`, whose record tells how it was made.
+
+        non_members: "val" or "test". Raises UserError if the record does not tell.
+        """
+        if "recipe" not in record:
+            raise UserError("the model file does not tell how the model was trained: no attack")
+        other = dataset.splits[non_members]
+        pool = ImageSet.of(
+            torch.cat([dataset.train.images, other.images]),
+            torch.cat([dataset.train.labels, other.labels]),
+        )
+        covered = request.members(pool.labels)
+        trained_on = torch.arange(len(pool), device=covered.device) < len(dataset.train)
+        forget, unseen = (covered & side for side in (trained_on, ~trained_on))
+        for images, what in ((forget, "training"), (unseen, non_members)):
+            if not images.any():
+                raise UserError(f"the request covers no {what} image: there is nothing to attack")
+        val_set = dataset.val
+        if non_members == "val":
+            val_set = request.split(val_set)[1]
+        origin = {
+            "train_digest": dataset.train_digest(),
+            "train_images": len(dataset.train),
+            "non_members": non_members,
+            "non_member_images": int(unseen.sum()),
+            "spec": asdict(model.spec),
+            "recipe": record["recipe"],
+            "selection": record["selection"],
+            "request": request.record(),
+            "seed": seed,
+        }
+        return cls(
+            request,
+            model.spec,
+            record,
+            pool,
+            (~covered & trained_on).nonzero()[:, 0],
+            torch.cat([part.nonzero()[:, 0] for part in (forget, unseen)]),
+            int(forget.sum()),
+            val_set,
+            origin,
+        )
+
+    @property
+    def method(self):
+        """The tested model's row in METHODS, None for a base model."""
+        return METHODS.get(self.record.get("method"))
+
+    @property
+    def folder(self):
+        """Where the shadow models lie."""
+        return SHADOW_FOLDER / _digest(self.origin)
+
+    def origin_of(self, place):
+        """(split, row in that split) of the query at `place`."""
+        row, train = int(self.queries[place]), self.origin["train_images"]
+        return ("train", row) if row < train else (self.origin["non_members"], row - train)
+
+
+def shadow_margins(setting, number, seen, show=True):
+    """(Q,) float64 margins that shadow model `number` gives the queries after unlearning.
+
+    seen: (Q,) bool, the queries that it is trained on and forgets. Read from the cache if it is
+    there; otherwise made, and kept there.
+    """
+    origin = setting.origin | {
+        "method": setting.record.get("method"),
+        "settings": setting.record.get("settings"),
+    }
+    path = setting.folder / f"{number:03d}_{_digest(origin)}.pt"
+    kept = _read(path, origin | {"number": number, "seen": seen.tolist()})
+    if kept is not None:
+        return kept["margins"].numpy()
+    model, forget_set, retain_set = _trained(setting, number, seen, show)
+    if setting.method is not None:
+        model = _unlearned(setting, number, model, forget_set, retain_set, show)
+    found = query_margins(setting, model)
+    _write(path, origin | {"number": number, "seen": seen.tolist()}, margins=torch.tensor(found))
+    return found
+
+
+def query_margins(setting, model):
+    """(Q,) float64 margins that a model gives the queries."""
+    queries = setting.pool.subset(setting.queries)
+    answers = setting.request.question(predict(model, queries).cpu(), queries.labels.cpu())
+    return margins(*answers)
+
+
+def _trained(setting, number, seen, show):
+    """(model, its forget set, its retain set): trained on queries of `seen` and all to be kept."""
+    seen_queries = setting.queries[torch.from_numpy(seen).to(setting.queries.device)]
+    forget_set, retain_set = (setting.pool.subset(part) for part in (seen_queries, setting.retain))
+    recipe = Recipe(**setting.record["recipe"])
+    recipe = replace(recipe, seed=recipe.seed + 1 + number)
+    origin = setting.origin | {"number": number, "seen": seen.tolist()}
+    path = setting.folder / f"{number:03d}.pt"
+    kept = _read(path, origin)
+    device = setting.pool.images.device
+    model = build_model(setting.spec, seed=recipe.seed, initial_weights=kept is None).to(device)
+    if kept is None:
+        run = TrainingRun(model, retain_set.joined(forget_set), setting.val_set, recipe)
+        run.run(show=show)
+        if setting.record["selection"] == "best":
+            model.load_state_dict(run.best_weights)
+        _write(path, origin, weights=model.network.state_dict())
+    else:
+        model.network.load_state_dict(kept["weights"])
+    return model.eval(), forget_set, retain_set
+
+
+def _unlearned(setting, number, model, forget_set, retain_set, show):
+    method = setting.method
+    config = recorded_config(method, setting.request, setting.record)
+    config = replace(
+        config,
+        seed=config.seed + 1 + number,
+        retain_val=setting.request.split(setting.val_set)[1],
+        show=show,
+    )
+    if method.uses_mask:
+        threshold = setting.record["settings"]["mask_thresh"]
+        config = replace(config, mask=make_mask(model, forget_set, setting.request, threshold))
+    return method.run(model, forget_set, retain_set, config)
+
+
+def _read(path, origin):
+    if not path.exists():
+        return None
+    content = load_tensors(path, "shadow model")
+    if content.get("format") != FORMAT or content.get("origin") != origin:
+        raise UserError(f"{path} is no shadow model of this attack: delete it and start again")
+    return content
+
+
+def _write(path, origin, **tensors):
+    save_tensors(path, {"format": FORMAT, "origin": origin, **tensors})
+
+
+def _digest(origin):
+    text = json.dumps(origin, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,109 @@
+"""Is any single image still remembered? U-LiRA, the per-image attack with shadow models."""
+
+import csv
+import io
+import sys
+import time
+
+from arg_parser import (
+    attack_flags,
+    command_line,
+    data_flags,
+    device_flags,
+    make_parser,
+    model_and_data,
+    requested,
+    trained_model_flags,
+)
+from evaluation.audit import MODEL, RETRAIN
+from evaluation.lira import likelihood_ratios, shadow_memberships
+from evaluation.measures import ulira_figures
+from evaluation.report import ULIRA, ulira_warnings
+from evaluation.results import figure_table, flatten, heading, printed_as_asked, to_json
+from evaluation.shadows import ShadowSetting, query_margins, shadow_margins
+from models.lineage import open_retrains
+from models.opening import open_model_and_data
+from utils.devices import describe, pick_device
+from utils.errors import run_script
+from utils.files import RESULT_FOLDER, ensure_folder, write_atomically
+
+
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
+    groups = (trained_model_flags, data_flags, attack_flags, device_flags)
+    args = make_parser(__doc__, *groups).parse_args(argv)
+    return printed_as_asked(args.json, _attack, args, argv)
+
+
+def _attack(args, argv):
+    ensure_folder(RESULT_FOLDER)
+    device = pick_device(args.device)
+    model, record, dataset = open_model_and_data(device=device, **model_and_data(args))
+    request = requested(args, record, dataset)
+    retrains = open_retrains(args.retrain_model_id, args.model_id, record, request, device)
+    setting = ShadowSetting.of(dataset, request, model, record, args.non_members, args.seed)
+    ensure_folder(setting.folder)
+
+    seen = shadow_memberships(args.shadow_models, len(setting.queries), args.seed)
+    print(
+        f"{args.model_id} on {dataset.name}: U-LiRA with {len(seen)} shadow models on "
+        f"{describe(device)}; {setting.members} forgotten and "
+        f"{len(setting.queries) - setting.members} {args.non_members} images"
+    )
+    shadows = _shadows(setting, seen, show=not args.json)
+    models = {MODEL: model}
+    for retrain, _ in list(retrains.values())[:1]:
+        models[RETRAIN] = retrain
+    ratios = {
+        title: likelihood_ratios(query_margins(setting, each), shadows, seen)
+        for title, each in models.items()
+    }
+    figures = {
+        title: ulira_figures(each[: setting.members], each[setting.members :], args.seed)
+        for title, each in ratios.items()
+    }
+    print(f"\n{ULIRA.reading}.\n\n{figure_table(ULIRA.rows, figures)}")
+    warnings = ulira_warnings(figures.get(RETRAIN, {}))
+    for line in warnings:
+        print(f"WARNING: {line}")
+    write_atomically(_path(args, "_mia.csv"), _table(setting, ratios[MODEL]))
+    results = {
+        **heading(args.model_id, record, request, dataset, args.seed, device),
+        "retrain_model_ids": list(retrains)[:1],
+        "non_members": args.non_members,
+        "shadow_models": len(seen),
+        "command": command_line(argv, __file__),
+        **flatten(figures),
+        "warnings": warnings,
+    }
+    write_atomically(_path(args, "_mia.json"), to_json(results))
+    print(f"results: {_path(args, '_mia.json')}\nimage by image: {_path(args, '_mia.csv')}")
+    return results
+
+
+def _shadows(setting, seen, show):
+    """(shadow models, queries) margins, each model said when it is there, with the time to go."""
+    found, began = [], time.perf_counter()
+    for number, half in enumerate(seen):
+        found.append(shadow_margins(setting, number, half, show))
+        left = (time.perf_counter() - began) / (number + 1) * (len(seen) - number - 1)
+        print(f"shadow model {number + 1} of {len(seen)}, about {left / 60:.0f} min to go")
+    return found
+
+
+def _table(setting, ratios):
+    """The bytes of a CSV: a line a query, the one most likely remembered first."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["split", "image", "log_likelihood_ratio"])
+    for place in (-ratios).argsort(kind="stable"):
+        writer.writerow([*setting.origin_of(int(place)), f"{ratios[place]:.4f}"])
+    return text.getvalue().encode()
+
+
+def _path(args, ending):
+    return RESULT_FOLDER / f"{args.model_id}{ending}"
+
+
+if __name__ == "__main__":
+    run_script(main)

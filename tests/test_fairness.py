@@ -1,0 +1,93 @@
+"""Gaps between groups are those that a pencil, or a plain loop, finds."""
+
+import numpy as np
+import pytest
+
+from evaluation.clinical import share
+from evaluation.fairness import group_gaps
+from evaluation.figure import Figure
+
+# Group A: class 0 right in 3 of 4, class 1 in 1 of 2. Group B: 2 of 2, and 1 of 4.
+GROUPS = np.repeat(["A", "B"], 6)
+LABELS = np.array([0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 1])
+PREDICTED = np.array([0, 0, 0, 1, 1, 0, 0, 0, 1, 0, 0, 0])
+
+
+def rates_by_loop(predicted, labels, num_classes):
+    """{(class, truth): share of images predicted to be of the class}, where there are images."""
+    rates = {}
+    for number in range(num_classes):
+        for truth in (True, False):
+            said = [
+                answer == number
+                for answer, label in zip(predicted, labels, strict=True)
+                if (label == number) == truth
+            ]
+            if said:
+                rates[number, truth] = sum(said) / len(said)
+    return rates
+
+
+def test_gaps_by_hand():
+    gaps = group_gaps(PREDICTED, LABELS, GROUPS, 2)
+    assert {group: figure.value for group, figure in gaps.accuracies.items()} == {
+        "A": 4 / 6,
+        "B": 3 / 6,
+    }
+    assert gaps.accuracies["A"] == share(np.arange(6) < 4, "")  # with its interval
+    assert gaps.accuracy_gap == Figure(4 / 6 - 3 / 6)
+    # class 0: true positives 3/4 and 2/2, false positives 1/2 and 3/4; class 1 mirrors them
+    assert gaps.equalized_odds_gap == Figure(1 / 4)
+
+
+def test_one_group_perfect_and_one_always_wrong():
+    labels = np.array([0, 1, 0, 1])
+    gaps = group_gaps(np.array([0, 1, 1, 0]), labels, np.array(["old", "old", "new", "new"]), 2)
+    assert gaps.accuracy_gap == gaps.equalized_odds_gap == Figure(1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_odds_against_a_loop(seed):
+    rng = np.random.default_rng(seed)
+    labels, predicted = rng.integers(4, size=(2, 60))
+    groups = rng.choice(["east", "north", "west"], 60)
+    groups[:2], labels[:2] = "tiny", 3  # no rate of the other classes' images
+    by_group = [
+        rates_by_loop(predicted[groups == group], labels[groups == group], 4)
+        for group in sorted(set(groups))
+    ]
+    expected = 0
+    for key in {key for rates in by_group for key in rates}:
+        values = [rates[key] for rates in by_group if key in rates]
+        expected = max(expected, max(values) - min(values))
+    gaps = group_gaps(predicted, labels, groups, 4)
+    assert gaps.equalized_odds_gap.value == pytest.approx(expected)
+
+
+def test_findings_by_hand():
+    labels = np.array([[1, 0], [0, 1], [1, 0], [0, 1]])
+    predicted = np.array([[1, 0], [0, 1], [1, 1], [0, 1]])
+    gaps = group_gaps(predicted, labels, np.array(["f", "f", "m", "m"]), 2)
+    assert [gaps.accuracies[group].value for group in "fm"] == [1, 3 / 4]
+    assert gaps.accuracy_gap == Figure(1 / 4)
+    assert gaps.equalized_odds_gap == Figure(1)  # the second finding's false positives: none, all
+
+
+def test_groups_that_are_served_alike_have_no_gap():
+    rng = np.random.default_rng(0)
+    for shape in ((50,), (50, 3)):
+        labels, predicted = rng.integers(2, size=(2, *shape))
+        twice = (np.concatenate([part, part, part]) for part in (predicted, labels))
+        gaps = group_gaps(*twice, np.repeat(["A", "B"], [50, 100]), 3 if len(shape) > 1 else 2)
+        assert gaps.accuracy_gap == gaps.equalized_odds_gap == Figure(0)
+
+
+def test_gaps_that_cannot_be_measured():
+    gaps = group_gaps(PREDICTED, LABELS, np.full(12, "A"), 2)
+    assert gaps.accuracy_gap.why_undefined == "fewer than two groups"
+    assert gaps.equalized_odds_gap.why_undefined == "fewer than two groups"
+    assert gaps.accuracies == {"A": share(PREDICTED == LABELS, "")}
+    # each group holds one class alone: no rate of one can be held against the other's
+    gaps = group_gaps(np.array([0, 1]), np.array([0, 1]), np.array(["A", "B"]), 2)
+    assert gaps.accuracy_gap == Figure(0)
+    assert not gaps.equalized_odds_gap.is_defined
