@@ -138,7 +138,7 @@ def _print_beside(record, base_note, retrain_ids):
 def _print_group(group, audit):
     rows = group.rows
     if group.name == "safety":
-        rows = (*safety_rows(audit.dataset.class_names, audit.groups), *rows)
+        rows = (*safety_rows(audit.classes, audit.groups), *rows)
     table = figure_table(rows, audit.figures)
     if table:
         print(f"\n{group.name.capitalize()}: {group.reading}.\n\n{table}", flush=True)

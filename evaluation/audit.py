@@ -82,6 +82,11 @@ class Audit:
             "cost": self._cost,
         }.get(group, lambda: None)()
 
+    @property
+    def classes(self):
+        """What each class is called: its number and its name."""
+        return [self.dataset.describe_class(n) for n in range(self.dataset.num_classes)]
+
     def destinations(self):
         """Title -> (K,) share of the request's training images taken for each class, or None."""
         return {
@@ -136,7 +141,7 @@ class Audit:
         if BASE in self.outputs:
             changes = worsenings(self.outputs[BASE]["test"], self.outputs[MODEL]["test"], kept)
             self.figures[MODEL] |= worsening_figures(changes)
-            self.warnings += worsening_warnings(changes, self.dataset.class_names)
+            self.warnings += worsening_warnings(changes, self.classes)
 
     def _cost(self):
         self.figures[MODEL] |= cost_figures(self.seconds, self.retrain_seconds)

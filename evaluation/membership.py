@@ -40,15 +40,12 @@ def membership_scores(logits, labels):
 
     Confidence ranks images as the loss does, so that the two differ in thresholds alone.
     """
-    log_p = torch.as_tensor(logits).double().log_softmax(1)
+    log_p, log_not = _logs(torch.as_tensor(logits).double())
     p = log_p.exp()
-    log_not = _log_of_complement(log_p)
     own = torch.as_tensor(labels)[:, None]
     own_log_p = log_p.gather(1, own)[:, 0]
-    others = p * log_not
-    modified = -(
-        log_not.gather(1, own)[:, 0].exp() * own_log_p + others.sum(1) - others.gather(1, own)[:, 0]
-    )
+    others = (p * log_not).scatter(1, own, 0)
+    modified = -log_not.gather(1, own)[:, 0].exp() * own_log_p - others.sum(1)
     scores = {
         "loss": own_log_p,
         "confidence": own_log_p.exp(),
@@ -93,17 +90,20 @@ def attack(members, non_members, seed=1):
     )
 
 
-def _log_of_complement(log_p):
-    """log(1 - p) of (N, K) log probabilities, exact for a p that rounds to 1 as well."""
+def _logs(logits):
+    """(log p, log(1 - p)) of (N, K) logits, exact for a p that rounds to 1 as well."""
+    log_p = logits.log_softmax(1)
     top = log_p.argmax(1, keepdim=True)
     others = log_p.scatter(1, top, -torch.inf).logsumexp(1, keepdim=True)
-    return torch.log1p(-log_p.exp().clamp(max=1 - 1e-16)).scatter(1, top, others)
+    log_not = torch.log1p(-log_p.exp()).scatter(1, top, others)
+    return log_p.scatter(1, top, torch.log1p(-others.exp())), log_not
 
 
 def _why_not(members, non_members):
-    for count, what in ((members, "image of the request"), (non_members, "non-member")):
+    names = (members, "image", " of the request"), (non_members, "non-member", "")
+    for count, what, which in names:
         if count < FOLDS:
-            return f"{count} {what}{'s' if count != 1 else ''}, and {FOLDS} are the least"
+            return f"{count} {what}{'s' if count != 1 else ''}{which}, and {FOLDS} are the least"
     return None
 
 
@@ -152,11 +152,18 @@ def _balanced_accuracy(members, non_members, rng):
 
 
 def _best_threshold(scores, truth):
-    """The score from which on an image is called a member, for the best balanced accuracy."""
+    """The score from which on an image is called a member, for the best balanced accuracy.
+
+    Midway to the next lower score: as far from those that are called non-members.
+    """
     values = np.unique(scores)
     caught = 1 - np.searchsorted(np.sort(scores[truth]), values) / truth.sum()
     accused = 1 - np.searchsorted(np.sort(scores[~truth]), values) / (~truth).sum()
-    return values[np.argmax(caught - accused)]
+    best = np.argmax(caught - accused)
+    if best == 0:
+        return -np.inf
+    middle = (values[best - 1] + values[best]) / 2
+    return middle if middle > values[best - 1] else values[best]  # neighbours have no middle
 
 
 def _interval(drawn):

@@ -133,18 +133,23 @@ ULIRA = Group(
 )
 
 
-def safety_rows(class_names, groups=None):
+def safety_rows(classes, groups=None):
     """The rows of each class and of each group of patients, before those of Group safety.
 
-    groups: (N,) str, each test image's, or None.
+    classes: what each is called. groups: (N,) str, each test image's, or None.
     """
-    groups = [] if groups is None else sorted(set(map(str, groups)))
     rows = []
-    for number, name in enumerate(class_names):
-        named = str(number) if name == str(number) else f"{number} {name}"
-        rows.append((f"class_{number}_sensitivity_percent", f"{named}: sensitivity"))
-        rows.append((f"class_{number}_specificity_percent", "  specificity"))
-    return rows + [(f"group_accuracy_percent:{name}", f"accuracy, group {name}") for name in groups]
+    for number, name in enumerate(classes):
+        key = f"class_{number}"
+        rows += [
+            (f"{key}_sensitivity_percent", f"{name}: sensitivity"),
+            (f"{key}_specificity_percent", "  specificity"),
+            (f"{key}_lost_images", "  recognised by the base model alone, images"),
+            (f"{key}_gained_images", "  recognised by this model alone, images"),
+            (f"{key}_worse_p_value", "  worse than before: p (McNemar, Holm)"),
+        ]
+    names = [] if groups is None else sorted(set(map(str, groups)))
+    return rows + [(f"group_accuracy_percent:{name}", f"accuracy, group {name}") for name in names]
 
 
 def control_warnings(figures, retrain_figures, non_members):
@@ -188,10 +193,13 @@ def separates(figure):
     return figure.low > 0.5 + SEPARATES or figure.high < 0.5 - SEPARATES
 
 
-def worsening_warnings(worsenings, class_names):
-    """Lines that name the kept classes that the model recognises significantly worse."""
+def worsening_warnings(worsenings, classes):
+    """Lines that name the kept classes that the model recognises significantly worse.
+
+    classes: what each is called.
+    """
     return [
-        f"class {each.class_index} {class_names[each.class_index]} is recognised significantly "
+        f"class {classes[each.class_index]} is recognised significantly "
         f"worse than before: {each.lost} test images lost, {each.gained} gained (McNemar's exact "
         f"test, one-sided, p = {each.p_value:.2g} after Holm's correction)"
         for each in worsenings

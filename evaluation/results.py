@@ -93,6 +93,8 @@ def format_figure(key, figure):
     """`93.75% [88.1, 97.2]`, in the unit that the key names."""
     if not figure.is_defined:
         return "undefined"
+    if key.endswith("_p_value"):
+        return f"{figure.value:.2g}"
     digits, unit = _form(key)
     text = f"{figure.value:,.{digits}f}{unit}"
     if figure.low is None:
@@ -105,7 +107,7 @@ def _form(key):
         return 2, "%"
     if key.endswith("_points"):
         return 2, ""
-    if key.endswith("_steps"):
+    if key.endswith(("_steps", "_images")):
         return 0, ""
     if key.endswith("_seconds"):
         return 1, ""
