@@ -55,6 +55,7 @@ class Audit:
         models = {BASE: base, MODEL: model, RETRAIN: self.retrains[0] if retrains else None}
         self.models = {title: part for title, part in models.items() if part}
         self.outputs, self.figures, self.warnings = {}, {}, []
+        self._measured = set()
 
     def look(self, title):
         """Take the outputs of a model and the figures that follow from them alone."""
@@ -74,6 +75,9 @@ class Audit:
 
     def measure(self, group):
         """Add the figures of a group to `figures`, and what they warn of to `warnings`."""
+        if group in self._measured:
+            return
+        self._measured.add(group)
         {
             "privacy": self._privacy,
             "inside": self._inside,
@@ -111,8 +115,7 @@ class Audit:
     def _distance(self):
         if RETRAIN not in self.models:
             return
-        if "mia_efficacy_percent" not in self.figures[MODEL]:  # the average gap needs it
-            self._privacy()
+        self.measure("privacy")  # the average gap needs the MIA efficacy
         retrains = [self.outputs[RETRAIN], *map(self._look_aside, self.retrains[1:])]
         pairs = {title: self.outputs[title] for title in (BASE, MODEL) if title in self.outputs}
         for title, parts in pairs.items():
@@ -145,5 +148,5 @@ class Audit:
 
     def _cost(self):
         self.figures[MODEL] |= cost_figures(self.seconds, self.retrain_seconds)
-        if self.retrain_seconds:
+        if self.retrain_seconds and RETRAIN in self.figures:
             self.figures[RETRAIN] |= cost_figures(self.retrain_seconds)

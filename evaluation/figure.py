@@ -19,8 +19,9 @@ class Figure:
     def __post_init__(self):
         if (self.value is None) == (self.why_undefined is None):
             raise ValueError("a figure has a value or a reason for having none")
-        if self.value is not None and not math.isfinite(self.value):
-            raise ValueError(f"a figure of {self.value} is no measurement")
+        for number in (self.value, self.low, self.high):
+            if number is not None and not math.isfinite(number):
+                raise ValueError(f"a figure of {number} is no measurement")
 
     @property
     def is_defined(self):

@@ -31,7 +31,7 @@ def forgetting_figures(outputs, request, task):
         "evaluator_accuracy_percent": _percent(share, "no test image"),
         "evaluator_auc": _figure(auc, "a class has no test image, or every one"),
         "kept_auc": _figure(
-            _kept_auc(test, request, task), "fewer than two kept classes have test images"
+            _kept_auc(test, request, task), "a kept class has no test image, or every one"
         ),
     }
     if test.labels.ndim == 2:

@@ -64,7 +64,8 @@ def attack(members, non_members, seed=1):
     tpr: the share of members found when at most that share of non-members is accused, the
     threshold as low as that allows (Carlini et al., "Membership inference attacks from first
     principles", IEEE S&P 2022); undefined with fewer non-members than one false alarm asks for.
-    Intervals: percentile bootstrap of members and non-members each, RESAMPLES times.
+    Intervals: percentile bootstrap of members and non-members each, RESAMPLES times; with fewer
+    than some 40 images of either kind they are too narrow.
     """
     members, non_members = np.asarray(members, float), np.asarray(non_members, float)
     why = _why_not(len(members), len(non_members))

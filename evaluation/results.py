@@ -3,7 +3,7 @@
 results/{model_id}.json: a figure under its key, its interval under {key}_low and {key}_high; one
 that is not defined is null, and {key}_undefined says why. Base model's and Retrain's figures have
 their key after base_ and retrain_. Units are in the keys: _percent, _points (differences of
-percents), _seconds, _steps, _bits, _nats; an _auc is 0 to 1.
+percents), _seconds, _steps, _images, _nats; an _auc is 0 to 1, a js_divergence in bits.
 """
 
 import json

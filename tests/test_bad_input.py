@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import pickle
-import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +21,10 @@ from conftest import (
     SMALL_ARCH,
     TRAIN,
     UNLEARN_ONCE,
+    assert_one_line,
+    contents,
     drawn_arrays,
+    model_flags,
     script_command,
     script_environment,
 )
@@ -30,46 +32,20 @@ from utils import files
 from utils.errors import UserError
 from utils.errors import run_script as run_main
 from utils.files import write_atomically
+from worked_out import results_of
 
-READERS = ("main_test", "generate_mask", "main_unlearn", "main_test_unlearn")
-SETTINGS = {"main_unlearn": UNLEARN_ONCE, "main_test_unlearn": ("--class_to_forget", "3")}
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def refused(run_here, workplace):
-    """Run a script that must end with code 2 and one line that matches `says`."""
-
-    def check(says, name, *args):
-        before = contents(workplace)
-        result = run_here(name, *args)
-        assert result.returncode == 2, result
-        assert_one_line(result.stderr, says)
-        assert result.stderr.startswith(f"{name}.py: error: ")
-        assert "Traceback" not in result.stdout
-        after = contents(workplace)
-        assert {path: after.get(path) for path in before} == before
-        return sorted(str(path.relative_to(workplace)) for path in after.keys() - before)
-
-    return check
-
-
-def assert_one_line(text, says):
-    assert text.endswith("\n")
-    assert len(text.splitlines()) == 1, text
-    assert re.search(says, text), text
+READERS = ("main_test", "generate_mask", "main_unlearn", "main_test_unlearn", "main_mia")
+CLASS = ("--class_to_forget", "3")
+SETTINGS = {
+    "main_unlearn": UNLEARN_ONCE,
+    "main_test_unlearn": CLASS,
+    "main_mia": (*CLASS, "--shadow_models", "4"),
+}
 
 
 @pytest.fixture
 def grey(data_files):
     return data_files["grey"]
-
-
-def model_flags(data, model_id=BASE):
-    return ("--model_id", model_id, "--dataset", data, "--device", "cpu")
 
 
 def train_flags(data, name="new"):
@@ -156,15 +132,44 @@ def test_unlearning_settings_without_sense(trained, refused, grey, flag, value, 
     assert refused(says, "main_unlearn", *unlearn_flags(grey, flag, value)) == []
 
 
-@pytest.mark.parametrize("script", ["generate_mask", "main_test_unlearn"])
+@pytest.mark.parametrize(
+    "script, flag, value, says",
+    [
+        ("main_test_unlearn", "--measures", "all", "--measures: invalid choice: 'all'.*privacy"),
+        ("main_test_unlearn", "--measures", None, "--measures: expected at least one argument"),
+        ("main_test_unlearn", "--non_members", "train", "--non_members: .*'train'.*val.*test"),
+        ("main_test_unlearn", "--seed", "-1", "--seed: -1 is out of range"),
+        ("main_test_unlearn", "--batch_size", "0", "--batch_size: 0 is out of range"),
+        ("main_test_unlearn", "--retrain_model_id", None, "expected at least one argument"),
+        ("main_test_unlearn", "--seed_model_id", "../x", "../x.* is not a usable id"),
+        ("main_test_unlearn", "--seed_model_id", "lost", "there is no model model_weights/lost.pt"),
+        ("main_test_unlearn", "--shadow_models", "4", "unrecognized arguments: --shadow_models"),
+        ("main_walkthrough", "--measures", "insides", "--measures: .*'insides'.*inside"),
+        ("main_mia", "--shadow_models", "5", "--shadow_models: 5 is odd: it must be even"),
+        ("main_mia", "--shadow_models", "2", "--shadow_models: 2 is out of range: .*lowest is 4"),
+        ("main_mia", "--shadow_models", "-4", "--shadow_models: -4 is out of range"),
+        ("main_mia", "--shadow_models", "4.0", "--shadow_models: '4.0' is not a whole number"),
+        ("main_mia", "--shadow_models", "9" * 30, "--shadow_models: 9+ is out of range"),
+        ("main_mia", "--non_members", "train", "--non_members: .*'train'.*val.*test"),
+        ("main_mia", "--seed", "nan", "--seed: 'nan' is not a whole number"),
+        ("main_mia", "--retrain_model_id", "lost", "there is no model model_weights/lost.pt"),
+    ],
+)
+def test_measuring_settings_without_sense(trained, refused, grey, script, flag, value, says):
+    model = ("--dataset", grey) if script == "main_walkthrough" else model_flags(grey)
+    assert refused(says, script, *model, *CLASS, flag, *([value] if value else [])) == []
+
+
+@pytest.mark.parametrize("script", ["generate_mask", "main_test_unlearn", "main_mia"])
 def test_a_class_that_does_not_exist(trained, refused, grey, script):
     says = "--class_to_forget 7: grey has no such class.*0 artery, 1 bone, 2 cortex, 3 duct"
     assert refused(says, script, *model_flags(grey), "--class_to_forget", "7") == []
 
 
-def test_the_class_of_a_base_model_must_be_said(trained, refused, grey):
+@pytest.mark.parametrize("script", ["main_test_unlearn", "main_mia"])
+def test_the_class_of_a_base_model_must_be_said(trained, refused, grey, script):
     says = f"{BASE} has forgotten nothing: say which --class_to_forget"
-    refused(says, "main_test_unlearn", *model_flags(grey))
+    assert refused(says, script, *model_flags(grey)) == []
 
 
 @pytest.mark.parametrize(
@@ -174,6 +179,7 @@ def test_the_class_of_a_base_model_must_be_said(trained, refused, grey):
         ("main_test", "required: --model_id"),
         ("generate_mask", "required: --model_id"),
         ("main_test_unlearn", "required: --model_id"),
+        ("main_mia", "required: --model_id"),
         ("main_unlearn", "required: --model_id, --unlearn, --class_to_forget"),
     ],
 )
@@ -394,6 +400,13 @@ def test_bare_weights_cannot_be_retrained(trained, refused, grey):
     bare = ("--arch", SMALL_ARCH, "--input_size", "12")
     says = "--unlearn Retrain: .*does not tell how the model was trained"
     refused(says, "main_unlearn", *model_flags(grey, "bare"), *retrain, *bare)
+
+
+def test_bare_weights_cannot_be_attacked(trained, refused, grey):
+    bare_weights(trained)
+    bare = ("--arch", SMALL_ARCH, "--input_size", "12")
+    says = "the model file does not tell how the model was trained: no attack"
+    assert refused(says, "main_mia", *model_flags(grey, "bare"), *CLASS, *bare) == []
 
 
 def test_incomplete_bare_weights(trained, refused, grey):
@@ -665,6 +678,12 @@ def test_a_class_without_training_images(run_here, refused, gap_file):
     seen = run_here("main_test_unlearn", *flags)
     assert (seen.returncode, seen.stderr) == (0, "")
     assert "Unlearn Accuracy: undefined\n" in seen.stdout
+    results = results_of("gap_best")
+    assert results["unlearn_accuracy_percent"] is None
+    assert results["unlearn_accuracy_percent_undefined"] == "no training image of the request"
+    assert results["unlearn_accuracy_test_percent"] is not None  # it has test images
+    says = "the request covers no training image: there is nothing to attack"
+    assert refused(says, "main_mia", *flags) == []
 
 
 def test_a_class_that_is_all_there_is(workplace, run_here, refused):
@@ -714,9 +733,11 @@ def test_a_full_disk(trained, refused, grey, full_disk):
     assert refused(mask, "generate_mask", *model_flags(grey)) == []
     picture = says.format(f"pics/{BASE}/confusion_matrix.png")
     assert refused(picture, "main_test", *model_flags(grey)) == []
-    picture = says.format(f"pics/{BASE}/forgotten_3.png")
-    forget = ("--class_to_forget", "3")
-    assert refused(picture, "main_test_unlearn", *model_flags(grey), *forget) == []
+    results = says.format(f"results/{BASE}.json")
+    measured = (*model_flags(grey), *CLASS, "--measures", "forgetting")
+    assert refused(results, "main_test_unlearn", *measured) == []
+    shadow = says.format("model_weights/shadows/[0-9a-f]+/000.pt")
+    assert refused(shadow, "main_mia", *model_flags(grey), *SETTINGS["main_mia"]) == []
     assert refused(says.format("pics/grey/classes.png"), "examine_dataset", "--dataset", grey) == []
 
 
@@ -801,17 +822,18 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
         ("pics", "examine_dataset"),
         ("pics", "main_test"),
         ("SaliencyMaps", "generate_mask"),
+        ("results", "main_test_unlearn"),
+        ("results", "main_mia"),
+        ("model_weights/shadows", "main_mia"),
     ],
 )
 def test_a_file_where_a_folder_should_be(trained, refused, grey, in_the_way, script):
-    if in_the_way != "model_weights":
-        shutil.rmtree(trained / in_the_way)
-    else:
+    if (trained / in_the_way).exists():
         shutil.move(trained / in_the_way, trained / "elsewhere")
     (trained / in_the_way).write_text("a file")
     flags = {"main_train": train_flags(grey), "examine_dataset": ("--dataset", grey)}
-    made = refused(f"cannot write .*{in_the_way}", script, *flags.get(script, model_flags(grey)))
-    assert made == []
+    flags = flags.get(script, (*model_flags(grey), *SETTINGS.get(script, ())))
+    assert refused(f"cannot write .*{in_the_way}", script, *flags) == []
 
 
 def test_a_folder_without_permission(trained, refused, grey, monkeypatch):
@@ -824,6 +846,9 @@ def test_a_folder_without_permission(trained, refused, grey, monkeypatch):
     assert refused(says, "main_unlearn", *unlearn_flags(grey)) == []
     says = f"cannot write to the folder SaliencyMaps/{BASE}: Permission denied"
     assert refused(says, "generate_mask", *model_flags(grey)) == []
+    says = "cannot write to the folder results: Permission denied"
+    for script in ("main_test_unlearn", "main_mia"):
+        assert refused(says, script, *model_flags(grey), *SETTINGS[script]) == []
 
 
 IS_ROOT = not hasattr(os, "geteuid") or os.geteuid() == 0
@@ -960,7 +985,9 @@ def test_ctrl_c_in_the_first_epoch_saves_nothing(trained, run_here, grey, interr
         ("main_unlearn", "unlearn.descent", "train_epoch"),
         ("main_test", "main_test", "predict"),
         ("generate_mask", "generate_mask", "gradient_saliency"),
-        ("main_test_unlearn", "unlearn.evaluation", "predict"),
+        ("main_test_unlearn", "evaluation.outputs", "predict_with_features"),
+        ("main_test_unlearn", "evaluation.audit", "inside_figures"),
+        ("main_mia", "evaluation.shadows", "TrainingRun"),
         ("examine_dataset", "examine_dataset", "class_counts"),
         ("main_walkthrough", "main_walkthrough", "load_dataset"),
     ],

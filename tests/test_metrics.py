@@ -6,9 +6,6 @@ import torch
 from medmnist import INFO, Evaluator
 from sklearn.metrics import confusion_matrix, multilabel_confusion_matrix, roc_auc_score
 
-from tiny import tiny_dataset, tiny_model
-from unlearn.evaluation import figures_from_logits, forgetting_figures
-from unlearn.request import ForgetRequest
 from utils.datasets import MULTI_CLASS, MULTI_LABEL
 from utils.losses import probabilities
 from utils.metrics import (
@@ -19,7 +16,6 @@ from utils.metrics import (
     finding_auc,
     finding_counts,
 )
-from utils.prediction import predict
 
 ONE_OF_EACH_TASK = ["bloodmnist", "pneumoniamnist", "retinamnist", "chestmnist"]
 IMAGES = 300
@@ -125,75 +121,3 @@ def test_classes_without_images_have_no_figure():
 
 def test_accuracy_of_nothing_is_undefined():
     assert accuracy(torch.zeros(0, 3), torch.zeros(0, dtype=int)) is None
-
-
-# How well it was forgotten
-
-SINGLE = torch.eye(3) * 4  # rows to pick answers from: answer k is SINGLE[k]
-
-
-def test_single_label_figures_by_hand():
-    train_answers, train_labels = [0, 2, 1, 1, 0, 2], torch.tensor([1, 1, 1, 1, 0, 0])
-    test_answers, test_labels = [1, 0, 0, 2, 1], torch.tensor([1, 1, 0, 2, 2])
-    figures = figures_from_logits(
-        SINGLE[train_answers], train_labels, SINGLE[test_answers], test_labels, ForgetRequest(1)
-    )
-    assert figures.unlearn_accuracy == 1 - 2 / 4
-    assert figures.remaining_accuracy == 1 / 2
-    assert figures.test_accuracy == 2 / 3
-    assert figures.unlearn_accuracy_test == 1 - 1 / 2
-    assert figures.destinations == [1 / 4, 2 / 4, 1 / 4]
-    assert figures.finding_auc_test is None
-
-
-def test_multi_label_figures_by_hand():
-    labels = torch.tensor([[1, 1, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1], [1, 0, 0]])
-    found = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 1, 0], [1, 1, 1], [1, 1, 1]])
-    logits = found * 2.0 - 1
-    figures = figures_from_logits(logits, labels, logits, labels, ForgetRequest(1))
-    assert figures.unlearn_accuracy == pytest.approx(1 - 2 / 3)  # found in two of three with it
-    # without it: images 3 and 4, over findings 0 and 2: wrong are 0 of image 3 and 2 of image 4
-    assert figures.remaining_accuracy == 2 / 4
-    assert figures.test_accuracy == 2 / 4
-    assert figures.unlearn_accuracy_test == pytest.approx(1 - 2 / 3)
-    assert figures.destinations == pytest.approx([2 / 3, 2 / 3, 0])
-    # pairs with it x without it: 3 x 2; logits tie in 2 x 2, and are lower with it in 1 x 2
-    assert figures.finding_auc_test == pytest.approx((4 * 0.5 + 2 * 0) / 6)
-
-
-def test_figures_of_groups_without_images_are_undefined():
-    labels = torch.tensor([0, 0, 2])
-    figures = figures_from_logits(SINGLE[labels], labels, SINGLE[labels], labels, ForgetRequest(1))
-    assert figures.unlearn_accuracy is None
-    assert figures.unlearn_accuracy_test is None
-    assert figures.destinations is None
-    assert figures.remaining_accuracy == figures.test_accuracy == 1
-    alone = torch.tensor([1, 1])
-    figures = figures_from_logits(SINGLE[alone], alone, SINGLE[alone], alone, ForgetRequest(1))
-    assert figures.remaining_accuracy is None
-    assert figures.test_accuracy is None
-    assert figures.unlearn_accuracy == 0
-
-    nobody = torch.tensor([[1, 0, 0], [0, 0, 1]])
-    figures = figures_from_logits(SINGLE[:2], nobody, SINGLE[:2], nobody, ForgetRequest(1))
-    assert figures.unlearn_accuracy is None
-    assert figures.destinations is None
-    assert figures.finding_auc_test is None
-
-
-@pytest.mark.parametrize("multi_label", [False, True])
-def test_figures_of_a_model_are_those_of_its_logits(multi_label):
-    dataset, model = tiny_dataset(multi_label=multi_label), tiny_model()
-    request = ForgetRequest(2)
-    figures = forgetting_figures(model, dataset, request, batch_size=5)
-    forget_set, retain_set = request.split(dataset.train)
-    if multi_label:
-        known = (predict(model, forget_set)[:, 2] > 0).float().mean().item()
-        others = [0, 1, 3]
-        right = (predict(model, retain_set) > 0) == retain_set.labels.bool()
-        kept = right[:, others].float().mean().item()
-    else:
-        known = (predict(model, forget_set).argmax(1) == 2).float().mean().item()
-        kept = (predict(model, retain_set).argmax(1) == retain_set.labels).float().mean().item()
-    assert figures.unlearn_accuracy == pytest.approx(1 - known)
-    assert figures.remaining_accuracy == pytest.approx(kept)

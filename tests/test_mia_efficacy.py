@@ -69,15 +69,15 @@ def test_large_sets_are_judged_by_a_part_of_them(monkeypatch):
     monkeypatch.setattr(module, "LARGEST", 20)
     seen = []
     fit = SVC.fit
-    monkeypatch.setattr(SVC, "fit", lambda self, x, y: seen.append((len(x), sum(y))) or fit(self, x, y))
+    monkeypatch.setattr(
+        SVC, "fit", lambda self, x, y: seen.append((len(x), sum(y))) or fit(self, x, y)
+    )
     sets = drawn(0.9, 0.999, 300, 0), drawn(0.3, 0.6, 70, 1), drawn(0.3, 0.6, 50, 2)
     assert efficacy(*sets).value == 1
     assert seen == [(40, 20)]
 
 
-@pytest.mark.parametrize(
-    ("empty", "name"), [(0, "retained"), (1, "non-member"), (2, "forgotten")]
-)
+@pytest.mark.parametrize(("empty", "name"), [(0, "retained"), (1, "non-member"), (2, "forgotten")])
 def test_an_empty_set_is_a_reason(empty, name):
     sets = [drawn(0.2, 0.9, 20, seed) for seed in range(3)]
     sets[empty] = sets[empty][:0]

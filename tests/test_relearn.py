@@ -85,6 +85,13 @@ def test_the_model_is_left_as_it_was(training):
     assert all(weight.grad is None for weight in model.parameters())
 
 
+def test_dropout_is_off():
+    plain, with_dropout = hidden_model(), hidden_model()
+    with_dropout.network[5].p = 0.9
+    steps = [relearn_steps(each, forget_set(), REQUEST).value for each in (plain, with_dropout)]
+    assert steps[0] == steps[1]
+
+
 def test_same_seed_same_steps():
     steps = [relearn_steps(hidden_model(), forget_set(), REQUEST, seed) for seed in (1, 1)]
     assert steps[0] == steps[1]

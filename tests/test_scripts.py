@@ -12,7 +12,6 @@ import torch
 from medmnist.info import INFO
 from PIL import Image
 from sklearn.metrics import roc_auc_score
-from torch import nn
 
 from conftest import (
     BASE,
@@ -22,9 +21,22 @@ from conftest import (
     SMALL_ARCH,
     TRAIN,
     UNLEARN_ONCE,
+    model_flags,
 )
-from models.checkpoint import load_model, weights_digest
+from models.checkpoint import load_model, read_record, weights_digest
 from unlearn.methods import METHODS
+from worked_out import (
+    assert_near,
+    cells,
+    forgetting_worked_out,
+    line_figure,
+    predictions,
+    results_of,
+    share,
+    softmax,
+    table,
+    tables,
+)
 
 SCRIPTS = (
     "examine_dataset",
@@ -33,65 +45,20 @@ SCRIPTS = (
     "generate_mask",
     "main_unlearn",
     "main_test_unlearn",
+    "main_mia",
     "main_walkthrough",
 )
-PACKAGES = ("utils", "models", "unlearn")
-HALF_AN_UNIT = 0.0005 + 1e-4  # of a percentage that is printed with three decimals, from float32
+PACKAGES = ("utils", "models", "unlearn", "evaluation")
+ACCURACIES = ("--measures", "forgetting", "utility")
+HEADLINES = {
+    "Unlearn Accuracy": "unlearn_accuracy_percent",
+    "Remaining Accuracy": "remaining_accuracy_percent",
+    "Test Accuracy": "test_accuracy_percent",
+}
 
-
-@pytest.fixture
-def done(run_here):
-    """Run a script in this process; it must succeed and say nothing on stderr."""
-
-    def run(name, *args):
-        result = run_here(name, *args)
-        assert (result.returncode, result.stderr) == (0, ""), result
-        return result.stdout
-
-    return run
-
-
-def model_flags(data, model_id=BASE):
-    return ("--model_id", model_id, "--dataset", data, "--device", "cpu")
-
-
-def predictions(model_id, data, split):
-    """(logits, labels), worked out plainly: one image at a time, from the file to the network."""
-    model = load_model(model_id)[0].eval()
-    with np.load(data) as file:
-        images, labels = file[f"{split}_images"], file[f"{split}_labels"]
-    images = images[..., None] if images.ndim == 3 else images
-    logits = []
-    with torch.no_grad():
-        for image in images:
-            pixels = torch.tensor(image).permute(2, 0, 1)[None].float() / 255
-            pixels = (pixels - 0.5) / 0.5
-            if model.spec.network_size:
-                size = (model.spec.network_size,) * 2
-                pixels = nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
-            logits.append(model.network(pixels)[0])
-    labels = labels[:, 0] if labels.shape[1] == 1 else labels
-    return torch.stack(logits).numpy(), labels
-
-
-def share(right):
-    return 100 * float(np.mean(right))
-
-
-def assert_near(text, wanted):
-    """text: as printed, with three decimals."""
-    assert abs(float(text) - wanted) <= HALF_AN_UNIT, (text, wanted)
-
-
-def figure(name, text):
-    return re.search(rf"^{re.escape(name)}: ([\d.]+)%$", text, re.MULTILINE)[1]
-
-
-def table_rows(text, columns):
-    """Rows of the table whose header begins with `class`: lists of `columns` cells."""
-    body = text.split("class  name", 1)[1].split("\n\n")[0].splitlines()[2:]
-    cells = [re.split(r" {2,}", line.strip()) for line in body]
-    return [row for row in cells if len(row) == columns]
+def table_rows(text):
+    """Rows of the one table whose header begins with `class`, `name`."""
+    return table(text, "class", "name")[1]
 
 
 def assert_pictures(text, *paths):
@@ -159,31 +126,75 @@ def test_the_walkthrough_command_by_command(run_script, workplace, data_files, w
 
 
 def check_forgetting(printed, model_id, data, forgotten):
-    lines = {}
-    for split in ("train", "test"):
-        logits, labels = predictions(model_id, data, split)
-        right, covered = logits.argmax(1) == labels, labels == forgotten
-        lines[split] = share(~right[covered]), share(right[~covered]), logits[covered].argmax(1)
-    assert_near(figure("Unlearn Accuracy", printed), lines["train"][0])
-    assert_near(figure("Remaining Accuracy", printed), lines["train"][1])
-    assert_near(figure("Test Accuracy", printed), lines["test"][1])
-    assert_near(figure("Unlearn Accuracy (test images)", printed), lines["test"][0])
-    taken_for = lines["train"][2]
-    for row in table_rows(printed, 3):
-        assert_near(row[2].rstrip("%"), share(taken_for == int(row[0])))
+    """Lines, tables, file and pictures against each model's own files; returns the results."""
+    results = results_of(model_id)
+    kinds = model_columns(model_id, results)
+    shares = {}
+    for title, (known_as, prefix) in kinds.items():
+        figures, shares[title] = forgetting_worked_out(known_as, data, forgotten)
+        for key, wanted in figures.items():
+            assert results[prefix + key] == pytest.approx(wanted, abs=2e-5), (title, key)
+        for label, key in LABELS.items():
+            if key in figures:
+                check_cell(cells(printed, label)[title], figures[key])
+    for name, key in HEADLINES.items():
+        assert_near(line_figure(name, printed), results[key])
+    titles, rows = table(printed, "class", "name")
+    assert titles == list(kinds)
+    for row in rows:
+        for title, cell in zip(titles, row[2:], strict=True):
+            assert_near(cell, shares[title][int(row[0])])
+    assert f"results: results/{model_id}.json\n" in printed
+    for name in (*PICTURES, f"forgotten_{forgotten}"):
+        assert f"picture: pics/{model_id}/{name}.png\n" in printed
+        assert Path(f"pics/{model_id}/{name}.png").exists()
+    return results
+
+
+LABELS = {
+    "unlearn accuracy, training images": "unlearn_accuracy_percent",
+    "unlearn accuracy, test images": "unlearn_accuracy_test_percent",
+    "AUC of the finding, test images": "finding_auc",
+    "remaining accuracy, training images": "remaining_accuracy_percent",
+    "test accuracy, kept classes": "test_accuracy_percent",
+    "AUC, kept classes": "kept_auc",
+    "accuracy by MedMNIST's Evaluator": "evaluator_accuracy_percent",
+    "AUC by MedMNIST's Evaluator": "evaluator_auc",
+}
+PICTURES = ("confidence", "features")
+
+
+def model_columns(model_id, results):
+    """Title -> (model id, prefix of its keys) of the models that a test shows beside each other."""
+    columns = {"this model": (model_id, "")}
+    if results["parent_id"]:
+        columns = {"base model": (results["parent_id"], "base_")} | columns
+    for retrain in results["retrain_model_ids"][:1]:
+        columns["Retrain"] = retrain, "retrain_"
+    return columns
+
+
+def check_cell(cell, wanted):
+    """Of a table: a percentage, an area under a curve, or `undefined`."""
+    if wanted is None:
+        assert cell == "undefined"
+    elif cell.endswith("%"):
+        assert_near(cell, wanted)
+    else:
+        assert abs(float(cell) - wanted) <= 0.0005 + 2e-5
 
 
 def check_single_label_test(printed, model_id, data, names):
     logits, labels = predictions(model_id, data, "test")
     right = logits.argmax(1) == labels
-    rows = table_rows(printed, 4)
+    rows = table_rows(printed)
     assert [row[:3] for row in rows] == [
         [str(number), name, str((labels == number).sum())] for number, name in enumerate(names)
     ]
     for number, row in enumerate(rows):
         assert_near(row[3].rstrip("%"), share(right[labels == number]))
-    assert_near(figure("overall accuracy", printed), share(right))
-    scores = torch.tensor(logits).double().softmax(1).numpy()
+    assert_near(line_figure("overall accuracy", printed), share(right))
+    scores = softmax(logits)
     if len(names) == 2:
         auc = roc_auc_score(labels, scores[:, 1])
     else:
@@ -197,7 +208,7 @@ def test_examine_counts_what_is_there(done, workplace, data_files):
     assert "grey: multi-class, 4 classes\n" in printed
     assert "images: 12x12, 1 channel(s)\n" in printed
     assert "train 96, val 32, test 40, total 168\n" in printed
-    assert table_rows(printed, 5) == [
+    assert table_rows(printed) == [
         [str(number), name, "24", "8", "10"] for number, name in enumerate(GREY_NAMES)
     ]
     assert "class 3  duct" not in printed  # no window, no keys
@@ -213,7 +224,7 @@ def test_examine_counts_findings(done, workplace, data_files):
         [str(number), str(number), *(str(part[:, number].sum()) for part in labels)]
         for number in range(3)
     ]
-    assert table_rows(printed, 5) == wanted
+    assert table_rows(printed) == wanted
     nothing = [(part.sum(1) == 0).sum() for part in labels]
     assert min(nothing) > 0
     line = "images without any finding: train {}, val {}, test {}\n".format(*nothing)
@@ -236,26 +247,41 @@ def test_class_wise_accuracy(done, trained, data_files):
 def test_forgetting_figures(done, trained, data_files, model_id):
     flags = (*model_flags(data_files["grey"], model_id), "--class_to_forget", "3")
     printed = done("main_test_unlearn", *flags)
-    check_forgetting(printed, model_id, data_files["grey"], 3)
-    assert_pictures(printed, f"pics/{model_id}/forgotten_3.png")
+    results = check_forgetting(printed, model_id, data_files["grey"], 3)
+    drawn = (*PICTURES, "confusion_before_after", "forgotten_3", "saliency")
+    assert_pictures(printed, *(f"pics/{model_id}/{name}.png" for name in drawn))
     by_name = (*flags[:-1], "DUCT")
     assert done("main_test_unlearn", *by_name) == printed
-    in_small_batches = done("main_test_unlearn", *flags, "--batch_size", "7")
-    assert figure("Test Accuracy", in_small_batches) == figure("Test Accuracy", printed)
+    done("main_test_unlearn", *flags, "--batch_size", "7", "--measures", "forgetting")
+    in_small_batches = results_of(model_id)
+    for key in HEADLINES.values():
+        assert in_small_batches[key] == results[key]
 
 
-def test_an_unlearned_model_knows_what_it_forgot(done, trained, data_files):
+def test_an_unlearned_model_knows_what_it_forgot(done, trained, data_files, undrawn):
     flags = model_flags(data_files["grey"], FORGOTTEN)
     said = done("main_test_unlearn", *flags, "--class_to_forget", "3")
     assert done("main_test_unlearn", *flags) == said
 
 
-def test_a_bare_unlearned_model_is_known_by_its_id(done, trained, data_files):
+def test_a_bare_unlearned_model_is_known_by_its_id(done, trained, data_files, undrawn):
+    """What its record would tell is all that is missing: the base model, its seconds, its mask."""
     path = trained / "model_weights" / f"{FORGOTTEN}.pt"
-    said = done("main_test_unlearn", *model_flags(data_files["grey"], FORGOTTEN))
+    done("main_test_unlearn", *model_flags(data_files["grey"], FORGOTTEN))
+    whole, checkpoint = results_of(FORGOTTEN), path.read_bytes()
     torch.save(torch.load(path, weights_only=True)["weights"], path)
     bare = ("--arch", SMALL_ARCH, "--input_size", "12")
-    assert done("main_test_unlearn", *model_flags(data_files["grey"], FORGOTTEN), *bare) == said
+    printed = done("main_test_unlearn", *model_flags(data_files["grey"], FORGOTTEN), *bare)
+    assert "class 3 duct" in printed
+    path.write_bytes(checkpoint)
+    results = check_forgetting(printed, FORGOTTEN, data_files["grey"], 3)
+    gone = {"parent_id", "method", "weights_digest", "unlearn_seconds", "command"}
+    gone |= {key for key in whole if key.startswith("base_")}
+    gone |= {key for key in whole if key.endswith(("_images", "_p_value"))}
+    for key in whole.keys() - gone:
+        assert results[key] == whole[key], key
+    assert results["unlearn_seconds_undefined"] == "the model file tells of no unlearning"
+    assert (results["parent_id"], results["method"]) == (None, None)
 
 
 # Bare weights
@@ -278,7 +304,7 @@ def test_bare_weights_test_as_their_checkpoint_does(done, trained, data_files, w
     bare = ("--arch", SMALL_ARCH, "--input_size", "12", "--no_window")
     printed = done("main_test", *model_flags(data_files["grey"], "bare"), *bare)
     assert printed.replace("bare", BASE) == whole
-    assert figure("overall accuracy", printed) == figure("overall accuracy", whole)
+    assert line_figure("overall accuracy", printed) == line_figure("overall accuracy", whole)
 
 
 def test_bare_weights_can_be_masked_and_unlearned(done, trained, data_files):
@@ -362,19 +388,15 @@ def test_another_seed_gives_other_weights(done, trained, data_files):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_by_its_id_in_small_letters(done, trained, data_files, method):
+def test_every_method_by_its_id_in_small_letters(done, trained, data_files, method, undrawn):
     flags = (*model_flags(data_files["grey"]), "--unlearn", method.lower())
     printed = done("main_unlearn", *flags, "--class_to_forget", "artery", "--unlearn_epochs", "1")
     model_id = printed.splitlines()[-1].removeprefix("model_id: ")
     assert f"_FORGOTTEN_0_{method.upper()}_" in model_id
     assert ("_mask5_" in model_id) == method.endswith("_with_SalUn")
     assert load_model(model_id)[1]["method"] == method
-    check_forgetting(
-        done("main_test_unlearn", *model_flags(data_files["grey"], model_id)),
-        model_id,
-        data_files["grey"],
-        0,
-    )
+    tested = (*model_flags(data_files["grey"], model_id), *ACCURACIES)
+    check_forgetting(done("main_test_unlearn", *tested), model_id, data_files["grey"], 0)
 
 
 @pytest.mark.parametrize(
@@ -407,7 +429,9 @@ def walk(done, data, name, forgotten, *methods):
     for method in methods:
         asked = ("--unlearn", method, "--class_to_forget", forgotten, "--unlearn_epochs", "2")
         model_id = done("main_unlearn", "--model_id", best, *flags, *asked).split()[-1]
-        printed[model_id] = done("main_test_unlearn", "--model_id", model_id, *flags)
+        tested = ("--model_id", model_id, *flags, *ACCURACIES)
+        printed[model_id] = done("main_test_unlearn", *tested)
+        check_forgetting(printed[model_id], model_id, data, int(forgotten))
     done("main_test", "--model_id", model_id, *flags, "--no_window")
     return printed
 
@@ -418,49 +442,30 @@ def test_other_single_label_data(done, workplace, data_files, name, classes):
     printed = walk(done, data, name, "1", "RL_with_SalUn", "GA")
     names = [str(number) for number in range(classes)]
     check_single_label_test(printed["test"], f"{name}_best", data, names)
-    unlearned = [key for key in printed if "FORGOTTEN_1" in key]
-    assert len(unlearned) == 2
-    for model_id in unlearned:
-        check_forgetting(printed[model_id], model_id, data, 1)
+    assert len([key for key in printed if "FORGOTTEN_1" in key]) == 2
 
 
 def check_multi_label_test(printed, model_id, data, names):
     logits, labels = predictions(model_id, data, "test")
     found = logits > 0
-    for number, (row, name) in enumerate(zip(table_rows(printed, 5), names, strict=True)):
+    for number, (row, name) in enumerate(zip(table_rows(printed), names, strict=True)):
         has = labels[:, number] == 1
         assert row[:3] == [str(number), name, str(has.sum())]
         assert_near(row[3].rstrip("%"), share(found[has, number]))
         auc = roc_auc_score(labels[:, number], logits[:, number])
         assert abs(float(row[4]) - auc) < 2e-5
-    assert_near(figure("overall accuracy", printed), share(found == labels))
+    assert_near(line_figure("overall accuracy", printed), share(found == labels))
 
 
-def check_multi_label_forgetting(printed, model_id, data, forgotten):
-    for split, what, suffix in (
-        ("train", "Remaining Accuracy", ""),
-        ("test", "Test Accuracy", " (test images)"),
-    ):
-        logits, labels = predictions(model_id, data, split)
-        right, covered = (logits > 0) == labels, labels[:, forgotten] == 1
-        others = np.arange(labels.shape[1]) != forgotten
-        assert_near(figure(what, printed), share(right[~covered][:, others]))
-        name = f"Unlearn Accuracy{suffix}"
-        assert_near(figure(name, printed), share(~right[covered, forgotten]))
-    logits, labels = predictions(model_id, data, "test")
-    auc = roc_auc_score(labels[:, forgotten], logits[:, forgotten])
-    assert abs(float(re.search(r"AUC of the finding: ([\d.]+)", printed)[1]) - auc) < 2e-5
-
-
-def test_multi_label_data(done, workplace, data_files):
+def test_multi_label_data(done, workplace, data_files, undrawn):
     methods = ("RL_with_SalUn", "FT", "GA", "Retrain")
     printed = walk(done, data_files["multi"], "multi", "1", *methods)
     check_multi_label_test(printed["test"], "multi_best", data_files["multi"], "012")
-    unlearned = [key for key in printed if "FORGOTTEN_1" in key]
-    assert len(unlearned) == len(methods)
-    for model_id in unlearned:
-        check_multi_label_forgetting(printed[model_id], model_id, data_files["multi"], 1)
+    assert len([key for key in printed if "FORGOTTEN_1" in key]) == len(methods)
     assert (workplace / "pics" / "multi_best" / "findings.png").exists()
+    made = {path.stem for path in workplace.glob("pics/multi_best_FORGOTTEN*/*.png")}
+    drawn = {*PICTURES, "forgotten_1", "saliency"}  # confusion is of classes only
+    assert made == drawn | {"findings", "predictions"}
 
 
 def test_chestmnist_by_name(done, workplace, monkeypatch):
@@ -489,58 +494,88 @@ def test_chestmnist_by_name(done, workplace, monkeypatch):
     done("generate_mask", *model, "--class_to_forget", "hernia")
     asked = ("--unlearn", "RL_with_SalUn", "--class_to_forget", "13", "--unlearn_epochs", "1")
     model_id = done("main_unlearn", *model, *asked).split()[-1]
-    printed = done("main_test_unlearn", "--model_id", model_id, *data)
+    one_by_one = ("--batch_size", "1", *ACCURACIES)
+    printed = done("main_test_unlearn", "--model_id", model_id, *data, *one_by_one)
     assert "class 13 hernia" in printed
-    check_multi_label_forgetting(printed, model_id, "chestmnist.npz", 13)
+    check_forgetting(printed, model_id, "chestmnist.npz", 13)
 
 
 # All of it in one command
 
 
-def test_all_of_it_in_one_command(done, workplace, data_files):
-    flags = ("--dataset", data_files["grey"], "--device", "cpu", *TRAIN, "--save_model_id", "all")
+def test_all_of_it_in_one_command(done, workplace, data_files, undrawn):
+    data = data_files["grey"]
+    flags = ("--dataset", data, "--device", "cpu", *TRAIN, "--save_model_id", "all")
     printed = done("main_walkthrough", *flags, "--unlearn", "all")
     commands = re.findall(r"^\$ python (\w+)\.py", printed, re.MULTILINE)
-    assert commands[:5] == [
-        *("examine_dataset", "main_train", "main_test", "generate_mask", "main_test_unlearn")
+    ids = {path.stem for path in (workplace / "model_weights").glob("*FORGOTTEN*")}
+    assert commands == [
+        *("examine_dataset", "main_train", "main_test", "generate_mask"),
+        *["main_unlearn"] * len(METHODS),  # first of all, so that each has Retrain beside it
+        "main_test_unlearn",
+        *["main_test_unlearn", "main_test"] * len(ids),
     ]
-    assert commands.count("main_unlearn") == len(METHODS)
+    assert not re.search(r"--measures .*inside", printed)
     rows, failures = comparison(printed.split("grey, class 3 duct forgotten\n\n")[1])
     assert sorted([*rows, *failures]) == sorted(["base model", *METHODS])
-    ids = {path.stem for path in (workplace / "model_weights").glob("*FORGOTTEN*")}
     by_method = {load_model(model_id)[1]["method"]: model_id for model_id in ids}
     assert set(rows) == {"base model", *by_method}
     assert {"RL_with_SalUn", "Retrain"} <= set(rows)
+    yardstick = results_of(by_method["Retrain"])
     for method, model_id in ({"base model": "all_best"} | by_method).items():
-        unlearn, remaining, test, seconds = rows[method]
-        logits, labels = predictions(model_id, data_files["grey"], "train")
-        right, covered = logits.argmax(1) == labels, labels == 3
-        assert_near(unlearn.rstrip("%"), share(~right[covered]))
-        assert_near(remaining.rstrip("%"), share(right[~covered]))
-        logits, labels = predictions(model_id, data_files["grey"], "test")
-        assert_near(test.rstrip("%"), share((logits.argmax(1) == labels)[labels != 3]))
-        assert float(seconds) >= 0
+        row, results = rows[method], results_of(model_id)
+        assert list(row) == COMPARED
+        figures, _ = forgetting_worked_out(model_id, data, 3)
+        for name, key in HEADLINES.items():
+            assert_near(row[name.lower()], figures[key])
+        assert abs(float(row["attack AUC"]) - attack_auc(model_id, data)) <= 0.0005 + 1e-5
+        retrains = [] if method == "Retrain" else [by_method["Retrain"]]
+        assert results["retrain_model_ids"] == retrains
+        if method == "Retrain":
+            assert row["gap to Retrain"] == "-"
+        else:
+            gaps = [abs(results[key] - yardstick[key]) for key in GAPS]
+            assert abs(float(row["gap to Retrain"]) - np.mean(gaps)) <= 0.0005 + 1e-5
+        assert abs(float(row["seconds"]) - read_record(model_id)["seconds"]) <= 0.05 + 1e-9
     assert (workplace / "pics" / "all_best" / "comparison_3.png").exists()
 
 
+COMPARED = [
+    *("unlearn accuracy", "remaining accuracy", "test accuracy"),
+    *("gap to Retrain", "attack AUC", "seconds"),
+]
+GAPS = (*HEADLINES.values(), "mia_efficacy_percent")
+
+
+def attack_auc(model_id, data):
+    """Of the loss as a score, class 3 in training against class 3 in val images."""
+    losses = []
+    for split in ("train", "val"):
+        logits, labels = predictions(model_id, data, split)
+        losses.append(-np.log(softmax(logits)[labels == 3, 3]))
+    truth = np.repeat([0, 1], [len(part) for part in losses])
+    return roc_auc_score(truth, np.concatenate(losses))
+
+
 def comparison(text):
-    """(cells by model, methods that failed) of the walkthrough's last table."""
-    table, rest = re.split(r"\n(?=picture: |\S+ failed: |\n)", text, maxsplit=1)
-    header, _, *lines = table.splitlines()
-    assert re.split(r" {2,}", header) == [
-        *("model", "unlearn accuracy", "remaining accuracy", "test accuracy", "seconds")
-    ]
-    rows = {cells[0]: cells[1:] for cells in (re.split(r" {2,}", line) for line in lines)}
-    return rows, re.findall(r"^(\S+) failed: ", rest, re.MULTILINE)
+    """({column: cell} by model, methods that failed) of the walkthrough's last table."""
+    [(header, rows)] = tables(text)
+    failed = re.findall(r"^(\S+) failed: ", text, re.MULTILINE)
+    return {row[0]: dict(zip(header[1:], row[1:], strict=True)) for row in rows}, failed
 
 
 def test_a_base_model_at_hand(done, trained, data_files):
     flags = ("--dataset", data_files["grey"], "--base_model_id", BASE, "--class_to_forget", "bone")
+    flags = (*flags, "--measures", "forgetting")
     printed = done("main_walkthrough", *flags, "--unlearn", "ft")
     assert "python main_train.py" not in printed
     assert "python generate_mask.py" not in printed  # no method asks for a mask
     rows, failures = comparison(printed.split("class 1 bone forgotten\n\n")[1])
     assert (list(rows), failures) == (["base model", "FT"], [])
+    # no Retrain to be compared with, and no attack
+    assert list(rows["FT"]) == [*COMPARED[:3], "seconds"]
+    with Image.open(f"pics/{BASE}/comparison_1.png") as picture:
+        assert len(picture.convert("RGB").getcolors(2**24)) > 4
 
 
 # Help, and the house
@@ -571,8 +606,9 @@ def flags_read(tree):
         if isinstance(node, ast.Attribute) and getattr(node.value, "id", None) == "args":
             names.add(node.attr)
         elif isinstance(node, ast.Call) and "args" in (getattr(a, "id", None) for a in node.args):
-            names |= {word.value for word in node.args if isinstance(word, ast.Constant)}
-            if getattr(node.func, "id", None) in helpers:
+            if getattr(node.func, "id", None) == "_flags":
+                names |= {word.value for word in node.args if isinstance(word, ast.Constant)}
+            elif getattr(node.func, "id", None) in helpers:
                 names |= flags_read(helpers[node.func.id])
     return names
 
@@ -593,6 +629,7 @@ def test_every_flag_of_the_walkthrough_is_there(run_here):
         "main_unlearn": "model_id dataset unlearn class_to_forget mask_thresh unlearn_epochs "
         "unlearn_lr unlearn_batch_size",
         "main_test_unlearn": "model_id dataset class_to_forget batch_size",
+        "main_mia": "model_id dataset class_to_forget shadow_models",
     }
     for script, flags in wanted.items():
         assert set(flags.split()) <= offered_flags(run_here(script, "--help").stdout)
@@ -615,7 +652,13 @@ def imported_modules(path):
 
 
 @pytest.mark.parametrize(
-    "package, others", [("utils", []), ("models", ["utils"]), ("unlearn", ["models", "utils"])]
+    "package, others",
+    [
+        ("utils", []),
+        ("models", ["utils"]),
+        ("unlearn", ["models", "utils"]),
+        ("evaluation", ["unlearn", "models", "utils"]),
+    ],
 )
 def test_arrows_point_one_way(package, others):
     files = sorted((REPOSITORY / package).glob("*.py"))
