@@ -35,7 +35,7 @@ from utils.plots import method_comparison
 from utils.saving import save_picture
 from utils.tables import format_table
 
-EPOCHS = 5  # enough for SynthBloodMNIST, and short enough for a laptop
+EPOCHS = 4  # enough for SynthBloodMNIST, and short enough for a laptop
 METHODS_SHOWN = ("RL_with_SalUn", "Retrain")
 CLASS_SHOWN = 3  # the last one where there are fewer
 ALL = "all"

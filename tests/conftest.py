@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -169,3 +170,56 @@ def run_here(workplace, monkeypatch, capsys):
         return subprocess.CompletedProcess(command, code, out, err)
 
     return run
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_one_line(text, says):
+    assert text.endswith("\n")
+    assert len(text.splitlines()) == 1, text
+    assert re.search(says, text), text
+
+
+@pytest.fixture
+def refused(run_here, workplace):
+    """Run a script that must end with code 2 and one line that matches `says`.
+
+    No file that is there may change; the paths of new ones are returned.
+    """
+
+    def check(says, name, *args):
+        before = contents(workplace)
+        result = run_here(name, *args)
+        assert result.returncode == 2, result
+        assert_one_line(result.stderr, says)
+        assert result.stderr.startswith(f"{name}.py: error: ")
+        assert "Traceback" not in result.stdout
+        after = contents(workplace)
+        assert {path: after.get(path) for path in before} == before
+        return sorted(str(path.relative_to(workplace)) for path in after.keys() - before)
+
+    return check
+
+
+@pytest.fixture
+def done(run_here):
+    """Run a script in this process; it must succeed and say nothing on stderr."""
+
+    def run(name, *args):
+        result = run_here(name, *args)
+        assert (result.returncode, result.stderr) == (0, ""), result
+        return result.stdout
+
+    return run
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Files of pictures are left empty: drawing them takes most of a test's time."""
+    monkeypatch.setattr("utils.saving.png_bytes", lambda figure, **kwargs: b"")
+
+
+def model_flags(data, model_id=BASE):
+    return ("--model_id", model_id, "--dataset", data, "--device", "cpu")
