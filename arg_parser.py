@@ -14,7 +14,7 @@ from models.architectures import STEMS
 from unlearn.config import BATCH_SIZE, OPTIMIZER
 from unlearn.methods import METHODS, describe_defaults
 from unlearn.request import ForgetRequest
-from utils.errors import EXIT_BAD_INPUT
+from utils.errors import EXIT_BAD_INPUT, UserError
 from utils.loading import SYNTHETIC
 from utils.npz import LARGEST_SIDE, SMALLEST_SIDE
 from utils.prediction import PREDICTION_BATCH
@@ -305,10 +305,19 @@ def model_and_data(args):
 
 
 def requested(args, record, dataset):
-    """The ForgetRequest that --class_to_forget asks for; else what the model has forgotten."""
-    if args.class_to_forget is not None:
-        return ForgetRequest.parse(args.class_to_forget, dataset)
-    return ForgetRequest.of_model(args.model_id, record, dataset)
+    """The ForgetRequest that --class_to_forget asks for; else what the model has forgotten.
+
+    Raises UserError if the model has forgotten something else: its figures would mean nothing.
+    """
+    if args.class_to_forget is None:
+        return ForgetRequest.of_model(args.model_id, record, dataset)
+    request = ForgetRequest.parse(args.class_to_forget, dataset)
+    if record.get("forget_request", request.record()) != request.record():
+        raise UserError(
+            f"--class_to_forget {args.class_to_forget}: {args.model_id} has forgotten another: "
+            "leave the flag out"
+        )
+    return request
 
 
 def command_line(argv, program):

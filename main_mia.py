@@ -21,8 +21,8 @@ from evaluation.measures import ulira_figures
 from evaluation.report import ULIRA, ulira_warnings
 from evaluation.results import figure_table, flatten, heading, printed_as_asked, to_json
 from evaluation.shadows import ShadowSetting, query_margins, shadow_margins
-from models.lineage import open_retrains
 from models.opening import open_model_and_data
+from unlearn.lineage import open_retrains
 from utils.devices import describe, pick_device
 from utils.errors import run_script
 from utils.files import RESULT_FOLDER, ensure_folder, write_atomically
@@ -40,7 +40,7 @@ def _attack(args, argv):
     device = pick_device(args.device)
     model, record, dataset = open_model_and_data(device=device, **model_and_data(args))
     request = requested(args, record, dataset)
-    retrains = open_retrains(args.retrain_model_id, args.model_id, record, request, device)
+    retrains = open_retrains(args.retrain_model_id, args.model_id, model, record, request, dataset)
     setting = ShadowSetting.of(dataset, request, model, record, args.non_members, args.seed)
     ensure_folder(setting.folder)
 

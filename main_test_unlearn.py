@@ -16,8 +16,8 @@ from evaluation.audit import BASE, MODEL, Audit
 from evaluation.pictures import PICTURED_THRESHOLD, before_and_after, layer_saliency
 from evaluation.report import GROUPS, safety_rows
 from evaluation.results import figure_table, flatten, heading, printed_as_asked, to_json
-from models.lineage import load_parent, load_relative, open_retrains
 from models.opening import open_model_and_data
+from unlearn.lineage import load_parent, open_peers, open_retrains, other_settings
 from unlearn.saliency import load_percents, saliency_origin, saliency_path
 from utils.devices import pick_device
 from utils.errors import UserError, run_script
@@ -46,29 +46,32 @@ def _test(args, argv):
     device = pick_device(args.device)
     model, record, dataset = open_model_and_data(device=device, **model_and_data(args))
     request = requested(args, record, dataset)
+    if args.cost_matrix and dataset.is_multi_label:
+        raise UserError(
+            f"--cost_matrix: {dataset.name} is multi-label: an image has several findings, and "
+            "none is mistaken for another; leave it out"
+        )
     costs = args.cost_matrix and read_cost_matrix(args.cost_matrix, dataset.class_names)
     groups = args.group_file and read_groups(args.group_file, len(dataset.test))
-    base, base_note = load_parent(record, device)
-    retrains = open_retrains(args.retrain_model_id, args.model_id, record, request, device)
-    peers = [
-        load_relative(each, "--seed_model_id", record, request, device, record.get("method"))[0]
-        for each in args.seed_model_id
-    ]
+    base, base_note = load_parent(record, model.spec, device)
+    retrains = open_retrains(args.retrain_model_id, args.model_id, model, record, request, dataset)
+    peers = open_peers(args.seed_model_id, model, record, request, dataset)
     audit = Audit(
         model,
         dataset,
         request,
         base=base,
         retrains=[retrain for retrain, _ in retrains.values()],
-        peers=peers,
+        peers=[peer for peer, _ in peers.values()],
         non_members=args.non_members,
         costs=costs,
         groups=groups,
-        seconds=record.get("seconds") if record.get("kind") == "unlearned" else None,
-        retrain_seconds=next((other.get("seconds") for _, other in retrains.values()), None),
+        record=record,
+        retrain_records=[other for _, other in retrains.values()],
         seed=args.seed,
         batch_size=args.batch_size,
     )
+    audit.warnings += _warnings(record, retrains, dataset)
     name = f"class {dataset.describe_class(request.class_index)}"
     print(f"{args.model_id} on {dataset.name}, {name}\n")
     headlines = audit.look(MODEL)
@@ -86,7 +89,9 @@ def _test(args, argv):
         print(f"WARNING: {line}")
     results = {
         **heading(args.model_id, record, request, dataset, args.seed, device),
+        "notes": [base_note] if base_note else [],
         "retrain_model_ids": list(retrains),
+        "retrain_weights_digests": [other["weights_digest"] for _, other in retrains.values()],
         "seed_model_ids": args.seed_model_id,
         "non_members": args.non_members,
         "command": command_line(argv, __file__),
@@ -102,6 +107,21 @@ def _test(args, argv):
         save_picture(picture, PICTURE_FOLDER / args.model_id / f"{file_name}.png")
     _save_saliency(args, record, audit)
     return results
+
+
+def _warnings(record, retrains, dataset):
+    """What makes the figures say less than they seem to, known before any is measured."""
+    lines = []
+    if record.get("train_digest", dataset.train_digest()) != dataset.train_digest():
+        lines.append(
+            "the model was trained on other images: what follows of forgetting, attacks and "
+            "relearning is of images that it never saw"
+        )
+    for each, (_, other) in list(retrains.items())[:1]:
+        differing = other_settings(other, record.get("recipe", {}))
+        if differing:
+            lines.append(f"the yardstick {each} is not the base model's recipe: {differing}")
+    return lines
 
 
 def _save_saliency(args, record, audit):

@@ -1,17 +1,26 @@
 """One model measured beside its base model and beside Retrain."""
 
+from evaluation.distance import LEAST_MODELS
+from evaluation.figure import Figure, undefined
 from evaluation.forgetting import destinations, forgetting_figures
 from evaluation.measures import (
+    DISTANCES,
+    NO_RETRAIN,
     blind_figures,
     cost_figures,
+    difference_figures,
     distance_figures,
     inside_figures,
+    klom_by_chance,
     klom_figures,
     privacy_figures,
+    set_margins,
+    sets_of,
 )
 from evaluation.outputs import look_at
 from evaluation.report import control_warnings, worsening_warnings
 from evaluation.safety import safety_figures, worsening_figures, worsenings
+from unlearn.lineage import RETRAIN as METHOD_RETRAIN
 from utils.prediction import PREDICTION_BATCH
 
 BASE, MODEL, RETRAIN = "base model", "this model", "Retrain"
@@ -36,21 +45,21 @@ class Audit:
         non_members="val",
         costs=None,
         groups=None,
-        seconds=None,
-        retrain_seconds=None,
+        record=None,
+        retrain_records=(),
         seed=1,
         batch_size=PREDICTION_BATCH,
     ):
         """
         base: what `model` was unlearned from. retrains: the first is the yardstick; a second one,
         of another seed, shows how far two Retrains are from each other. peers: models of the same
-        method from other seeds, for KLOM. costs: (K, K). groups: (test images,) str. seconds: what
-        the unlearning took, and retrain_seconds Retrain.
+        method from other seeds, for KLOM. costs: (K, K). groups: (test images,) str. record,
+        retrain_records: what the model files tell of how they were made.
         """
         self.dataset, self.request, self.seed = dataset, request, seed
         self.batch_size, self.non_members = batch_size, non_members
         self.costs, self.groups = costs, groups
-        self.seconds, self.retrain_seconds = seconds, retrain_seconds
+        self.record, self.retrain_records = record or {}, list(retrain_records)
         self.retrains, self.peers = list(retrains), list(peers)
         models = {BASE: base, MODEL: model, RETRAIN: self.retrains[0] if retrains else None}
         self.models = {title: part for title, part in models.items() if part}
@@ -75,16 +84,9 @@ class Audit:
 
     def measure(self, group):
         """Add the figures of a group to `figures`, and what they warn of to `warnings`."""
-        if group in self._measured:
-            return
-        self._measured.add(group)
-        {
-            "privacy": self._privacy,
-            "inside": self._inside,
-            "distance": self._distance,
-            "safety": self._safety,
-            "cost": self._cost,
-        }.get(group, lambda: None)()
+        if group not in self._measured:
+            self._measured.add(group)
+            getattr(self, f"_{group}")()
 
     @property
     def classes(self):
@@ -98,9 +100,21 @@ class Audit:
             for title, parts in self.outputs.items()
         }
 
+    def _forgetting(self):
+        for title, shares in self.destinations().items():
+            for number, share in enumerate(shares or ()):
+                self.figures[title][f"taken_for_class_{number}_percent"] = Figure(100 * share)
+
+    def _utility(self):
+        """What follows from the outputs alone is there already."""
+
     def _privacy(self):
         for title, parts in self.outputs.items():
             self.figures[title] |= privacy_figures(parts, self.request, self.non_members, self.seed)
+            if RETRAIN in self.outputs and title != RETRAIN:
+                self.figures[title] |= difference_figures(
+                    parts, self.outputs[RETRAIN], self.request, self.non_members, self.seed
+                )
         blind = blind_figures(self.dataset, self.request, self.non_members, self.seed)
         self.figures[MODEL] |= blind
         retrain = self.figures.get(RETRAIN, {})
@@ -114,23 +128,41 @@ class Audit:
 
     def _distance(self):
         if RETRAIN not in self.models:
+            if self.record.get("method") != METHOD_RETRAIN:
+                self.figures[MODEL] |= dict.fromkeys(DISTANCES, undefined(NO_RETRAIN))
             return
         self.measure("privacy")  # the average gap needs the MIA efficacy
-        retrains = [self.outputs[RETRAIN], *map(self._look_aside, self.retrains[1:])]
-        pairs = {title: self.outputs[title] for title in (BASE, MODEL) if title in self.outputs}
-        for title, parts in pairs.items():
-            self.figures[title] |= distance_figures(
-                self.figures[title], parts, self.figures[RETRAIN], retrains[0], self.request
-            )
-        if len(retrains) > 1:  # how far apart two Retrains are: nothing can be asked to be nearer
-            second = forgetting_figures(retrains[1], self.request, self.dataset.task)
-            second |= privacy_figures(retrains[1], self.request, self.non_members, self.seed)
-            self.figures[RETRAIN] |= distance_figures(
-                second, retrains[1], self.figures[RETRAIN], retrains[0], self.request
-            )
-        if len(retrains) > 1 and self.peers:
-            ours = [self.outputs[MODEL], *map(self._look_aside, self.peers)]
-            self.figures[MODEL] |= klom_figures(ours, retrains, self.request)
+        retrain = self.figures[RETRAIN], self.outputs[RETRAIN]
+        for title in (BASE, MODEL):
+            if title in self.outputs:
+                pair = self.figures[title], self.outputs[title]
+                self.figures[title] |= distance_figures(*pair, *retrain, self.request)
+        if len(self.retrains) > 1:  # how far two Retrains are apart: nobody can be asked for less
+            second = self._look_aside(self.retrains[1])
+            found = forgetting_figures(second, self.request, self.dataset.task)
+            found |= privacy_figures(second, self.request, self.non_members, self.seed)
+            self.figures[RETRAIN] |= distance_figures(found, second, *retrain, self.request)
+        if self.peers:
+            self._klom()
+
+    def _klom(self):
+        """KLOM, and beside it what as many models of one and the same kind would have."""
+        counts = 1 + len(self.peers), len(self.retrains)
+        names = sets_of(self.outputs[MODEL], self.request)
+        if min(counts) < LEAST_MODELS:
+            found = f"{counts[0]} models and {counts[1]} Retrains"
+            why = f"{found}, and {LEAST_MODELS} of each are the least"
+            self.figures[MODEL] |= {f"klom_{name}_nats": undefined(why) for name in names}
+            return
+        ours, theirs = (
+            [
+                set_margins(self.outputs[title], self.request),
+                *(set_margins(self._look_aside(other), self.request) for other in others),
+            ]
+            for title, others in ((MODEL, self.peers), (RETRAIN, self.retrains[1:]))
+        )
+        self.figures[MODEL] |= klom_figures(ours, theirs)
+        self.figures[RETRAIN] |= klom_by_chance(*counts, names)
 
     def _look_aside(self, model):
         return look_at(model, self.dataset, self.batch_size)
@@ -147,6 +179,7 @@ class Audit:
             self.warnings += worsening_warnings(changes, self.classes)
 
     def _cost(self):
-        self.figures[MODEL] |= cost_figures(self.seconds, self.retrain_seconds)
-        if self.retrain_seconds and RETRAIN in self.figures:
-            self.figures[RETRAIN] |= cost_figures(self.retrain_seconds)
+        retrain = self.retrain_records[0] if self.retrain_records else None
+        self.figures[MODEL] |= cost_figures(self.record, retrain)
+        if retrain:
+            self.figures[RETRAIN] |= cost_figures(retrain, retrain)

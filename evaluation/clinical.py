@@ -28,13 +28,15 @@ class ClassRates:
 class Worsening:
     """lost, gained: images of the class that only the model before, or only the one after, knew.
 
-    p_value: McNemar's, one-sided, after Holm's correction over all classes tested with it.
+    negatives: it is the images without the finding, of multi-label data. p_value: McNemar's,
+    one-sided, after Holm's correction over all that was tested with it.
     """
 
     class_index: int
     lost: int
     gained: int
     p_value: float
+    negatives: bool = False
 
     @property
     def is_significant(self):
@@ -103,7 +105,8 @@ def significantly_worse(right_before, right_after, labels, kept):
     """A list of Worsening, one for each class of `kept` that has an image.
 
     right_before, right_after: (N,) bool, or (N, K) for multi-label data: what two models got right
-    of the same images. A finding is tested on the images that have it, a class on its own images.
+    of the same images. A class is tested on its own images; a finding on the images that have it,
+    and on those that don't, because a model that sees it everywhere loses none of the former.
 
     McNemar's exact test (McNemar 1947): of the images that only one of the models knew, as many
     should be lost as gained if nothing changed. It is one-sided because the question is "worse?":
@@ -113,16 +116,21 @@ def significantly_worse(right_before, right_after, labels, kept):
     """
     tested = []
     for number in kept:
-        images = members(labels, number)
-        if not images.any():
-            continue
-        before, after = (
-            right[images] if labels.ndim == 1 else right[images, number]
-            for right in (right_before, right_after)
-        )
-        tested.append((number, int((before & ~after).sum()), int((~before & after).sum())))
-    p_values = holm([_mcnemar(lost, gained) for _, lost, gained in tested])
-    return [Worsening(*counts, p_value) for counts, p_value in zip(tested, p_values, strict=True)]
+        own = members(labels, number)
+        sides = {False: own} if labels.ndim == 1 else {False: own, True: ~own}
+        for negatives, images in sides.items():
+            if images.any():
+                before, after = (
+                    right[images] if labels.ndim == 1 else right[images, number]
+                    for right in (right_before, right_after)
+                )
+                lost, gained = int((before & ~after).sum()), int((~before & after).sum())
+                tested.append((number, lost, gained, negatives))
+    p_values = holm([_mcnemar(lost, gained) for _, lost, gained, _ in tested])
+    return [
+        Worsening(number, lost, gained, p_value, negatives)
+        for (number, lost, gained, negatives), p_value in zip(tested, p_values, strict=True)
+    ]
 
 
 def holm(p_values):

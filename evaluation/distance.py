@@ -11,8 +11,8 @@ GAP_KEYS = (
     "test_accuracy_percent",
     "mia_efficacy_percent",
 )
-LEAST_MODELS = 2  # of each kind, for a spread over seeds
-BINNED_FROM = 20  # models of each kind; with fewer a histogram is mostly empty
+LEAST_MODELS = 3  # of each kind, for a spread over seeds
+BINNED_FROM = 100  # models of each kind, as in the paper; with fewer a histogram is mostly empty
 BINS = 20
 LEAST_SHARE = 1e-5  # of a bin that is empty in the second histogram
 LARGEST_MARGIN = 100.0
@@ -75,8 +75,8 @@ def klom(unlearned_margins, retrain_margins):
     D(margins of Retrain models || margins of unlearned models) over models of several seeds, image
     by image. Both: (models, N). The paper has 100 models and histograms of BINS bins; that is done
     from BINNED_FROM models on. Fewer are described by a normal distribution each, for which the
-    divergence has a closed form; the spread of so few models is itself uncertain, so that
-    two groups of the same kind are some way from 0, too.
+    divergence has a closed form; the spread of so few models is itself uncertain, so that two
+    groups of the same kind are far from 0, too: see measures.klom_by_chance.
     """
     q, p = (
         np.clip(np.asarray(part, float), -LARGEST_MARGIN, LARGEST_MARGIN)

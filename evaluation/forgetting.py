@@ -30,9 +30,7 @@ def forgetting_figures(outputs, request, task):
         ),
         "evaluator_accuracy_percent": _percent(share, "no test image"),
         "evaluator_auc": _figure(auc, "a class has no test image, or every one"),
-        "kept_auc": _figure(
-            _kept_auc(test, request, task), "a kept class has no test image, or every one"
-        ),
+        "kept_auc": _kept_auc(test, request, task),
     }
     if test.labels.ndim == 2:
         found = finding_auc(test.logits, test.labels, request.class_index)
@@ -72,12 +70,16 @@ def _known_and_kept(outputs, request):
 def _kept_auc(test, request, task):
     _, others = test.split(request)
     kept = request.kept_classes(test.logits.shape[1])
-    if len(others) == 0 or len(kept) < 2:
-        return None
     logits, labels = others.logits[:, kept], others.labels
-    if labels.ndim == 2:
-        return evaluator_scores(logits, labels[:, kept], task)[0]
-    return evaluator_scores(logits, torch.searchsorted(torch.tensor(kept), labels), task)[0]
+    if len(kept) < 2 and labels.ndim == 1:
+        return undefined("fewer than two kept classes")
+    if labels.ndim == 1:
+        found = evaluator_scores(logits, torch.searchsorted(torch.tensor(kept), labels), task)[0]
+    elif len(kept) == 1:  # which the Evaluator squeezes away
+        found = finding_auc(logits, labels[:, kept], 0)
+    else:
+        found = evaluator_scores(logits, labels[:, kept], task)[0]
+    return _figure(found, "a kept class has no test image, or every one")
 
 
 def _figure(value, why_not):

@@ -5,13 +5,21 @@ import numpy as np
 from evaluation.blind import blind_attack
 from evaluation.distance import agreement, average_gap, js_divergence, klom, margins
 from evaluation.figure import Figure, undefined
-from evaluation.membership import LOW_RATES, attack, membership_scores
+from evaluation.membership import LOW_RATES, attack, auc_difference, membership_scores
 from evaluation.mia_efficacy import mia_efficacy
 from evaluation.probe import probe_accuracy
 from evaluation.relearn import relearn_steps
 
 ATTACKS = ("loss", "confidence", "entropy", "modified_entropy")
-KLOM_PERCENTILE = 95  # of the images, as the paper reports it
+SETS = ("forget", "retain", "test")
+DISTANCES = (
+    "average_gap_points",
+    *(f"agreement_{name}_percent" for name in SETS),
+    *(f"js_divergence_{name}" for name in SETS),
+)
+KLOM_PERCENTILE = 95  # of the images
+NO_RETRAIN = "no Retrain is at hand: main_unlearn.py --unlearn Retrain makes it"
+CHANCE_IMAGES = 5000  # that a simulation of KLOM draws
 
 
 def privacy_figures(outputs, request, non_members, seed=1):
@@ -28,17 +36,24 @@ def privacy_figures(outputs, request, non_members, seed=1):
         sets = (retain, outputs[split].split(request)[1], forget)
         pairs = [request.question(part.logits, part.labels) for part in sets]
         figures[key] = mia_efficacy(*pairs, seed=seed).times(100)
-    unseen, _ = outputs[non_members].split(request)
-    members, others = (
-        membership_scores(*request.question(part.logits, part.labels)) for part in (forget, unseen)
-    )
-    for name in ATTACKS:
-        found = attack(members[name], others[name], seed)
+    for name, scores in _attack_scores(outputs, request, non_members).items():
+        found = attack(*scores, seed)
         figures[f"attack_{name}_auc"] = found.auc
         figures[f"attack_{name}_balanced_accuracy_percent"] = found.balanced_accuracy.times(100)
         for rate in LOW_RATES:
             figures[tpr_key(f"attack_{name}", rate)] = found.tpr[rate].times(100)
     return figures
+
+
+def difference_figures(outputs, retrain_outputs, request, non_members, seed=1):
+    """How much better each attack works on a model than on Retrain, Figures by key."""
+    ours, theirs = (
+        _attack_scores(each, request, non_members) for each in (outputs, retrain_outputs)
+    )
+    return {
+        f"attack_{name}_auc_minus_retrain": auc_difference(ours[name], theirs[name], seed)
+        for name in ATTACKS
+    }
 
 
 def tpr_key(attack_name, rate):
@@ -75,27 +90,34 @@ def inside_figures(model, outputs, dataset, request, seed=1):
 
 
 def distance_figures(figures, outputs, retrain_figures, retrain_outputs, request):
-    """How far a model is from Retrain, Figures by key; sets as SETS of evaluation.report."""
+    """How far a model is from Retrain, Figures by key; sets as in SETS.
+
+    Of multi-label data all findings are compared, on the forget set the one that is forgotten.
+    """
     found = {"average_gap_points": average_gap(figures, retrain_figures)}
     ours, theirs = sets_of(outputs, request), sets_of(retrain_outputs, request)
-    multi_label = outputs["train"].labels.ndim == 2
     for name in ours:
-        pair = ours[name].logits, theirs[name].logits, multi_label
+        logits = [part[name].logits for part in (ours, theirs)]
+        multi_label = outputs["train"].labels.ndim == 2 and name != "forget"
+        if name == "forget":
+            labels = ours[name].labels
+            logits = [request.question(part, labels)[0] for part in logits]
+        pair = *logits, multi_label
         found[f"agreement_{name}_percent"] = agreement(*pair).times(100)
         found[f"js_divergence_{name}"] = js_divergence(*pair)
     return found
 
 
-def klom_figures(models, retrains, request):
-    """KLOM of several models and several Retrains, each by its outputs, Figures by key.
+def klom_figures(model_margins, retrain_margins):
+    """KLOM of several models and several Retrains, Figures by key.
 
-    The image at the KLOM_PERCENTILE of each set: most images are far from any that matters.
+    Both: a list, a dict a model, of set_margins. The image at the KLOM_PERCENTILE of each set: most
+    images are far from any that matters.
     """
     figures = {}
-    for name in sets_of(models[0], request):
+    for name in model_margins[0]:
         groups = [
-            np.array([_margins(sets_of(outputs, request)[name], request) for outputs in group])
-            for group in (models, retrains)
+            np.array([each[name] for each in group]) for group in (model_margins, retrain_margins)
         ]
         key = f"klom_{name}_nats"
         if groups[0].shape[1] == 0:
@@ -103,6 +125,26 @@ def klom_figures(models, retrains, request):
         else:
             figures[key] = Figure(float(np.percentile(klom(*groups), KLOM_PERCENTILE)))
     return figures
+
+
+def klom_by_chance(models, retrains, names, seed=1):
+    """What klom_figures gives for as many models of one and the same kind, by simulation.
+
+    The margins of each image are drawn from a normal distribution, as good for any, because the
+    divergence does not depend on its mean and spread. With few models it is far from 0.
+    """
+    rng = np.random.default_rng(seed)
+    groups = [rng.normal(size=(count, CHANCE_IMAGES)) for count in (models, retrains)]
+    value = Figure(float(np.percentile(klom(*groups), KLOM_PERCENTILE)))
+    return {f"klom_{name}_nats": value for name in names}
+
+
+def set_margins(outputs, request):
+    """(N,) margins of the images of each set, by its name."""
+    return {
+        name: margins(*request.question(part.logits, part.labels))
+        for name, part in sets_of(outputs, request).items()
+    }
 
 
 def ulira_figures(members, non_members, seed=1):
@@ -123,20 +165,31 @@ def ulira_figures(members, non_members, seed=1):
 def sets_of(outputs, request):
     """Outputs of forget, retain and test set; the test set without what the request covers."""
     forget, retain = outputs["train"].split(request)
-    return {"forget": forget, "retain": retain, "test": outputs["test"].split(request)[1]}
+    return dict(zip(SETS, (forget, retain, outputs["test"].split(request)[1]), strict=True))
 
 
-def cost_figures(seconds, retrain_seconds=None):
-    """Seconds that the unlearning took and their share of Retrain's, Figures by key."""
-    figures = {}
-    if seconds is None:
-        figures["unlearn_seconds"] = undefined("the model file tells of no unlearning")
+def cost_figures(record, retrain_record=None):
+    """Seconds that the unlearning took and their share of Retrain's, Figures by key.
+
+    record, retrain_record: of the model files.
+    """
+    if record.get("kind") != "unlearned" or "seconds" not in record:
+        return {"unlearn_seconds": undefined("the model file tells of no unlearning")}
+    share = "share_of_retrain_time_percent"
+    figures = {"unlearn_seconds": Figure(record["seconds"])}
+    if retrain_record is None:
+        figures[share] = undefined(NO_RETRAIN)
+    elif retrain_record.get("device") != record.get("device"):
+        figures[share] = undefined("it was measured on another device, or other threads")
     else:
-        figures["unlearn_seconds"] = Figure(seconds)
-        if retrain_seconds:
-            figures["share_of_retrain_time_percent"] = Figure(100 * seconds / retrain_seconds)
+        figures[share] = Figure(100 * record["seconds"] / retrain_record["seconds"])
     return figures
 
 
-def _margins(outputs, request):
-    return margins(*request.question(outputs.logits, outputs.labels))
+def _attack_scores(outputs, request, non_members):
+    """(scores of the forget set, scores of non-members that are covered) by attack."""
+    members, others = (
+        membership_scores(*request.question(part.logits, part.labels))
+        for part in (outputs["train"].split(request)[0], outputs[non_members].split(request)[0])
+    )
+    return {name: (members[name], others[name]) for name in ATTACKS}

@@ -63,7 +63,8 @@ def attack(members, non_members, seed=1):
     the best threshold of the very images that are judged finds a difference where there is none.
     tpr: the share of members found when at most that share of non-members is accused, the
     threshold as low as that allows (Carlini et al., "Membership inference attacks from first
-    principles", IEEE S&P 2022); undefined with fewer non-members than one false alarm asks for.
+    principles", IEEE S&P 2022); undefined with fewer non-members than one false alarm asks for,
+    and on the high side where only one or two false alarms are allowed.
     Intervals: percentile bootstrap of members and non-members each, RESAMPLES times; with fewer
     than some 40 images of either kind they are too narrow.
     """
@@ -89,6 +90,49 @@ def attack(members, non_members, seed=1):
     return AttackFigures(
         Figure(float(auc), *ends[0]), _balanced_accuracy(members, non_members, rng), tpr
     )
+
+
+def auc_difference(scores, other_scores, seed=1):
+    """AUC of one model's scores less that of another's on the same images, a Figure.
+
+    scores, other_scores: (members (M,), non-members (N,)). Its bootstrap draws the same images for
+    both models, so that what makes an image hard for either cancels out.
+    """
+    counts = [len(part) for part in scores]
+    why = _why_not(*counts)
+    if why:
+        return undefined(why)
+    rng = np.random.default_rng(seed)
+    drawn = [
+        np.concatenate([rng.multinomial(n, np.full(n, 1 / n), AT_ONCE) for n in counts], 1)
+        for _ in range(RESAMPLES // AT_ONCE)
+    ]
+    once = np.ones((1, sum(counts)))
+    aucs, resampled = zip(
+        *(
+            (
+                _weighted_auc(*pair, once)[0],
+                np.concatenate([_weighted_auc(*pair, w) for w in drawn]),
+            )
+            for pair in (scores, other_scores)
+        ),
+        strict=True,
+    )
+    return Figure(float(aucs[0] - aucs[1]), *_interval(resampled[0] - resampled[1]))
+
+
+def _weighted_auc(members, non_members, weights):
+    """(B,) AUC with each image counted `weights` (B, M + N) times."""
+    scores = np.concatenate([members, non_members])
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])  # of equal scores
+    is_member = np.arange(len(scores))[order] < len(members)
+    m, n = (
+        np.add.reduceat(np.where(side, weights[:, order], 0), starts, axis=1)
+        for side in (is_member, ~is_member)
+    )
+    won = (m * (n.cumsum(1) - n / 2)).sum(1)
+    return won / (m.sum(1) * n.sum(1))
 
 
 def _logs(logits):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from models.features import predict_with_features
+from utils.errors import UserError
 from utils.prediction import PREDICTION_BATCH
 
 
@@ -30,8 +31,14 @@ class Outputs:
 
 
 def look_at(model, dataset, batch_size=PREDICTION_BATCH):
-    """Outputs of `model` by split name; each image is gone through once."""
-    return {
-        name: Outputs(*predict_with_features(model, split, batch_size), split.labels.cpu())
-        for name, split in dataset.splits.items()
-    }
+    """Outputs of `model` by split name; each image is gone through once.
+
+    Raises UserError if they are not finite: such a model has nothing to be measured.
+    """
+    outputs = {}
+    for name, split in dataset.splits.items():
+        logits, features = predict_with_features(model, split, batch_size)
+        if not logits.isfinite().all():
+            raise UserError(f"the model is broken: its outputs for {name} images are not finite")
+        outputs[name] = Outputs(logits, features, split.labels.cpu())
+    return outputs

@@ -17,9 +17,9 @@ from utils.before_after_plots import (
 from utils.metrics import confusion_counts
 from utils.plots import forgotten_destinations, saliency_by_layer
 
-UNLEARNED = "unlearned model"  # what the pictures call the model under test
 PICTURED_THRESHOLD = 0.5  # of a mask, where none was chosen: the walkthrough's
 MAPPED = 1500  # images; more hide each other
+MAPPED_FORGOTTEN = 400  # of them, at most
 
 
 def before_and_after(outputs, dataset, request, heading, seed=1):
@@ -27,7 +27,9 @@ def before_and_after(outputs, dataset, request, heading, seed=1):
 
     outputs: as evaluation.audit.Audit has them; each model is a panel.
     """
-    panels = {UNLEARNED if title == MODEL else title: parts for title, parts in outputs.items()}
+    # a model that has no base model is one, or has lost it
+    name = "unlearned model" if BASE in outputs else MODEL
+    panels = {name if title == MODEL else title: parts for title, parts in outputs.items()}
     figures = {
         "confidence": confidence_histograms(
             {title: _confidences(parts, request) for title, parts in panels.items()},
@@ -75,8 +77,10 @@ def _confidences(outputs, request):
 def _feature_map(panels, dataset, request, heading, seed):
     """Training images, because the forget set is among them; each panel has its own components."""
     labels = dataset.train.labels.cpu()
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(labels), generator=generator)[:MAPPED]
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    forgotten = request.members(labels)[order]
+    some = order[forgotten][:MAPPED_FORGOTTEN]  # a rare class too is to be seen
+    chosen = torch.cat([some, order[~forgotten][: MAPPED - len(some)]])
     labels = labels[chosen]
     points, explained = {}, {}
     for title, parts in panels.items():

@@ -11,6 +11,7 @@ import os
 import platform
 from contextlib import redirect_stdout
 
+import medmnist
 import numpy
 import scipy
 import sklearn
@@ -35,7 +36,7 @@ def flatten(figures_by_title):
 
 def heading(model_id, record, request, dataset, seed, device):
     """What a results file says of the model, the data and the machine, as plain data."""
-    modules = (torch, torchvision, numpy, scipy, sklearn)
+    modules = (torch, torchvision, medmnist, numpy, scipy, sklearn)
     return {
         "format": FORMAT,
         "model_id": model_id,
@@ -44,7 +45,7 @@ def heading(model_id, record, request, dataset, seed, device):
         "parent_id": record.get("parent_id"),
         **request.record(),
         "dataset": dataset.name,
-        "train_digest": dataset.train_digest(),
+        **{f"{split}_digest": dataset.digest(split) for split in dataset.splits},
         "seed": seed,
         "device": describe(device),
         "version_python": platform.python_version(),
@@ -54,14 +55,14 @@ def heading(model_id, record, request, dataset, seed, device):
 
 def to_json(results):
     """The bytes of the file: keys in the order they were measured in, never NaN."""
-    return (json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(results, indent=1, allow_nan=False) + "\n").encode()
 
 
 def printed_as_asked(as_json, test, *arguments):
     """Run `test(*arguments)`; with as_json its results are printed and nothing that it prints."""
     if not as_json:
         return test(*arguments)
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
         results = test(*arguments)
     print(to_json(results).decode(), end="")
     return results
@@ -76,16 +77,21 @@ def figure_table(rows, columns):
     shown = [row for row in rows if any(row[0] in figures for figures in columns.values())]
     if not shown:
         return ""
-    cells, reasons = [], {}
+    cells, reasons, heading = [], {}, ""
     for key, label in shown:
+        if not label.startswith(" "):
+            heading = label
         found = [figures.get(key) for figures in columns.values()]
         cells.append([label, *(figure and format_figure(key, figure) for figure in found)])
         for figure in found:
             if figure and not figure.is_defined:
-                reasons.setdefault(figure.why_undefined, []).append(label.strip())
+                whose = heading.partition(":")[0] + ": " if label.startswith(" ") else ""
+                reasons.setdefault(figure.why_undefined, []).append(whose + label.strip())
     lines = [format_table(["", *columns], cells)]
     for reason, labels in reasons.items():
-        lines.append(f"undefined: {', '.join(dict.fromkeys(labels))}: {reason}")
+        first, *more = dict.fromkeys(labels)
+        others = f" and {len(more)} more" if more else ""
+        lines.append(f"undefined: {first}{others}: {reason}")
     return "\n".join(lines)
 
 
@@ -107,19 +113,22 @@ def _form(key):
         return 2, "%"
     if key.endswith("_points"):
         return 2, ""
-    if key.endswith(("_steps", "_images")):
+    if key.endswith(("_steps", "_images", "_class")):
         return 0, ""
     if key.endswith("_seconds"):
         return 1, ""
-    return (3, "") if key.endswith("_auc") else (4, "")
+    return (3, "") if "_auc" in key else (4, "")
 
 
 def _flat(figures, prefix):
+    """Of a key such as `accuracy_percent:men` the ends are `accuracy_percent_low:men`."""
     flat = {}
     for key, figure in figures.items():
+        stem, colon, which = key.partition(":")
         flat[prefix + key] = figure.value
         if figure.low is not None:
-            flat[f"{prefix}{key}_low"], flat[f"{prefix}{key}_high"] = figure.low, figure.high
+            for name, end in (("low", figure.low), ("high", figure.high)):
+                flat[f"{prefix}{stem}_{name}{colon}{which}"] = end
         if not figure.is_defined:
-            flat[f"{prefix}{key}_undefined"] = figure.why_undefined
+            flat[f"{prefix}{stem}_undefined{colon}{which}"] = figure.why_undefined
     return flat

@@ -26,9 +26,13 @@ def safety_figures(test, kept, *, costs=None, groups=None):
     for number, rate in enumerate(rates):
         figures[f"class_{number}_sensitivity_percent"] = rate.sensitivity.times(100)
         figures[f"class_{number}_specificity_percent"] = rate.specificity.times(100)
-    worst, _ = worst_sensitivity(rates, kept)
+    worst, which = worst_sensitivity(rates, kept)
     figures["worst_sensitivity_percent"] = worst.times(100)
+    if which is not None:
+        figures["worst_sensitivity_class"] = Figure(which)
     figures["sensitivity_spread_points"] = sensitivity_spread(rates, kept).times(100)
+    if costs is not None:
+        figures["expected_cost_all_classes"] = expected_cost(predicted, labels, costs)
     if labels.ndim == 1:
         images = np.isin(labels, kept)
         predicted, labels = predicted[images], labels[images]
@@ -39,8 +43,11 @@ def safety_figures(test, kept, *, costs=None, groups=None):
         figures["expected_cost"] = expected_cost(predicted, labels, costs)
     if groups is not None:
         gaps = group_gaps(predicted, labels, groups, num_classes)
-        figures["group_accuracy_gap_points"] = gaps.accuracy_gap.times(100)
-        figures["equalized_odds_gap_points"] = gaps.equalized_odds_gap.times(100)
+        for name in ("accuracy_gap", "equalized_odds_gap"):
+            prefix = "group_" if name == "accuracy_gap" else ""
+            for ending in ("", "_by_chance"):
+                figure = getattr(gaps, name + ending)
+                figures[f"{prefix}{name}{ending}_points"] = figure.times(100)
         for group, figure in gaps.accuracies.items():
             figures[f"group_accuracy_percent:{group}"] = figure.times(100)
     return figures
@@ -65,9 +72,10 @@ def worsening_figures(changes):
     return {
         f"class_{change.class_index}_{name}": Figure(value)
         for change in changes
+        for side in ("_negatives" if change.negatives else "",)
         for name, value in (
-            ("lost_images", change.lost),
-            ("gained_images", change.gained),
-            ("worse_p_value", change.p_value),
+            (f"lost{side}_images", change.lost),
+            (f"gained{side}_images", change.gained),
+            (f"worse{side}_p_value", change.p_value),
         )
     }

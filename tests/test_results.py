@@ -118,7 +118,7 @@ def test_tables_have_a_row_a_measure_and_reasons_below():
         ["gap", "-", "undefined", "-"],
         ["other gap", "-", "undefined", "-"],
     ]
-    assert reason == "undefined: gap, other gap: no Retrain"
+    assert reason == "undefined: steps: gap and 1 more: no Retrain"
     assert figure_table(rows[1:2], columns) == ""
 
 

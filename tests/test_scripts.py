@@ -56,6 +56,7 @@ HEADLINES = {
     "Test Accuracy": "test_accuracy_percent",
 }
 
+
 def table_rows(text):
     """Rows of the one table whose header begins with `class`, `name`."""
     return table(text, "class", "name")[1]
@@ -302,7 +303,7 @@ def test_a_bare_unlearned_model_is_known_by_its_id(done, trained, data_files, un
     ],
     ids=["plain", "state_dict", "model", "DataParallel"],
 )
-def test_bare_weights_test_as_their_checkpoint_does(done, trained, data_files, wrap):
+def test_bare_weights_test_as_their_checkpoint_does(done, trained, data_files, undrawn, wrap):
     whole = done("main_test", *model_flags(data_files["grey"]), "--no_window")
     weights = torch.load(trained / "model_weights" / f"{BASE}.pt", weights_only=True)["weights"]
     torch.save(wrap(weights), trained / "model_weights" / "bare.pt")
@@ -312,7 +313,7 @@ def test_bare_weights_test_as_their_checkpoint_does(done, trained, data_files, w
     assert line_figure("overall accuracy", printed) == line_figure("overall accuracy", whole)
 
 
-def test_bare_weights_can_be_masked_and_unlearned(done, trained, data_files):
+def test_bare_weights_can_be_masked_and_unlearned(done, trained, data_files, undrawn):
     weights = torch.load(trained / "model_weights" / f"{BASE}.pt", weights_only=True)["weights"]
     torch.save(weights, trained / "model_weights" / "bare.pt")
     flags = (*model_flags(data_files["grey"], "bare"), "--arch", SMALL_ARCH, "--input_size", "12")
@@ -368,7 +369,7 @@ def test_half_of_the_weights_stayed_as_they_were(trained):
     assert total // 2 <= same < 0.6 * total
 
 
-def test_the_same_command_gives_the_same_weights(done, trained, data_files):
+def test_the_same_command_gives_the_same_weights(done, trained, data_files, undrawn):
     mask = trained / "SaliencyMaps" / BASE / "class_3.pt"
     percents = torch.load(mask, weights_only=True)["percents"]
     mask.unlink()
@@ -384,7 +385,7 @@ def test_the_same_command_gives_the_same_weights(done, trained, data_files):
     assert all(torch.equal(percents[key], again[key]) for key in percents)
 
 
-def test_another_seed_gives_other_weights(done, trained, data_files):
+def test_another_seed_gives_other_weights(done, trained, data_files, undrawn):
     data = ("--dataset", data_files["grey"], *TRAIN, "--epochs", "1")
     done("main_train", "--save_model_id", "a", *data, "--seed", "1")
     done("main_train", "--save_model_id", "b", *data, "--seed", "2")
@@ -415,7 +416,7 @@ def test_every_method_by_its_id_in_small_letters(done, trained, data_files, meth
         (("--seed", "7"), "mask5_unlearnEpochs1_unlearnlr001_seed-7"),
     ],
 )
-def test_ids_say_what_was_asked_for(done, trained, data_files, flags, ending):
+def test_ids_say_what_was_asked_for(done, trained, data_files, undrawn, flags, ending):
     printed = done("main_unlearn", *model_flags(data_files["grey"]), *UNLEARN_ONCE, *flags)
     assert printed.endswith(f"model_id: {BASE}_FORGOTTEN_3_RL_WITH_SALUN_{ending}\n")
 

@@ -8,8 +8,10 @@ Settings that are not the method's defaults follow, so that two requests never s
 import re
 from decimal import Decimal
 
+FORGOTTEN = "_FORGOTTEN_"  # between the base model's id and what was forgotten
 PATTERN = re.compile(
-    r"(?P<base>.+)_FORGOTTEN_(?P<forgotten>\d+)_(?P<method>[A-Z0-9]+(?:_[A-Z0-9]+)*)"
+    rf"(?P<base>.+){FORGOTTEN}"
+    r"(?P<forgotten>\d+)_(?P<method>[A-Z0-9]+(?:_[A-Z0-9]+)*)"
     r"(?:_mask(?P<mask_thresh>\d+(?:p\d+)?))?"
     r"_unlearnEpochs(?P<epochs>\d+)_unlearnlr(?P<lr>\d+(?:p\d+)?)"
     r"(?P<others>(?:_[A-Za-z]+-[A-Za-z0-9]+)*)"
@@ -36,7 +38,7 @@ def unlearned_model_id(base, forgotten, method_id, epochs, lr, mask_thresh=None,
     value) of further settings that are not defaults, as ("batch", 50).
     """
     mask = "" if mask_thresh is None else f"_mask{decimal_part(mask_thresh)}"
-    method = f"{base}_FORGOTTEN_{forgotten}_{method_id.upper()}{mask}"
+    method = f"{base}{FORGOTTEN}{forgotten}_{method_id.upper()}{mask}"
     tail = "".join(
         f"_{name}-{decimal_part(value) if isinstance(value, float) else value}"
         for name, value in others

@@ -60,7 +60,7 @@ def confusion_before_and_after(counts_before, counts_after, class_names, title, 
     show. `forgotten` is the class to mark.
     """
     panels = {} if counts_before is None else {"base model": counts_before}
-    panels["unlearned model"] = counts_after
+    panels["this model" if counts_before is None else "unlearned model"] = counts_after
     return confusion_matrices(panels, class_names, title, forgotten)
 
 

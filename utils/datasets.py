@@ -103,21 +103,26 @@ class MedicalDataset:
     def to(self, device):
         """The data set with its images and labels on `device`."""
         moved = replace(self, **{name: split.to(device) for name, split in self.splits.items()})
-        if "_train_digest" in vars(self):
-            vars(moved)["_train_digest"] = self._train_digest  # the same images, known already
+        vars(moved)["_digests"] = self._digests  # the same images
         return moved
 
     def train_digest(self):
         """SHA-256 of the training images and labels: says which data a model was trained on."""
-        return self._train_digest
+        return self.digest("train")
+
+    def digest(self, split):
+        """SHA-256 of the images and labels of a split, worked out once."""
+        if split not in self._digests:
+            digest = hashlib.sha256()
+            for tensor in (self.splits[split].images, self.splits[split].labels):
+                digest.update(str(tuple(tensor.shape)).encode())
+                digest.update(tensor.cpu().contiguous().numpy())
+            self._digests[split] = digest.hexdigest()
+        return self._digests[split]
 
     @cached_property
-    def _train_digest(self):
-        digest = hashlib.sha256()
-        for tensor in (self.train.images, self.train.labels):
-            digest.update(str(tuple(tensor.shape)).encode())
-            digest.update(tensor.cpu().contiguous().numpy())
-        return digest.hexdigest()
+    def _digests(self):
+        return {}
 
 
 def class_members(labels, num_classes):
