@@ -50,14 +50,12 @@ def _attack(args, argv):
         f"{describe(device)}; {setting.members} forgotten and "
         f"{len(setting.queries) - setting.members} {args.non_members} images"
     )
-    shadows = _shadows(setting, seen, show=not args.json)
     models = {MODEL: model}
     for retrain, _ in list(retrains.values())[:1]:
         models[RETRAIN] = retrain
-    ratios = {
-        title: likelihood_ratios(query_margins(setting, each), shadows, seen)
-        for title, each in models.items()
-    }
+    targets = {title: query_margins(setting, each) for title, each in models.items()}
+    shadows = _shadows(setting, seen, show=not args.json)
+    ratios = {title: likelihood_ratios(each, shadows, seen) for title, each in targets.items()}
     figures = {
         title: ulira_figures(each[: setting.members], each[setting.members :], args.seed)
         for title, each in ratios.items()

@@ -19,7 +19,7 @@ DISTANCES = (
 )
 KLOM_PERCENTILE = 95  # of the images
 NO_RETRAIN = "no Retrain is at hand: main_unlearn.py --unlearn Retrain makes it"
-CHANCE_IMAGES = 5000  # that a simulation of KLOM draws
+CHANCE_MARGINS = 1_000_000  # of each kind of model that a simulation of KLOM draws at most
 
 
 def privacy_figures(outputs, request, non_members, seed=1):
@@ -134,7 +134,8 @@ def klom_by_chance(models, retrains, names, seed=1):
     divergence does not depend on its mean and spread. With few models it is far from 0.
     """
     rng = np.random.default_rng(seed)
-    groups = [rng.normal(size=(count, CHANCE_IMAGES)) for count in (models, retrains)]
+    images = CHANCE_MARGINS // max(models, retrains)  # with few models the tail is long
+    groups = [rng.normal(size=(count, images)) for count in (models, retrains)]
     value = Figure(float(np.percentile(klom(*groups), KLOM_PERCENTILE)))
     return {f"klom_{name}_nats": value for name in names}
 

@@ -103,22 +103,17 @@ def auc_difference(scores, other_scores, seed=1):
     if why:
         return undefined(why)
     rng = np.random.default_rng(seed)
-    drawn = [
-        np.concatenate([rng.multinomial(n, np.full(n, 1 / n), AT_ONCE) for n in counts], 1)
-        for _ in range(RESAMPLES // AT_ONCE)
-    ]
-    once = np.ones((1, sum(counts)))
-    aucs, resampled = zip(
-        *(
-            (
-                _weighted_auc(*pair, once)[0],
-                np.concatenate([_weighted_auc(*pair, w) for w in drawn]),
-            )
-            for pair in (scores, other_scores)
-        ),
-        strict=True,
-    )
-    return Figure(float(aucs[0] - aucs[1]), *_interval(resampled[0] - resampled[1]))
+
+    def difference(weights):
+        ours, theirs = (_weighted_auc(*pair, weights) for pair in (scores, other_scores))
+        return ours - theirs
+
+    resampled = []
+    for _ in range(RESAMPLES // AT_ONCE):
+        drawn = [rng.multinomial(n, np.full(n, 1 / n), AT_ONCE) for n in counts]
+        resampled.append(difference(np.concatenate(drawn, 1)))
+    value = float(difference(np.ones((1, sum(counts))))[0])
+    return Figure(value, *_interval(np.concatenate(resampled)))
 
 
 def _weighted_auc(members, non_members, weights):

@@ -133,10 +133,12 @@ def shadow_margins(setting, number, seen, show=True):
 
 
 def query_margins(setting, model):
-    """(Q,) float64 margins that a model gives the queries."""
+    """(Q,) float64 margins that a model gives the queries. UserError if they are not finite."""
     queries = setting.pool.subset(setting.queries)
-    answers = setting.request.question(predict(model, queries).cpu(), queries.labels.cpu())
-    return margins(*answers)
+    logits = predict(model, queries).cpu()
+    if not logits.isfinite().all():
+        raise UserError("the model is broken: its outputs are not finite")
+    return margins(*setting.request.question(logits, queries.labels.cpu()))
 
 
 def _trained(setting, number, seen, show):

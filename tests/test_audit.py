@@ -5,10 +5,20 @@ import functools
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import jensenshannon
 
 from evaluation.audit import BASE, MODEL, RETRAIN, Audit
 from evaluation.distance import GAP_KEYS, klom, margins
-from evaluation.measures import KLOM_PERCENTILE
+from evaluation.figure import Figure
+from evaluation.measures import (
+    ATTACKS,
+    DISTANCES,
+    KLOM_PERCENTILE,
+    NO_RETRAIN,
+    klom_by_chance,
+    klom_figures,
+)
+from evaluation.membership import auc_difference, membership_scores
 from evaluation.mia_efficacy import mia_efficacy
 from evaluation.report import GROUPS, SETS
 from evaluation.results import flatten, to_json
@@ -54,6 +64,11 @@ def edited_model(class_index=2, multi_label=False):
     return model
 
 
+def cost_record(seconds, device="cpu"):
+    """What the file of an unlearned model tells of its making."""
+    return {"kind": "unlearned", "seconds": seconds, "device": device}
+
+
 def audited(model, *groups, multi_label=False, **beside):
     audit = Audit(model, dataset(multi_label), REQUEST, **beside)
     audit.look(MODEL)
@@ -77,6 +92,9 @@ def test_retrain_is_at_no_distance_from_itself(multi_label):
         assert found[f"agreement_{name}_percent"].value == 100
         assert found[f"js_divergence_{name}"].value == 0
     assert of_base["js_divergence_forget"].value > 0.1
+    for name in ATTACKS:
+        assert found[f"attack_{name}_auc_minus_retrain"] == Figure(0, 0, 0)
+        assert f"attack_{name}_auc_minus_retrain" not in audit.figures[RETRAIN]
     assert "average_gap_points" not in audit.figures[RETRAIN]
     assert not any(key.startswith("klom") for key in found)
 
@@ -121,10 +139,59 @@ def test_a_model_alone_is_measured_alone():
     audit = audited(trained_model(), *GROUPS)
     assert list(audit.figures) == list(audit.outputs) == list(audit.destinations()) == [MODEL]
     assert {"attack_loss_auc", "probe_accuracy_percent"} <= audit.figures[MODEL].keys()
-    assert "average_gap_points" not in audit.figures[MODEL]
+    assert {audit.figures[MODEL][key].why_undefined for key in DISTANCES} == {NO_RETRAIN}
+    assert not any("klom" in key for key in audit.figures[MODEL])
+    assert not any(key.endswith("_minus_retrain") for key in audit.figures[MODEL])
     assert not any(key.endswith("_lost_images") for key in audit.figures[MODEL])
     assert not audit.figures[MODEL]["unlearn_seconds"].is_defined
     np.testing.assert_allclose(audit.destinations()[MODEL], [0, 0, 1, 0], atol=0.1)
+    why = audit.figures[MODEL]["unlearn_seconds"].why_undefined
+    assert why == "the model file tells of no unlearning"
+
+
+def test_retrain_alone_is_asked_for_no_retrain():
+    record = {"kind": "unlearned", "method": "Retrain"}
+    audit = audited(retrained_model(), "distance", record=record)
+    assert not set(DISTANCES) & audit.figures[MODEL].keys()
+    audit = audited(retrained_model(), "distance", record=record | {"method": "GA"})
+    assert set(DISTANCES) <= audit.figures[MODEL].keys()
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_where_the_images_went_is_among_the_figures(multi_label):
+    model, base = (part(multi_label=multi_label) for part in (edited_model, trained_model))
+    audit = audited(model, "forgetting", multi_label=multi_label, base=base)
+    forget_set, _ = REQUEST.split(dataset(multi_label).train)
+    for title, each in ((MODEL, model), (BASE, base)):
+        logits = predict(each, forget_set)
+        for number in range(4):
+            taken = logits[:, number] > 0 if multi_label else logits.argmax(1) == number
+            found = audit.figures[title][f"taken_for_class_{number}_percent"].value
+            assert found == pytest.approx(100 * taken.double().mean().item())
+    assert audit.figures[MODEL]["taken_for_class_2_percent"].value == 0
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_distance_on_the_forget_set_is_that_of_the_question(multi_label):
+    """Other findings of its images are not what was to be forgotten."""
+    retrain = retrained_model(multi_label=multi_label)
+    model = edited_model(1, multi_label=multi_label)
+    audit = audited(model, "distance", multi_label=multi_label, retrains=[retrain])
+    forget_set, _ = REQUEST.split(dataset(multi_label).train)
+    ours, theirs = (predict(each, forget_set) for each in (model, retrain))
+    if multi_label:
+        same = (ours[:, 2] > 0) == (theirs[:, 2] > 0)
+        assert ((ours > 0) == (theirs > 0)).double().mean() != same.double().mean()
+    else:
+        same = ours.argmax(1) == theirs.argmax(1)
+    found = audit.figures[MODEL]["agreement_forget_percent"].value
+    assert found == pytest.approx(100 * same.double().mean().item())
+    if multi_label:
+        p, q = (part[:, 2].double().sigmoid() for part in (ours, theirs))
+        pair = [np.stack([part, 1 - part]) for part in (p, q)]
+        expected = np.mean(jensenshannon(*pair, base=2, axis=0) ** 2)
+        found = audit.figures[MODEL]["js_divergence_forget"].value
+        assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_columns_have_the_order_of_the_table():
@@ -152,19 +219,59 @@ def _asked(model, image_set):
 def test_klom_of_models_of_several_seeds(multi_label):
     retrains = [retrained_model(seed, multi_label) for seed in (0, 1, 2)]
     options = {"multi_label": multi_label, "retrains": retrains}
-    model, peer = edited_model(multi_label=multi_label), trained_model(multi_label=multi_label)
-    found = audited(model, "distance", peers=[peer], **options).figures[MODEL]
+    models = [edited_model(number, multi_label) for number in (2, 1, 0)]
+    audit = audited(models[0], "distance", peers=models[1:], **options)
+    found, by_chance = (audit.figures[title] for title in (MODEL, RETRAIN))
     same = audited(retrains[0], "distance", peers=retrains[1:], **options).figures[MODEL]
     for name in SETS:
         assert found[f"klom_{name}_nats"].value > 0
         assert same[f"klom_{name}_nats"].value == 0
+        assert by_chance[f"klom_{name}_nats"] == klom_by_chance(3, 3, SETS)[f"klom_{name}_nats"]
     forget_set, _ = REQUEST.split(dataset(multi_label).train)
     groups = [
         np.array([margins(*_asked(each, forget_set)) for each in group])
-        for group in ([model, peer], retrains)
+        for group in (models, retrains)
     ]
     expected = np.percentile(klom(*groups), KLOM_PERCENTILE)
     assert found["klom_forget_nats"].value == pytest.approx(expected, rel=1e-4)
+
+
+def test_klom_needs_three_models_of_each_kind():
+    retrains = [retrained_model(seed) for seed in (0, 1, 2)]
+    peers = [edited_model(1), edited_model(0)]
+    for ours, theirs in ((1, 3), (2, 2), (2, 1)):
+        beside = {"peers": peers[:ours], "retrains": retrains[:theirs]}
+        figures = audited(edited_model(), "distance", **beside).figures
+        for name in SETS:
+            why = figures[MODEL][f"klom_{name}_nats"].why_undefined
+            assert why == f"{1 + ours} models and {theirs} Retrains, and 3 of each are the least"
+            assert f"klom_{name}_nats" not in figures[RETRAIN]
+        assert to_json(flatten(figures))
+
+
+def _margins(rng, *shapes, mean=0.0, spread=1.0):
+    return [[{"forget": rng.normal(mean, spread, n)} for _ in range(m)] for m, n in shapes]
+
+
+@pytest.mark.parametrize("models", [(3, 3), (5, 3), (10, 10), (100, 100)])
+def test_klom_by_chance_is_that_of_equal_groups_of_any_kind(models):
+    images = 2000 if models[0] == 100 else 100_000
+    groups = _margins(np.random.default_rng(5), *((m, images) for m in models), mean=7, spread=3)
+    found = klom_figures(*groups)["klom_forget_nats"].value
+    by_chance = klom_by_chance(*models, ["forget", "test"])
+    assert by_chance["klom_forget_nats"] == by_chance["klom_test_nats"]
+    assert by_chance["klom_forget_nats"].value == pytest.approx(found, rel=0.05)
+
+
+def test_klom_by_chance_falls_with_the_models_and_below_what_differs():
+    values = [klom_by_chance(m, m, ["forget"])["klom_forget_nats"].value for m in (3, 6, 20, 99)]
+    assert values == sorted(values, reverse=True)
+    assert values[-1] < 0.1 and values[0] > 10  # which is why it stands beside
+    rng = np.random.default_rng(0)
+    (ours,), (theirs,) = _margins(rng, (20, 500), mean=2), _margins(rng, (20, 500))
+    assert klom_figures(ours, theirs)["klom_forget_nats"].value > 3 * values[2]
+    (none,) = _margins(rng, (3, 0))
+    assert klom_figures(none, none)["klom_forget_nats"].why_undefined == "no image"
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -185,6 +292,20 @@ def test_attacks_find_what_only_training_images_have():
     assert found["attack_blind_auc"].low < 0.5 < found["attack_blind_auc"].high
     assert "attack_blind_auc" not in audit.figures[RETRAIN]
     assert audit.warnings == []
+    data = dataset()
+    forget, unseen = (REQUEST.split(part)[0] for part in (data.train, data.val))
+    pairs = [
+        [membership_scores(*_asked(model, part)) for part in (forget, unseen)]
+        for model in (trained_model(), retrained_model())
+    ]
+    for name in ATTACKS:
+        difference = found[f"attack_{name}_auc_minus_retrain"]
+        aucs = [audit.figures[title][f"attack_{name}_auc"].value for title in (MODEL, RETRAIN)]
+        assert difference.value == pytest.approx(aucs[0] - aucs[1])
+        scores = [[part[name] for part in pair] for pair in pairs]
+        assert (difference.low, difference.high) == pytest.approx(
+            (auc_difference(*scores).low, auc_difference(*scores).high), abs=1e-6
+        )
 
 
 def test_val_images_of_another_kind_are_warned_of():
@@ -200,10 +321,18 @@ def test_val_images_of_another_kind_are_warned_of():
 
 
 def test_costs_of_time():
-    beside = {"retrains": [retrained_model()], "seconds": 5.0, "retrain_seconds": 20.0}
-    audit = audited(edited_model(), "cost", **beside)
-    assert audit.figures[MODEL]["share_of_retrain_time_percent"].value == 25
-    assert audit.figures[RETRAIN]["unlearn_seconds"].value == 20
+    beside = {"retrains": [retrained_model()], "retrain_records": [cost_record(20.0)]}
+    found = audited(edited_model(), "cost", record=cost_record(5.0), **beside).figures
+    assert found[MODEL]["share_of_retrain_time_percent"].value == 25
+    assert found[RETRAIN]["unlearn_seconds"].value == 20
+    assert found[RETRAIN]["share_of_retrain_time_percent"].value == 100
+    elsewhere = cost_record(5.0, "another machine")
+    found = audited(edited_model(), "cost", record=elsewhere, **beside).figures
+    assert found[MODEL]["unlearn_seconds"].value == 5
+    share = found[MODEL]["share_of_retrain_time_percent"]
+    assert share.why_undefined == "it was measured on another device, or other threads"
+    found = audited(edited_model(), "cost", record=elsewhere).figures[MODEL]
+    assert found["share_of_retrain_time_percent"].why_undefined == NO_RETRAIN
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -216,14 +345,15 @@ def test_all_there_is_to_measure_is_in_the_file(multi_label):
         retrains=[retrained_model(multi_label=multi_label)],
         groups=np.resize(["f", "m"], 80),
         costs=None if multi_label else np.ones((4, 4)) - np.eye(4),
-        seconds=1.0,
-        retrain_seconds=2.0,
+        record=cost_record(1.0),
+        retrain_records=[cost_record(2.0)],
     )
     flat = flatten(audit.figures)
     assert to_json(flat)
     named = {key for group in GROUPS.values() for key, _ in group.rows}
     missing = {key for key in named if key not in flat and not key.startswith(("klom", "ulira"))}
-    assert missing == ({"expected_cost"} if multi_label else {"finding_auc"})
+    costs = {"expected_cost", "expected_cost_all_classes"}
+    assert missing == (costs if multi_label else {"finding_auc"})
     for title, prefix in ((BASE, "base_"), (RETRAIN, "retrain_")):
         for key, figure in audit.figures[title].items():
             assert flat[prefix + key] == figure.value

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex, to_rgba
 
+from evaluation.audit import BASE, MODEL
+from evaluation.outputs import look_at
+from evaluation.pictures import before_and_after
 from pictures import check_labels, check_png, legend_texts
+from tiny import tiny_dataset, tiny_model
+from unlearn.request import ForgetRequest
 from utils import before_after_plots as plots
 from utils.figures import FORGET, RETAIN, TEST
 
@@ -109,7 +114,7 @@ def test_forgotten_class_is_marked_in_both_matrices():
 def test_confusion_of_one_model():
     figure = plots.confusion_before_and_after(None, AFTER, CLASS_NAMES, "model", forgotten=0)
     axes, _ = figure.axes
-    assert panel_titles(figure) == ["unlearned model"]
+    assert panel_titles(figure) == ["this model"]
     assert cell_counts(axes) == dict(np.ndenumerate(AFTER))
     assert axes.get_yticklabels()[0].get_text() == "0 basophil\n(forgotten)"
 
@@ -259,3 +264,34 @@ def test_figures_stay_out_of_pyplot():
     before = plt.get_fignums()
     all_figures(CLASS_NAMES, 2)
     assert plt.get_fignums() == before
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_rare_class_is_on_the_map_too(monkeypatch, multi_label, seed):
+    """One image of 61 would be left out of a draw of 10 nearly always."""
+    monkeypatch.setattr("evaluation.pictures.MAPPED", 10)
+    monkeypatch.setattr("evaluation.pictures.MAPPED_FORGOTTEN", 4)
+    dataset = tiny_dataset(multi_label=multi_label, train=60)
+    labels = dataset.train.labels
+    if multi_label:
+        labels[:, 2] = 0
+        labels[17, 2] = 1
+    else:
+        labels[labels == 2] = 1
+        labels[17] = 2
+    outputs = {MODEL: look_at(tiny_model(), dataset)}
+    for number, expected in ((2, 1), (1, 4)):
+        figures = before_and_after(outputs, dataset, ForgetRequest(number), "model", seed)
+        sizes = [len(points) for points in groups_of(figures["features"].axes[0]).values()]
+        assert (sizes[0], sum(sizes)) == (expected, 10)
+
+
+def test_a_model_without_a_base_is_this_model():
+    dataset = tiny_dataset()
+    outputs = {MODEL: look_at(tiny_model(), dataset)}
+    both = {BASE: outputs[MODEL]} | outputs
+    for parts, titles in ((outputs, ["this model"]), (both, ["base model", "unlearned model"])):
+        for name, figure in before_and_after(parts, dataset, ForgetRequest(1), "model").items():
+            if not name.startswith("forgotten"):
+                assert panel_titles(figure) == titles, name

@@ -127,26 +127,45 @@ def test_correction_is_over_classes_with_images_alone():
     assert significantly_worse(before, after, labels, [1]) == []
 
 
-def test_findings_are_compared_on_the_images_that_have_them():
+def test_findings_are_compared_on_the_images_that_have_them_and_on_the_others():
     labels = np.array([[1, 0], [1, 1], [0, 1], [0, 1]])
     before = np.array([[1, 1], [0, 1], [1, 1], [1, 0]], dtype=bool)
     after = np.array([[0, 0], [1, 0], [0, 0], [0, 1]], dtype=bool)
     tested = significantly_worse(before, after, labels, [0, 1])
-    assert [(worse.lost, worse.gained) for worse in tested] == [(1, 1), (2, 1)]
+    assert [(w.class_index, w.negatives, w.lost, w.gained) for w in tested] == [
+        (0, False, 1, 1),
+        (0, True, 2, 0),
+        (1, False, 2, 1),
+        (1, True, 1, 0),
+    ]
+    everyone_has_it = np.ones((4, 2), dtype=int)
+    tested = significantly_worse(before, after, everyone_has_it, [0])
+    assert [worse.negatives for worse in tested] == [False]
+
+
+def test_correction_counts_images_with_and_without_a_finding():
+    labels = np.repeat([[1, 0], [0, 1]], 8, axis=0)
+    before = np.ones((16, 2), dtype=bool)
+    after = before.copy()
+    after[8:14, 0] = False  # 6 of those without the first finding
+    tested = significantly_worse(before, after, labels, [0, 1])
+    assert [(w.class_index, w.negatives) for w in tested if w.lost] == [(0, True)]
+    assert [w.p_value for w in tested] == pytest.approx([1, 4 / 2**6, 1, 1])
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_planted_loss_is_found_in_its_class_alone(multi_label):
     rng = np.random.default_rng(1)
     labels = np.repeat(np.arange(6), 60)
-    before = rng.random(360) < 0.9
-    after = np.where(rng.random(360) < 0.05, ~before, before)
-    after[(labels == 4) & (rng.random(360) < 0.3)] = False
+    before, after = rng.random((2, 360, 6) if multi_label else (2, 360)) < 0.95
+    lost = (labels == 4) & (rng.random(360) < 0.3)
     if multi_label:
-        before, after = (np.repeat(right[:, None], 6, axis=1) for right in (before, after))
         labels = np.eye(6, dtype=int)[labels]
+        after[lost, 4] = False
+    else:
+        after[lost] = False
     tested = significantly_worse(before, after, labels, range(6))
-    assert [worse.class_index for worse in tested if worse.is_significant] == [4]
+    assert [(w.class_index, w.negatives) for w in tested if w.is_significant] == [(4, False)]
     # the other way round it is a gain, which is no reason to warn
     tested = significantly_worse(after, before, labels, range(6))
     assert not any(worse.is_significant for worse in tested)
@@ -172,6 +191,16 @@ def test_warnings_by_chance_alone_are_rare():
         )
     assert 0 < warned <= bound
     assert warned_uncorrected > 2 * bound
+
+
+def test_a_finding_seen_everywhere_is_found_among_the_images_without_it():
+    labels = np.random.default_rng(3).integers(2, size=(60, 3))
+    everywhere = labels.copy()
+    everywhere[:, 1] = 1
+    tested = significantly_worse(labels == labels, everywhere == labels, labels, range(3))
+    (found,) = (worse for worse in tested if worse.is_significant)
+    assert (found.class_index, found.negatives, found.gained) == (1, True, 0)
+    assert found.lost == (labels[:, 1] == 0).sum()
 
 
 def test_identical_predictions_are_no_worse():

@@ -86,8 +86,72 @@ def test_gaps_that_cannot_be_measured():
     gaps = group_gaps(PREDICTED, LABELS, np.full(12, "A"), 2)
     assert gaps.accuracy_gap.why_undefined == "fewer than two groups"
     assert gaps.equalized_odds_gap.why_undefined == "fewer than two groups"
+    assert not gaps.accuracy_gap_by_chance.is_defined
+    assert not gaps.equalized_odds_gap_by_chance.is_defined
     assert gaps.accuracies == {"A": share(PREDICTED == LABELS, "")}
     # each group holds one class alone: no rate of one can be held against the other's
     gaps = group_gaps(np.array([0, 1]), np.array([0, 1]), np.array(["A", "B"]), 2)
     assert gaps.accuracy_gap == Figure(0)
-    assert not gaps.equalized_odds_gap.is_defined
+    assert gaps.equalized_odds_gap.why_undefined == "no rate can be measured in two groups"
+    assert not gaps.equalized_odds_gap_by_chance.is_defined
+
+
+def served(sizes, rights, seed, multi_label=False):
+    """Predictions, labels and groups of so many images, so many of them right in each group."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat([f"group {number}" for number in range(len(sizes))], sizes)
+    labels = rng.integers(2, size=(sum(sizes), 3) if multi_label else sum(sizes))
+    chance = np.repeat(rights, sizes)
+    right = rng.random(labels.shape) < (chance[:, None] if multi_label else chance)
+    order = rng.permutation(len(groups))
+    return np.where(right, labels, 1 - labels)[order], labels[order], groups[order]
+
+
+NAMES = ("accuracy_gap", "equalized_odds_gap")
+ENDINGS = ("", "_by_chance")
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("sizes", [(150, 150), (30, 300), (20, 60, 200)])
+def test_a_fair_models_gap_is_about_that_by_chance(sizes, multi_label):
+    """Of a fair model's images drawn anew; the mean over draws, for one gap varies."""
+    classes, found = 3 if multi_label else 2, []
+    for seed in range(20):
+        gaps = group_gaps(*served(sizes, [0.8] * len(sizes), seed, multi_label), classes, seed)
+        found.append([getattr(gaps, name + end).value for name in NAMES for end in ENDINGS])
+    means = np.mean(found, 0)
+    for gap, by_chance in (means[:2], means[2:]):
+        assert by_chance == pytest.approx(gap, rel=0.35)
+        assert by_chance > 0.02
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_planted_gap_is_far_above_that_by_chance(multi_label):
+    made = served((150, 150), [0.95, 0.55], 0, multi_label)
+    gaps = group_gaps(*made, 3 if multi_label else 2)
+    for name in NAMES:
+        gap, by_chance = (getattr(gaps, name + end).value for end in ENDINGS)
+        assert gap > 0.3 and gap > 3 * by_chance > 0
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_model_that_is_always_right_has_no_gap_by_chance_either(multi_label):
+    _, labels, groups = served((20, 60), [1, 1], 0, multi_label)
+    gaps = group_gaps(labels, labels, groups, 3 if multi_label else 2)
+    for name in NAMES:
+        assert [getattr(gaps, name + end) for end in ENDINGS] == [Figure(0), Figure(0)]
+
+
+def test_gaps_by_chance_against_lots_drawn_here():
+    predicted, labels, groups = served((25, 75), [0.9, 0.6], 4)
+    rng, drawn = np.random.default_rng(99), []
+    for _ in range(2000):
+        lot = rng.permutation(100)
+        right = (predicted == labels)[lot]
+        drawn.append(abs(right[:25].mean() - right[25:].mean()))
+    found = [group_gaps(predicted, labels, groups, 2, seed) for seed in range(8)]
+    by_chance = [gaps.accuracy_gap_by_chance.value for gaps in found]
+    np.testing.assert_allclose(by_chance, np.mean(drawn), rtol=0.25)
+    assert np.mean(by_chance) == pytest.approx(np.mean(drawn), rel=0.07)
+    assert len({gaps.accuracy_gap for gaps in found}) == 1 < len(set(by_chance))
+    assert found[1] == group_gaps(predicted, labels, groups, 2)

@@ -95,7 +95,7 @@ def test_figures_of_groups_without_images_are_undefined():
     figures = forgetting_figures(outputs_of(*[(SINGLE[alone], alone)] * 2), REQUEST, MULTI_CLASS)
     assert figures["remaining_accuracy_percent"].why_undefined == "no other training image"
     assert figures["test_accuracy_percent"].why_undefined == "no other test image"
-    assert not figures["kept_auc"].is_defined
+    assert figures["kept_auc"].why_undefined == "a kept class has no test image, or every one"
     assert figures["unlearn_accuracy_percent"].value == 0
 
     nobody = torch.tensor([[1, 0, 0], [0, 0, 1]])
@@ -174,4 +174,15 @@ def test_kept_auc_needs_images_of_every_kept_class():
     )
     assert figures["kept_auc"].why_undefined == "a kept class has no test image, or every one"
     figures = forgetting_figures(outputs_of(*[made_up(BINARY)] * 2), REQUEST, BINARY)
+    assert figures["kept_auc"].why_undefined == "fewer than two kept classes"
+
+
+def test_kept_auc_of_a_single_kept_finding():
+    logits, labels = (part[:, :2] for part in made_up(MULTI_LABEL))
+    figures = forgetting_figures(outputs_of(*[(logits, labels)] * 2), REQUEST, MULTI_LABEL)
+    images = labels[:, 1] == 0
+    expected = roc_auc_score(labels[images, 0], logits[images, 0])
+    assert figures["kept_auc"].value == pytest.approx(expected)
+    labels[images, 0] = 0
+    figures = forgetting_figures(outputs_of(*[(logits, labels)] * 2), REQUEST, MULTI_LABEL)
     assert figures["kept_auc"].why_undefined == "a kept class has no test image, or every one"

@@ -221,6 +221,25 @@ def test_the_digest_tells_images_and_labels_apart(data_files, tmp_path):
         assert load_dataset(str(tmp_path / "changed.npz")).train_digest() != digest
 
 
+def test_each_splits_digest_is_worked_out_once(data_files, monkeypatch):
+    worked_out = []
+    monkeypatch.setattr(
+        "utils.datasets.hashlib.sha256", lambda: worked_out.append(1) or hashlib.new("sha256")
+    )
+    dataset = load_dataset(data_files["grey"])
+    before = len(worked_out)
+    digests = {split: dataset.digest(split) for split in dataset.splits}
+    assert len(set(digests.values())) == 3
+    assert dataset.train_digest() == digests["train"]
+    moved = dataset.to("cpu")
+    assert {split: moved.digest(split) for split in SPLIT_SIZES} == digests
+    assert len(worked_out) - before == 3
+    early = load_dataset(data_files["grey"])
+    assert early.to("cpu").digest("val") == early.digest("val") == digests["val"]
+    other = load_dataset(data_files["other"])
+    assert all(other.digest(split) != digests[split] for split in SPLIT_SIZES)
+
+
 def test_a_path_without_the_ending_npz(data_files, tmp_path):
     plain = tmp_path / "archive"
     shutil.copy(data_files["grey"], plain)

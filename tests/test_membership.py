@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
 
-from evaluation.membership import FOLDS, LOW_RATES, RESAMPLES, attack, membership_scores
+from evaluation.figure import Figure
+from evaluation.membership import (
+    FOLDS,
+    LOW_RATES,
+    RESAMPLES,
+    attack,
+    auc_difference,
+    membership_scores,
+)
 
 NAMES = ("loss", "confidence", "entropy", "modified_entropy")
 
@@ -211,3 +220,92 @@ def test_memorised_images_are_found_by_every_score():
         found = attack(members[name], others[name])
         assert found.auc.value > 0.99
         assert found.balanced_accuracy.value > 0.95
+
+
+def two_models(count, others, distances, shared, seed):
+    """(members, non-members) of each of two models; `shared` of an image's variance is common."""
+    rng = np.random.default_rng(seed)
+    common = rng.normal(size=count + others)
+    found = []
+    for distance in distances:
+        own = rng.normal(size=count + others)
+        scores = math.sqrt(shared) * common + math.sqrt(1 - shared) * own
+        scores[:count] += distance
+        found.append((scores[:count], scores[count:]))
+    return found
+
+
+def sklearns_auc(members, non_members):
+    truth = np.repeat([1, 0], [len(members), len(non_members)])
+    return roc_auc_score(truth, np.concatenate([members, non_members]))
+
+
+@pytest.mark.parametrize("digits", [0, 1, 9])  # rounding makes ties
+@pytest.mark.parametrize("counts", [(40, 30), (5, 5), (7, 60)])
+def test_a_difference_is_that_of_two_aucs(counts, digits):
+    models = [
+        tuple(part.round(digits) for part in pair)
+        for pair in two_models(*counts, (1.5, 0.3), 0.5, digits)
+    ]
+    figure = auc_difference(*models)
+    expected = sklearns_auc(*models[0]) - sklearns_auc(*models[1])
+    assert figure.value == pytest.approx(expected, abs=1e-12)
+    assert figure.low <= figure.value <= figure.high
+    turned = auc_difference(*models[::-1])
+    assert [turned.value, turned.low, turned.high] == pytest.approx(
+        [-figure.value, -figure.high, -figure.low], abs=1e-12
+    )
+
+
+def test_a_model_is_no_better_than_itself():
+    for digits in (0, 9):
+        pair = tuple(part.round(digits) for part in two_normals(30, 40, 1, 0))
+        assert auc_difference(pair, pair) == Figure(0, 0, 0)
+        # an AUC knows of nothing but the order
+        assert auc_difference(pair, [np.exp(part) for part in pair]) == Figure(0, 0, 0)
+
+
+def test_intervals_of_a_difference_against_plain_resampling():
+    models = two_models(60, 80, (1, 0.2), 0.7, 2)
+    figure = auc_difference(*models)
+    rng = np.random.default_rng(0)
+    drawn = []
+    for _ in range(RESAMPLES):
+        of_members, of_others = rng.integers(60, size=60), rng.integers(80, size=80)
+        first, second = (sklearns_auc(m[of_members], n[of_others]) for m, n in models)
+        drawn.append(first - second)
+    assert (figure.low, figure.high) == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.015)
+
+
+def test_pairing_makes_an_interval_narrower():
+    """Than that of the same two models on images of their own, each model's draws for itself."""
+    widths = []
+    for shared in (0, 0.9):
+        models = two_models(80, 80, (1, 0.5), shared, 3)
+        figure = auc_difference(*models)
+        alone = [attack(*pair).auc for pair in models]
+        independent = math.hypot(*(auc.high - auc.low for auc in alone))
+        widths.append((figure.high - figure.low) / independent)
+    assert widths[0] == pytest.approx(1, rel=0.15)
+    assert widths[1] < 0.5
+
+
+def test_intervals_hold_the_true_difference_as_often_as_they_say():
+    held = 0
+    for seed in range(160):
+        distances = ((0.8, 0.8), (1.2, 0.4), (0.0, 1.0), (0.5, 0.0))[seed % 4]
+        figure = auc_difference(*two_models(60, 50, distances, 0.6, seed), seed)
+        truth = -np.diff([norm.cdf(distance / math.sqrt(2)) for distance in distances])[0]
+        held += figure.low <= truth <= figure.high
+    assert 0.9 <= held / 160 <= 0.985
+
+
+def test_differences_of_too_few_images_have_a_reason():
+    for counts, reason in (
+        ((0, 50), "0 images of the request, and 5 are the least"),
+        ((50, 1), "1 non-member, and 5 are the least"),
+    ):
+        pair = tuple(np.zeros(count) for count in counts)
+        assert auc_difference(pair, pair).why_undefined == reason
+    pair = np.arange(FOLDS), np.arange(FOLDS)
+    assert auc_difference(pair, pair).value == 0

@@ -66,12 +66,26 @@ def test_files_are_flat_and_name_the_model_in_the_key():
     assert flatten({MODEL: {}}) == {}
 
 
+def test_which_group_it_is_stays_at_the_end_of_the_key():
+    figures = {
+        "group_accuracy_percent:men: old": Figure(50, 40, 60),
+        "group_accuracy_percent:x_low": undefined("no images"),
+    }
+    assert flatten({BASE: figures}) == {
+        "base_group_accuracy_percent:men: old": 50,
+        "base_group_accuracy_percent_low:men: old": 40,
+        "base_group_accuracy_percent_high:men: old": 60,
+        "base_group_accuracy_percent:x_low": None,
+        "base_group_accuracy_percent_undefined:x_low": "no images",
+    }
+
+
 def test_files_are_strict_json_that_comes_back():
     flat = {"model_id": "größe", **flatten(FIGURES), "tiny": 1e-300, "third": 1 / 3}
     text = to_json(flat).decode()
     assert strictly(text) == flat
     assert list(strictly(text)) == list(flat)
-    assert "größe" in text and text.endswith("}\n")
+    assert text.isascii() and text.endswith("}\n")  # for terminals that know nothing else
     for value in (math.nan, math.inf):
         with pytest.raises(ValueError, match="not JSON compliant"):
             to_json({"figure": value})
@@ -80,6 +94,10 @@ def test_files_are_strict_json_that_comes_back():
 @pytest.mark.parametrize(
     ("key", "figure", "expected"),
     [
+        ("worst_sensitivity_class", Figure(3), "3"),
+        ("attack_loss_auc_minus_retrain", Figure(0.01234, -0.1, 0.1), "0.012 [-0.100, 0.100]"),
+        ("class_2_lost_negatives_images", Figure(7), "7"),
+        ("group_accuracy_gap_by_chance_points", Figure(3.14159), "3.14"),
         ("test_accuracy_percent", Figure(93.754, 88.1, 97.249), "93.75% [88.10, 97.25]"),
         ("attack_loss_tpr_percent_at_fpr_0_1_percent", Figure(5.0), "5.00%"),
         ("group_accuracy_percent:women", Figure(99.0, 98, 100), "99.00% [98.00, 100.00]"),
@@ -126,3 +144,17 @@ def test_each_reason_is_given_once():
     figures = {"a_points": undefined("no images"), "b_points": undefined("no Retrain")}
     table = figure_table((("a_points", "A"), ("b_points", "B")), {MODEL: figures, BASE: figures})
     assert table.split("\n")[-2:] == ["undefined: A: no images", "undefined: B: no Retrain"]
+
+
+def test_reasons_name_the_row_that_an_indented_one_belongs_to():
+    names = {"loss": "attack by loss: AUC", "entropy": "attack by entropy: AUC"}
+    rows = [("none_percent", "another: AUC")]
+    figures = {}
+    for name, label in names.items():
+        rows += [(f"{name}_auc", label), (f"{name}_tpr_percent", "  found")]
+        figures |= {f"{name}_auc": Figure(0.5), f"{name}_tpr_percent": undefined("too few")}
+    table = figure_table(rows, {MODEL: figures})
+    assert table.split("\n")[-1] == "undefined: attack by loss: found and 1 more: too few"
+    figures |= {"loss_tpr_percent": Figure(1)}
+    table = figure_table(rows, {MODEL: figures})
+    assert table.split("\n")[-1] == "undefined: attack by entropy: found: too few"

@@ -8,7 +8,7 @@ from evaluation.clinical import Worsening, class_rates, expected_cost
 from evaluation.fairness import group_gaps
 from evaluation.figure import Figure, undefined
 from evaluation.outputs import Outputs
-from evaluation.report import SEPARATES, control_warnings, separates, worsening_warnings
+from evaluation.report import control_warnings, separates, worsening_warnings
 from evaluation.safety import predictions, safety_figures, worsening_figures, worsenings
 
 NAMES = ["0 artery", "1 bone", "2 cortex", "3 duct"]
@@ -45,6 +45,7 @@ def test_rates_are_of_all_classes_and_worst_and_spread_of_kept_ones():
         assert figures[f"class_{number}_specificity_percent"] == rate.specificity.times(100)
     assert figures["class_1_sensitivity_percent"].value == 0
     assert figures["worst_sensitivity_percent"].value == 75
+    assert figures["worst_sensitivity_class"] == Figure(2)
     assert figures["sensitivity_spread_points"].value == 25
     assert not any(key.startswith(("expected", "group", "equalized")) for key in figures)
 
@@ -56,6 +57,14 @@ def test_costs_and_groups_are_of_images_of_kept_classes(seed):
     figures = safety_figures(outputs_of(answers, labels), KEPT, costs=COSTS, groups=groups)
     kept = labels != 1
     assert figures["expected_cost"] == expected_cost(answers[kept], labels[kept], COSTS)
+    assert figures["expected_cost_all_classes"] == expected_cost(answers, labels, COSTS)
+    gaps = group_gaps(answers[kept], labels[kept], groups[kept], 4)
+    for name in ("accuracy_gap", "equalized_odds_gap"):
+        for ending in ("", "_by_chance"):
+            key = f"{name}{ending}_points"
+            key = f"group_{key}" if name == "accuracy_gap" else key
+            assert figures[key] == getattr(gaps, name + ending).times(100)
+            assert figures[key].is_defined
     for group in "fm":
         right = [
             a == y for a, y, g in zip(answers, labels, groups, strict=True) if g == group and y != 1
@@ -69,6 +78,8 @@ def test_costs_and_groups_are_of_images_of_kept_classes(seed):
     again = safety_figures(outputs_of(answers, labels), KEPT, costs=COSTS, groups=groups)
     for key in ("expected_cost", "group_accuracy_gap_points", "equalized_odds_gap_points"):
         assert again[key] == figures[key]
+    costs = [part["expected_cost_all_classes"] for part in (again, figures)]
+    assert costs[0] == expected_cost(answers, labels, COSTS) != costs[1]
 
 
 def test_groups_of_findings_are_compared_by_kept_findings():
@@ -94,18 +105,32 @@ def test_a_planted_loss_is_warned_of(multi_label):
     if multi_label:
         labels, before, after = (np.eye(4, dtype=int)[part] for part in (labels, before, after))
     changes = worsenings(outputs_of(before, labels), outputs_of(after, labels), KEPT)
-    assert [(each.class_index, each.lost, each.gained) for each in changes] == [
+    with_it = [each for each in changes if not each.negatives]
+    assert [(each.class_index, each.lost, each.gained) for each in with_it] == [
         (0, 0, 1),
         (2, 12, 0),
         (3, 2, 0),
     ]
-    (line,) = worsening_warnings(changes, NAMES)
-    assert "class 2 cortex is recognised significantly worse than before: 12 test images" in line
-    assert f"p = {3 / 2**12:.2g}" in line  # one-sided, times the 3 classes tested
+    # one-sided, times the 3 classes tested; of findings, which have two tests each, 5 are left
+    p_value = (5 if multi_label else 3) / 2**12
+    lost = "{} is recognised significantly worse than before: {} lost, 0 gained"
+    expected = [lost.format("class 2 cortex", "12 test images")]
+    if multi_label:  # what it now takes the others for is seen where it is not
+        expected.insert(0, lost.format("class 0 artery", "42 test images without it"))
+        expected.append(lost.format("class 3 duct", "12 test images without it"))
+    lines = worsening_warnings(changes, NAMES)
+    assert [line.partition(" (")[0] for line in lines] == expected
+    assert f"p = {p_value:.2g} after" in lines[-1]
     figures = worsening_figures(changes)
+    assert figures["class_2_worse_p_value"].value == pytest.approx(p_value)
+    negatives = {key: figure.value for key, figure in figures.items() if "_negatives_" in key}
+    if multi_label:
+        assert negatives["class_0_lost_negatives_images"] == 42
+        assert negatives["class_0_gained_negatives_images"] == 0
+        assert negatives["class_3_worse_negatives_p_value"] == pytest.approx(p_value)
+    assert len(negatives) == (9 if multi_label else 0)
     assert figures["class_2_lost_images"] == Figure(12)
     assert figures["class_2_gained_images"] == Figure(0)
-    assert figures["class_2_worse_p_value"].value == pytest.approx(3 / 2**12)
     assert not any(key.startswith("class_1_") for key in figures)
 
 
@@ -126,8 +151,10 @@ def test_no_loss_is_no_warning():
         (Figure(0.7, 0.6, 0.8), True),
         (Figure(0.3, 0.2, 0.4), True),
         (Figure(0.7, 0.49, 0.9), False),
-        (Figure(0.54, 0.51, 0.57), False),  # more than guessing, and little more
-        (Figure(0.5 + 2 * SEPARATES, 0.5 + SEPARATES, 1), False),
+        (Figure(0.51, 0.501, 0.52), True),  # little more than guessing, but more
+        (Figure(0.49, 0.48, 0.499), True),
+        (Figure(0.7, 0.5, 1), False),
+        (Figure(0.3, 0, 0.5), False),
         (undefined("no images"), False),
         (None, False),
     ],
@@ -155,3 +182,25 @@ def test_controls_that_succeed_are_named():
     assert "mia_efficacy_percent" in line
     quiet = dict.fromkeys(("attack_blind_auc", "attack_loss_auc", "blind_retain_val_auc"), none)
     assert control_warnings(quiet, quiet, "val") == []
+
+
+def test_a_finding_that_is_seen_everywhere_is_warned_of():
+    """It loses no image that has it, and finds more of them than before."""
+    labels = (np.random.default_rng(0).random((100, 4)) < 0.3).astype(int)
+    before, everywhere = labels.copy(), labels.copy()
+    before[np.flatnonzero(labels[:, 2])[:5], 2] = 0
+    everywhere[:, 2] = 1
+    changes = worsenings(outputs_of(before, labels), outputs_of(everywhere, labels), KEPT)
+    (line,) = worsening_warnings(changes, NAMES)
+    count = (labels[:, 2] == 0).sum()
+    assert f"class 2 cortex is recognised significantly worse than before: {count} test" in line
+    assert "images without it lost, 0 gained" in line
+    figures = worsening_figures(changes)
+    assert figures["class_2_gained_images"] == Figure(5)
+    assert figures["class_2_worse_p_value"].value == 1
+    assert figures["class_2_lost_negatives_images"] == Figure(count)
+    # the finding that is to be forgotten may be seen anywhere
+    everywhere = labels.copy()
+    everywhere[:, 1] = 1
+    changes = worsenings(outputs_of(labels, labels), outputs_of(everywhere, labels), KEPT)
+    assert worsening_warnings(changes, NAMES) == []

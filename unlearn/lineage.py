@@ -39,7 +39,8 @@ def find_retrain(model_id, record, request):
             continue
         found = read_record(path.stem)
         same_base = found.get("method") == RETRAIN and found.get("parent_digest") == digest
-        if same_base and not other_settings(found, record.get("recipe", {})):
+        is_another = found.get("weights_digest") != record.get("weights_digest")
+        if same_base and is_another and not other_settings(found, record.get("recipe", {})):
             return path.stem
     return None
 
