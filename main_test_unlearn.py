@@ -145,10 +145,11 @@ def _save_saliency(args, record, audit):
 
 
 def _print_beside(record, base_note, retrain_ids):
+    print()
     if base_note:
-        print(f"\nnote: {base_note}")
+        print(f"note: {base_note}")
     elif "parent_id" in record:
-        print(f"\nbase model: {record['parent_id']}")
+        print(f"base model: {record['parent_id']}")
     if retrain_ids:
         print(f"Retrain: {', '.join(retrain_ids)}")
     elif record.get("method") != "Retrain":
