@@ -81,11 +81,17 @@ def _attack(args, argv):
 
 def _shadows(setting, seen, show):
     """(shadow models, queries) margins, each model said when it is there, with the time to go."""
-    found, began = [], time.perf_counter()
+    found, seconds = [], []
     for number, half in enumerate(seen):
-        found.append(shadow_margins(setting, number, half, show))
-        left = (time.perf_counter() - began) / (number + 1) * (len(seen) - number - 1)
-        print(f"shadow model {number + 1} of {len(seen)}, about {left / 60:.0f} min to go")
+        began = time.perf_counter()
+        try:
+            found.append(shadow_margins(setting, number, half, show))
+        except KeyboardInterrupt:
+            kept = f"{number} of {len(seen)} shadow models are kept; the same command goes on"
+            raise KeyboardInterrupt(kept) from None
+        seconds.append(time.perf_counter() - began)
+        left = max(seconds) * (len(seen) - number - 1)  # those that were there took no time
+        print(f"shadow model {number + 1} of {len(seen)}, up to {left / 60:.0f} min to go")
     return found
 
 

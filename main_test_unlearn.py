@@ -1,6 +1,7 @@
 """How well a model has forgotten and what it kept; for unlearned and base models."""
 
 import sys
+from textwrap import fill
 
 from arg_parser import (
     command_line,
@@ -13,9 +14,16 @@ from arg_parser import (
     trained_model_flags,
 )
 from evaluation.audit import BASE, MODEL, Audit
-from evaluation.pictures import PICTURED_THRESHOLD, before_and_after, layer_saliency
+from evaluation.pictures import before_and_after, layer_saliency
 from evaluation.report import GROUPS, safety_rows
-from evaluation.results import figure_table, flatten, heading, printed_as_asked, to_json
+from evaluation.results import (
+    figure_table,
+    flatten,
+    heading,
+    printed_as_asked,
+    to_json,
+    with_earlier,
+)
 from models.opening import open_model_and_data
 from unlearn.lineage import load_parent, open_peers, open_retrains, other_settings
 from unlearn.saliency import load_percents, saliency_origin, saliency_path
@@ -26,6 +34,7 @@ from utils.saving import save_picture
 from utils.side_files import read_cost_matrix, read_groups
 from utils.tables import format_table, percent
 
+READING_WIDTH = 100  # characters
 HEADLINES = {
     "Unlearn Accuracy": "unlearn_accuracy_percent",
     "Remaining Accuracy": "remaining_accuracy_percent",
@@ -99,13 +108,14 @@ def _test(args, argv):
         "warnings": audit.warnings,
     }
     path = RESULT_FOLDER / f"{args.model_id}.json"
+    results = with_earlier(path, results)
     write_atomically(path, to_json(results))
     print(f"results: {path}")
     for file_name, picture in before_and_after(
         audit.outputs, dataset, request, f"{args.model_id}\n{name}", args.seed
     ).items():
         save_picture(picture, PICTURE_FOLDER / args.model_id / f"{file_name}.png")
-    _save_saliency(args, record, audit)
+    _save_saliency(args, record, audit, f"{args.model_id}\n{name}")
     return results
 
 
@@ -124,23 +134,20 @@ def _warnings(record, retrains, dataset):
     return lines
 
 
-def _save_saliency(args, record, audit):
-    """The picture of the mask that the method used, or else would have, if it was made."""
-    base_id = record.get("parent_id", args.model_id)
-    base = audit.models.get(BASE, audit.models[MODEL])
-    path = saliency_path(base_id, audit.request)
-    if not path.exists():
-        print(f"no picture of the saliency: {path} is not there, generate_mask.py makes it")
+def _save_saliency(args, record, audit, heading):
+    """The picture of the mask inside which the model was unlearned, if it was."""
+    threshold = record.get("settings", {}).get("mask_thresh")
+    if threshold is None or BASE not in audit.models:
         return
-    command = f"python generate_mask.py --model_id {base_id} --dataset {args.dataset}"
-    origin = saliency_origin(base, audit.dataset)
+    path = saliency_path(record["parent_id"], audit.request)
+    command = f"python generate_mask.py --model_id {record['parent_id']} --dataset {args.dataset}"
+    origin = saliency_origin(audit.models[BASE], audit.dataset, record["parent_digest"])
     try:
-        percents = load_percents(path, base, audit.request, origin, command)
+        percents = load_percents(path, audit.models[BASE], audit.request, origin, command)
     except UserError as error:  # the figures are what was asked for, and they are there
         print(f"no picture of the saliency: {error}")
         return
-    threshold = record.get("settings", {}).get("mask_thresh") or PICTURED_THRESHOLD
-    picture = layer_saliency(percents, f"{args.model_id}\nby layer", threshold)
+    picture = layer_saliency(percents, heading, threshold)
     save_picture(picture, PICTURE_FOLDER / args.model_id / "saliency.png")
 
 
@@ -162,7 +169,8 @@ def _print_group(group, audit):
         rows = (*safety_rows(audit.classes, audit.groups), *rows)
     table = figure_table(rows, audit.figures)
     if table:
-        print(f"\n{group.name.capitalize()}: {group.reading}.\n\n{table}", flush=True)
+        reading = fill(f"{group.name.capitalize()}: {group.reading}.", READING_WIDTH)
+        print(f"\n{reading}\n\n{table}", flush=True)
 
 
 def _print_destinations(audit, name):

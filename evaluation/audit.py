@@ -5,6 +5,7 @@ from evaluation.figure import Figure, undefined
 from evaluation.forgetting import destinations, forgetting_figures
 from evaluation.measures import (
     DISTANCES,
+    IS_RETRAIN,
     NO_RETRAIN,
     blind_figures,
     cost_figures,
@@ -18,7 +19,7 @@ from evaluation.measures import (
     sets_of,
 )
 from evaluation.outputs import look_at
-from evaluation.report import control_warnings, worsening_warnings
+from evaluation.report import control_warnings, worsening_warnings, yardstick_warnings
 from evaluation.safety import safety_figures, worsening_figures, worsenings
 from unlearn.lineage import RETRAIN as METHOD_RETRAIN
 from utils.prediction import PREDICTION_BATCH
@@ -128,9 +129,11 @@ class Audit:
 
     def _distance(self):
         if RETRAIN not in self.models:
-            if self.record.get("method") != METHOD_RETRAIN:
-                self.figures[MODEL] |= dict.fromkeys(DISTANCES, undefined(NO_RETRAIN))
+            itself = self.record.get("method") == METHOD_RETRAIN
+            why = undefined(IS_RETRAIN if itself else NO_RETRAIN)
+            self.figures[MODEL] |= dict.fromkeys(DISTANCES, why)
             return
+        self.warnings += yardstick_warnings(self.figures.get(BASE), self.figures[RETRAIN])
         self.measure("privacy")  # the average gap needs the MIA efficacy
         retrain = self.figures[RETRAIN], self.outputs[RETRAIN]
         for title in (BASE, MODEL):

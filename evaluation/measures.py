@@ -9,6 +9,7 @@ from evaluation.membership import LOW_RATES, attack, auc_difference, membership_
 from evaluation.mia_efficacy import mia_efficacy
 from evaluation.probe import probe_accuracy
 from evaluation.relearn import relearn_steps
+from unlearn.lineage import RETRAIN
 
 ATTACKS = ("loss", "confidence", "entropy", "modified_entropy")
 SETS = ("forget", "retain", "test")
@@ -18,6 +19,7 @@ DISTANCES = (
     *(f"js_divergence_{name}" for name in SETS),
 )
 KLOM_PERCENTILE = 95  # of the images
+IS_RETRAIN = "this model is Retrain"
 NO_RETRAIN = "no Retrain is at hand: main_unlearn.py --unlearn Retrain makes it"
 CHANCE_MARGINS = 1_000_000  # of each kind of model that a simulation of KLOM draws at most
 
@@ -178,7 +180,9 @@ def cost_figures(record, retrain_record=None):
         return {"unlearn_seconds": undefined("the model file tells of no unlearning")}
     share = "share_of_retrain_time_percent"
     figures = {"unlearn_seconds": Figure(record["seconds"])}
-    if retrain_record is None:
+    if retrain_record is None and record.get("method") == RETRAIN:
+        figures[share] = undefined(IS_RETRAIN)
+    elif retrain_record is None:
         figures[share] = undefined(NO_RETRAIN)
     elif retrain_record.get("device") != record.get("device"):
         figures[share] = undefined("it was measured on another device, or other threads")

@@ -17,7 +17,6 @@ from utils.before_after_plots import (
 from utils.metrics import confusion_counts
 from utils.plots import forgotten_destinations, saliency_by_layer
 
-PICTURED_THRESHOLD = 0.5  # of a mask, where none was chosen: the walkthrough's
 MAPPED = 1500  # images; more hide each other
 MAPPED_FORGOTTEN = 400  # of them, at most
 
@@ -54,7 +53,7 @@ def before_and_after(outputs, dataset, request, heading, seed=1):
             *(share and [100 * part for part in share] for share in shares),
             dataset.class_names,
             request.class_index,
-            f"{heading}: training images of class {dataset.describe_class(request.class_index)}",
+            f"{heading}: training images",
         )
     return figures
 

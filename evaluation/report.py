@@ -74,8 +74,9 @@ GROUPS = {
         ),
         Group(
             "inside",
-            "does the network still hold what its outputs hide? A probe above Retrain's, or a "
-            "relearn time below Retrain's: yes",
+            "does the network still hold what its outputs hide? It does if it comes back in much "
+            "fewer steps than Retrain, and a probe well above Retrain's says that the features "
+            "keep the class together",
             (
                 ("probe_accuracy_percent", "linear probe of the features (50%: nothing there)"),
                 ("relearn_steps", f"steps to know {100 * KNOWN:g}% of the forget set again"),
@@ -137,6 +138,7 @@ ULIRA = Group(
 )
 
 
+POOR_YARDSTICK = 5.0  # points of remaining accuracy that Retrain lacks
 SIDES = {"": "", "_negatives": "without the finding: "}  # the second in multi-label data alone
 
 
@@ -203,6 +205,18 @@ def separates(figure):
     if figure is None or not figure.is_defined:
         return False
     return figure.low > 0.5 or figure.high < 0.5
+
+
+def yardstick_warnings(base_figures, retrain_figures):
+    """The line that says that Retrain was trained too little to be compared with."""
+    key = "remaining_accuracy_percent"
+    pair = [figures and figures[key].value for figures in (base_figures, retrain_figures)]
+    if None in pair or pair[0] - pair[1] < POOR_YARDSTICK:
+        return []
+    return [
+        f"Retrain recognises {pair[1]:.1f}% of the kept training images, the base model "
+        f"{pair[0]:.1f}%: it is a poor yardstick, train both longer"
+    ]
 
 
 def worsening_warnings(worsenings, classes):

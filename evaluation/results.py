@@ -23,6 +23,17 @@ from utils.devices import describe
 from utils.tables import format_table
 
 FORMAT = "medical-unlearning-results-1"
+SAME = (  # what two runs must agree in for their figures to stand in one file
+    "format",
+    "weights_digest",
+    "class_to_forget",
+    "train_digest",
+    "val_digest",
+    "test_digest",
+    "seed",
+    "non_members",
+    "retrain_weights_digests",
+)
 PREFIXES = {BASE: "base_", MODEL: "", RETRAIN: "retrain_"}
 
 
@@ -58,6 +69,21 @@ def to_json(results):
     return (json.dumps(results, indent=1, allow_nan=False) + "\n").encode()
 
 
+def with_earlier(path, results):
+    """`results`, and what an earlier run of the same model and settings measured besides.
+
+    So that a run with a few --measures takes nothing away. path: of the results file.
+    """
+    try:
+        earlier = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return results
+    if not isinstance(earlier, dict) or any(earlier.get(k) != results[k] for k in SAME):
+        return results
+    warnings = dict.fromkeys([*earlier.get("warnings", ()), *results["warnings"]])
+    return {**earlier, **results, "warnings": list(warnings)}
+
+
 def printed_as_asked(as_json, test, *arguments):
     """Run `test(*arguments)`; with as_json its results are printed and nothing that it prints."""
     if not as_json:
@@ -72,7 +98,7 @@ def figure_table(rows, columns):
     """A table of figures: a row a measure, a column a model; then why some are undefined.
 
     rows: (key, label). columns: title -> Figures by key; a column without a key has a dash there.
-    Rows that no column has are left out.
+    Rows that no column has are left out, and those that none has a value for.
     """
     shown = [row for row in rows if any(row[0] in figures for figures in columns.values())]
     if not shown:
@@ -82,12 +108,13 @@ def figure_table(rows, columns):
         if not label.startswith(" "):
             heading = label
         found = [figures.get(key) for figures in columns.values()]
-        cells.append([label, *(figure and format_figure(key, figure) for figure in found)])
+        if any(figure and figure.is_defined for figure in found):  # the others are told of below
+            cells.append([label, *(figure and format_figure(key, figure) for figure in found)])
         for figure in found:
             if figure and not figure.is_defined:
                 whose = heading.partition(":")[0] + ": " if label.startswith(" ") else ""
                 reasons.setdefault(figure.why_undefined, []).append(whose + label.strip())
-    lines = [format_table(["", *columns], cells)]
+    lines = [format_table(["", *columns], cells)] if cells else []
     for reason, labels in reasons.items():
         first, *more = dict.fromkeys(labels)
         others = f" and {len(more)} more" if more else ""
