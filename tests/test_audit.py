@@ -152,7 +152,8 @@ def test_a_model_alone_is_measured_alone():
 def test_retrain_alone_is_asked_for_no_retrain():
     record = {"kind": "unlearned", "method": "Retrain"}
     audit = audited(retrained_model(), "distance", record=record)
-    assert not set(DISTANCES) & audit.figures[MODEL].keys()
+    reasons = {audit.figures[MODEL][key].why_undefined for key in DISTANCES}
+    assert reasons == {"this model is Retrain"}
     audit = audited(retrained_model(), "distance", record=record | {"method": "GA"})
     assert set(DISTANCES) <= audit.figures[MODEL].keys()
 

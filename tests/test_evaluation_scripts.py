@@ -224,7 +224,18 @@ def test_what_is_printed_is_what_is_written(measured):
     assert {"attack_loss_auc", "probe_accuracy_percent", "klom_test_nats"} <= seen
     assert {"retrain_average_gap_points", "base_relearn_steps", "unlearn_seconds"} <= seen
     for group in GROUPS.values():
-        assert f"\n{group.name.capitalize()}: {group.reading}.\n" in printed
+        said = " ".join(printed.split())  # it is wrapped
+        assert f" {group.name.capitalize()}: {group.reading}. " in said
+
+
+def groups_said(printed):
+    """Names of the groups whose reading is printed."""
+    said = " ".join(printed.split())
+    return [
+        each.name
+        for each in GROUPS.values()
+        if f"{each.name.capitalize()}: {each.reading}." in said
+    ]
 
 
 def check_cell(cell, results, key):
@@ -453,7 +464,7 @@ def test_accuracies_alone(couple, done, grey):
         *(f"taken_for_class_{number}_percent" for number in range(4)),
     }
     assert "seconds" not in "".join(results)
-    assert re.findall(r"^(\w+): .*\.$", printed, re.MULTILINE) == ["Forgetting"]
+    assert groups_said(printed) == ["forgetting"]
     assert {"base_kept_auc", "retrain_kept_auc"} <= results.keys()
 
 
@@ -463,7 +474,7 @@ def test_each_group_alone(couple, done, grey, group, monkeypatch):
     printed = done("main_test_unlearn", *model_flags(grey, FORGOTTEN), "--measures", group)
     results = results_of(FORGOTTEN)
     check_plain(results)
-    assert re.findall(r"^(\w+): .*\.$", printed, re.MULTILINE) == [group.capitalize()]
+    assert groups_said(printed) == [group]
     for key, _ in GROUPS[group].rows:
         needs_more = re.search("finding|cost|klom|group|odds", key)
         assert (key in results) == (not needs_more), key
@@ -514,14 +525,15 @@ def test_a_retrain_of_another_base_model_is_not_taken(couple, done, grey):
 
 def test_retrain_is_not_compared_with_itself(couple, done, grey):
     printed = done("main_test_unlearn", *model_flags(grey, RETRAIN))
-    assert "Retrain: " not in printed
+    assert "Retrain: none at hand" not in printed
     results = results_of(RETRAIN)
     check_plain(results)
     assert results["method"] == "Retrain"
     assert results["retrain_model_ids"] == []
     assert not [key for key in results if key.startswith("retrain_") and key[8:] in results]
-    assert "average_gap_points" not in results
-    assert results.get("share_of_retrain_time_percent") is None
+    for key in ("average_gap_points", "js_divergence_forget", "share_of_retrain_time_percent"):
+        assert results[key] is None
+        assert results[f"{key}_undefined"] == "this model is Retrain"
 
 
 def changed_copy(model_id, copy_id, weights=1e-3, **changes):
@@ -691,7 +703,7 @@ def test_a_stale_or_damaged_mask_costs_no_result(couple, done, grey):
     for spoil, says in (
         (lambda: shutil.copy(path.with_name("class_0.pt"), path), "was made for other weights"),
         (lambda: path.write_bytes(path.read_bytes()[:1000]), "is cut short, damaged"),
-        (path.unlink, "generate_mask.py makes it"),
+        (path.unlink, "make it with python generate_mask.py"),
     ):
         spoil()
         printed = done("main_test_unlearn", *flags)
@@ -700,6 +712,23 @@ def test_a_stale_or_damaged_mask_costs_no_result(couple, done, grey):
         assert not Path(f"pics/{FORGOTTEN}/saliency.png").exists()
         assert Path(f"pics/{FORGOTTEN}/forgotten_3.png").exists()
         shutil.rmtree("results")
+
+
+def test_a_run_with_few_measures_takes_nothing_away(couple, done, grey):
+    flags = (*model_flags(grey, FORGOTTEN), "--measures")
+    done("main_test_unlearn", *flags, "privacy")
+    attacked = results_of(FORGOTTEN)["attack_loss_auc"]
+    done("main_test_unlearn", *flags, "cost")
+    results = results_of(FORGOTTEN)
+    check_plain(results)
+    assert results["attack_loss_auc"] == attacked
+    assert results["unlearn_seconds"] > 0
+    assert results["command"].endswith("--measures cost")
+    done("main_test_unlearn", *flags, "cost", "--seed", "2")  # its attack would be another
+    assert "attack_loss_auc" not in results_of(FORGOTTEN)
+    Path(f"results/{FORGOTTEN}.json").write_text("{")
+    done("main_test_unlearn", *flags, "cost")
+    check_plain(results_of(FORGOTTEN))
 
 
 def test_without_its_base_model(couple, done, grey):

@@ -8,7 +8,12 @@ from evaluation.clinical import Worsening, class_rates, expected_cost
 from evaluation.fairness import group_gaps
 from evaluation.figure import Figure, undefined
 from evaluation.outputs import Outputs
-from evaluation.report import control_warnings, separates, worsening_warnings
+from evaluation.report import (
+    control_warnings,
+    separates,
+    worsening_warnings,
+    yardstick_warnings,
+)
 from evaluation.safety import predictions, safety_figures, worsening_figures, worsenings
 
 NAMES = ["0 artery", "1 bone", "2 cortex", "3 duct"]
@@ -161,6 +166,18 @@ def test_no_loss_is_no_warning():
 )
 def test_sets_are_told_apart_by_the_whole_interval(figure, expected):
     assert separates(figure) == expected
+
+
+def test_a_poor_yardstick_is_named():
+    def remaining(percent):
+        return {"remaining_accuracy_percent": Figure(percent)}
+
+    assert yardstick_warnings(remaining(99.0), remaining(95.0)) == []
+    [line] = yardstick_warnings(remaining(99.0), remaining(60.0))
+    assert "Retrain recognises 60.0% of the kept training images, the base model 99.0%" in line
+    assert yardstick_warnings(None, remaining(60.0)) == []
+    nothing = {"remaining_accuracy_percent": undefined("no images")}
+    assert yardstick_warnings(nothing, remaining(60.0)) == []
 
 
 def test_controls_that_succeed_are_named():
