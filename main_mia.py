@@ -60,7 +60,7 @@ def _attack(args, argv):
         title: ulira_figures(each[: setting.members], each[setting.members :], args.seed)
         for title, each in ratios.items()
     }
-    print(f"\n{ULIRA.reading}.\n\n{figure_table(ULIRA.rows, figures)}")
+    print(f"\n{ULIRA.explanation}\n\n{figure_table(ULIRA.rows, figures)}")
     warnings = ulira_warnings(figures.get(RETRAIN, {}))
     for line in warnings:
         print(f"WARNING: {line}")

@@ -1,7 +1,6 @@
 """How well a model has forgotten and what it kept; for unlearned and base models."""
 
 import sys
-from textwrap import fill
 
 from arg_parser import (
     command_line,
@@ -34,7 +33,6 @@ from utils.saving import save_picture
 from utils.side_files import read_cost_matrix, read_groups
 from utils.tables import format_table, percent
 
-READING_WIDTH = 100  # characters
 HEADLINES = {
     "Unlearn Accuracy": "unlearn_accuracy_percent",
     "Remaining Accuracy": "remaining_accuracy_percent",
@@ -169,8 +167,7 @@ def _print_group(group, audit):
         rows = (*safety_rows(audit.classes, audit.groups), *rows)
     table = figure_table(rows, audit.figures)
     if table:
-        reading = fill(f"{group.name.capitalize()}: {group.reading}.", READING_WIDTH)
-        print(f"\n{reading}\n\n{table}", flush=True)
+        print(f"\n{group.explanation}\n\n{table}", flush=True)
 
 
 def _print_destinations(audit, name):

@@ -1,10 +1,13 @@
 """What a test says, in groups, each with how to read it."""
 
 from dataclasses import dataclass
+from textwrap import fill
 
 from evaluation.measures import ATTACKS, NO_RETRAIN, SETS, tpr_key
 from evaluation.membership import LOW_RATES
 from evaluation.relearn import KNOWN
+
+LINE_WIDTH = 100  # characters
 
 
 @dataclass(frozen=True)
@@ -14,6 +17,11 @@ class Group:
     name: str
     reading: str
     rows: tuple[tuple[str, str], ...]
+
+    @property
+    def explanation(self):
+        """The lines that stand above its table."""
+        return fill(f"{self.name[0].upper()}{self.name[1:]}: {self.reading}.", LINE_WIDTH)
 
 
 GROUPS = {
@@ -124,7 +132,7 @@ GROUPS = {
 
 
 ULIRA = Group(
-    "ulira",
+    "U-LiRA",
     "can a forgotten image be told from one that was never seen, by an attacker who knows how this "
     "method answers for either? AUC 0.5 and accuracy 50% show no memory; Retrain is the control",
     (

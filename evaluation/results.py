@@ -80,6 +80,8 @@ def with_earlier(path, results):
         return results
     if not isinstance(earlier, dict) or any(earlier.get(k) != results[k] for k in SAME):
         return results
+    if results["weights_digest"] is None:  # bare weights may have changed
+        return results
     warnings = dict.fromkeys([*earlier.get("warnings", ()), *results["warnings"]])
     return {**earlier, **results, "warnings": list(warnings)}
 
@@ -103,16 +105,16 @@ def figure_table(rows, columns):
     shown = [row for row in rows if any(row[0] in figures for figures in columns.values())]
     if not shown:
         return ""
-    cells, reasons, heading = [], {}, ""
+    cells, reasons, parent = [], {}, ""
     for key, label in shown:
         if not label.startswith(" "):
-            heading = label
+            parent = label
         found = [figures.get(key) for figures in columns.values()]
         if any(figure and figure.is_defined for figure in found):  # the others are told of below
             cells.append([label, *(figure and format_figure(key, figure) for figure in found)])
         for figure in found:
             if figure and not figure.is_defined:
-                whose = heading.partition(":")[0] + ": " if label.startswith(" ") else ""
+                whose = parent.partition(":")[0] + ": " if label.startswith(" ") else ""
                 reasons.setdefault(figure.why_undefined, []).append(whose + label.strip())
     lines = [format_table(["", *columns], cells)] if cells else []
     for reason, labels in reasons.items():
