@@ -1,1 +1,1 @@
-"""Unlearning: the request, one file a method, weight saliency, and how well it was forgotten."""
+"""Unlearning: the request, one file a method, weight saliency, and what comes from what."""
