@@ -13,7 +13,7 @@ from arg_parser import (
     trained_model_flags,
     unlearning_flags,
 )
-from models.checkpoint import save_model, weights_digest
+from models.checkpoint import digest_of, save_model
 from models.opening import describe_data, open_model_and_data
 from unlearn.ids import unlearned_model_id
 from unlearn.methods import default_config, find_method
@@ -57,7 +57,7 @@ def main(argv=None):
     config = replace(defaults, **{key: value for key, value in chosen.items() if value is not None})
     mask_thresh = args.mask_thresh if method.uses_mask else None
     model_id = _model_id(args.model_id, method, config, defaults, mask_thresh)
-    base_digest = record.get("weights_digest") or weights_digest(model.network.state_dict())
+    base_digest = digest_of(model, record)
     if method.uses_mask:
         mask = _load_mask(args, model, dataset, request, base_digest)
         config = replace(config, mask=mask)

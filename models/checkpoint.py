@@ -118,6 +118,11 @@ def weights_digest(weights):
     return digest.hexdigest()
 
 
+def digest_of(model, record):
+    """weights_digest of a loaded model; its record, if it has one, was checked against it."""
+    return record.get("weights_digest") or weights_digest(model.network.state_dict())
+
+
 def save_tensors(path, content):
     """Write a dict of tensors and plain data to `path`, whole or not at all."""
     memory = io.BytesIO()  # torch.save reports a full disk less plainly than a file does

@@ -1,6 +1,6 @@
 """Where an unlearned model comes from, and which models it is to be compared with."""
 
-from models.checkpoint import load_model, model_path, read_record, weights_digest
+from models.checkpoint import digest_of, load_model, model_path, read_record
 from unlearn.ids import FORGOTTEN
 from utils.errors import UserError
 from utils.files import MODEL_FOLDER
@@ -21,8 +21,8 @@ def load_parent(record, spec, device):
     bare = {}
     if not read_record(parent_id):
         bare = {"arch": spec.arch, "input_size": spec.input_size, "stem": spec.stem}
-    base, _ = load_model(parent_id, device, **bare)
-    if weights_digest(base.network.state_dict()) != record["parent_digest"]:
+    base, base_record = load_model(parent_id, device, **bare)
+    if digest_of(base, base_record) != record["parent_digest"]:
         return None, f"{parent_id} is not the model any more that this one came from"
     return base, None
 
@@ -84,7 +84,7 @@ def open_peers(ids, model, record, request, dataset):
 
 def _load_distinct(ids, flag, model, record, request, dataset):
     device = dataset.train.images.device
-    seen, loaded = {weights_digest(model.network.state_dict())}, {}
+    seen, loaded = {digest_of(model, record)}, {}
     for each in ids:
         other, other_record = load_model(each, device)
         if other_record.get("forget_request") != request.record():
