@@ -11,13 +11,14 @@ import shlex
 from evaluation.lira import LEAST as LEAST_SHADOWS
 from evaluation.report import GROUPS
 from models.architectures import STEMS
-from unlearn.config import BATCH_SIZE, OPTIMIZER
-from unlearn.methods import METHODS, describe_defaults
+from unlearn.config import BATCH_SIZE
+from unlearn.methods import describe_methods
 from unlearn.request import ForgetRequest
 from utils.errors import EXIT_BAD_INPUT, UserError
 from utils.loading import SYNTHETIC
 from utils.npz import LARGEST_SIDE, SMALLEST_SIDE
 from utils.prediction import PREDICTION_BATCH
+from utils.tables import format_table
 from utils.training import OPTIMIZERS, SMALLEST_SET, WEIGHT_DECAY
 
 DEFAULT_SEED = 1
@@ -251,14 +252,18 @@ def training_flags(parser, epochs=20):
 def unlearning_flags(parser):
     group = parser.add_argument_group("unlearning")
     group.add_argument(
-        "--unlearn", required=True, metavar="METHOD", help="one of " + ", ".join(METHODS)
+        "--unlearn",
+        required=True,
+        metavar="METHOD",
+        help="one of those that --list_methods lists, in any letter case",
+    )
+    parser.add_argument(
+        "--list_methods", action=ListMethods, nargs=0, help="list all methods and exit"
     )
     class_flag(group)
     mask_flag(group)
     group.add_argument(
-        "--unlearn_epochs",
-        type=_whole_number(1),
-        help=f"passes; by default the method's own, epochs at rate: {describe_defaults()}",
+        "--unlearn_epochs", type=_whole_number(1), help="passes; by default the method's own"
     )
     group.add_argument(
         "--unlearn_lr", type=_rate, help="learning rate; by default the method's own"
@@ -268,17 +273,39 @@ def unlearning_flags(parser):
         type=_whole_number(SMALLEST_SET),
         help=f"images a step; by default {BATCH_SIZE}, for Retrain the base model's",
     )
-    group.add_argument(
-        "--optimizer",
-        choices=OPTIMIZERS,
-        help=f"by default {OPTIMIZER}, for GA adam, for Retrain the base model's",
-    )
-    group.add_argument(
-        "--weight_decay",
-        type=_decay,
-        help=f"by default {WEIGHT_DECAY:g}, for GA 0, for Retrain the base model's",
-    )
+    group.add_argument("--optimizer", choices=OPTIMIZERS, help="by default the method's own")
+    group.add_argument("--weight_decay", type=_decay, help="by default the method's own")
     group.add_argument("--seed", type=_whole_number(0), help="by default the base model's")
+    group.add_argument(
+        "--unlearn_options",
+        type=_assignment,
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="settings that only this method has, as --list_methods shows them",
+    )
+
+
+class ListMethods(argparse.Action):
+    """Prints the table of methods and ends the script, as --help does."""
+
+    def __call__(self, parser, *_):
+        headers = ["--unlearn", "method", "default", "--unlearn_options", "paper"]
+        print(format_table(headers, describe_methods()))
+        parser.exit()
+
+
+def chosen_settings(args):
+    """The settings of a Recipe that the flags of `unlearning_flags` ask for, by name."""
+    chosen = {
+        "epochs": args.unlearn_epochs,
+        "lr": args.unlearn_lr,
+        "batch_size": args.unlearn_batch_size,
+        "optimizer": args.optimizer,
+        "weight_decay": args.weight_decay,
+        "seed": args.seed,
+    }
+    return {name: value for name, value in chosen.items() if value is not None}
 
 
 def data_source(args):
@@ -352,6 +379,13 @@ def _even_number(lowest):
         return number
 
     return read
+
+
+def _assignment(text):
+    name, sign, value = text.partition("=")
+    if not (name and sign):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
 
 
 def _real_number(what, inside):

@@ -1,10 +1,9 @@
 """Make a trained model forget: base model, method and forget request in, unlearned model out."""
 
 import sys
-import time
-from dataclasses import replace
 
 from arg_parser import (
+    chosen_settings,
     command_line,
     data_flags,
     device_flags,
@@ -13,10 +12,10 @@ from arg_parser import (
     trained_model_flags,
     unlearning_flags,
 )
-from models.checkpoint import digest_of, save_model
-from models.opening import describe_data, open_model_and_data
-from unlearn.ids import unlearned_model_id
-from unlearn.methods import default_config, find_method
+from models.checkpoint import digest_of
+from models.opening import open_model_and_data
+from unlearn.job import UnlearnJob
+from unlearn.methods import find_method
 from unlearn.request import ForgetRequest
 from unlearn.saliency import (
     load_percents,
@@ -27,7 +26,7 @@ from unlearn.saliency import (
 )
 from utils.devices import describe, pick_device
 from utils.errors import UserError, run_script
-from utils.files import MODEL_FOLDER, check_id, ensure_folder
+from utils.files import MODEL_FOLDER, ensure_folder
 
 
 def main(argv=None):
@@ -44,80 +43,31 @@ def main(argv=None):
         raise UserError(f"{args.model_id} is an unlearned model already: give its base model's id")
     request = ForgetRequest.parse(args.class_to_forget, dataset)
     forget_set, retain_set = request.split_for_unlearning(dataset.train)
-
-    chosen = {
-        "epochs": args.unlearn_epochs,
-        "lr": args.unlearn_lr,
-        "batch_size": args.unlearn_batch_size,
-        "optimizer": args.optimizer,
-        "weight_decay": args.weight_decay,
-        "seed": args.seed,
-    }
-    defaults = default_config(method, request, record)
-    config = replace(defaults, **{key: value for key, value in chosen.items() if value is not None})
-    mask_thresh = args.mask_thresh if method.uses_mask else None
-    model_id = _model_id(args.model_id, method, config, defaults, mask_thresh)
-    base_digest = digest_of(model, record)
+    job = UnlearnJob.of(
+        args.model_id,
+        record,
+        method,
+        request,
+        dataset,
+        settings=chosen_settings(args),
+        options=args.unlearn_options,
+        mask_thresh=args.mask_thresh,
+    )
+    base_digest, mask = digest_of(model, record), None
     if method.uses_mask:
         mask = _load_mask(args, model, dataset, request, base_digest)
-        config = replace(config, mask=mask)
         print(f"mask {args.mask_thresh:g}: {100 * mask.share():.2f}% of the weights may change")
-    config = replace(config, retain_val=request.split(dataset.val)[1])
 
     forgotten = dataset.describe_class(request.class_index)
     print(
         f"{method.name}: {args.model_id} forgets class {forgotten}, {len(forget_set):,} of "
-        f"{len(dataset.train):,} images; {config.epochs} epochs at rate {config.lr:g} "
-        f"on {describe(device)}"
+        f"{len(dataset.train):,} images; {job.course()} on {describe(device)}"
     )
-    began = time.perf_counter()
-    model = method.run(model, forget_set, retain_set, config)
-    seconds = time.perf_counter() - began
-
-    settings = {key: getattr(config, key) for key in chosen} | {"mask_thresh": mask_thresh}
-    path = save_model(
-        model_id,
-        model,
-        {
-            **describe_data(dataset),
-            **{key: record[key] for key in ("recipe", "selection") if key in record},
-            "kind": "unlearned",
-            "parent_id": args.model_id,
-            "parent_digest": base_digest,
-            "method": method.id,
-            "forget_request": request.record(),
-            "settings": settings,
-            "seconds": seconds,
-            "device": describe(device),
-            "command": command_line(argv, __file__),
-        },
-    )
-    print(f"unlearned in {seconds:.1f} s\nmodel: {path}\nmodel_id: {model_id}")
-    return model_id
-
-
-def _model_id(base_id, method, config, defaults, mask_thresh):
-    """The id for these settings, checked before any work is done."""
-    others = [
-        (short, getattr(config, key))
-        for short, key in (
-            ("batch", "batch_size"),
-            ("optim", "optimizer"),
-            ("decay", "weight_decay"),
-            ("seed", "seed"),
-        )
-        if getattr(config, key) != getattr(defaults, key)
-    ]
-    model_id = unlearned_model_id(
-        base_id,
-        config.request.id_part(),
-        method.id,
-        config.epochs,
-        config.lr,
-        mask_thresh,
-        others,
-    )
-    return check_id(model_id, "the new model's id")
+    model, seconds = job.run(model, forget_set, retain_set, mask)
+    command = command_line(argv, __file__)
+    path = job.save(model, record, base_digest, dataset, seconds, device, command)
+    print(f"unlearned in {seconds:.1f} s\nmodel: {path}\nmodel_id: {job.model_id}")
+    return job.model_id
 
 
 def _load_mask(args, model, dataset, request, base_digest):

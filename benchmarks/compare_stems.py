@@ -48,7 +48,7 @@ def _train(dataset, stem, epochs, seed):
     spec = make_spec(
         "resnet18", dataset.num_classes, dataset.channels, dataset.input_size, stem=stem
     )
-    model = build_model(spec, seed=seed).to(dataset.train.images.device)
+    model = build_model(spec, seed=seed).to(dataset.train.device)
     run = TrainingRun(model, dataset.train, dataset.val, Recipe(epochs, 0.01, 50, seed=seed))
     run.run(show=False)
     return run

@@ -51,7 +51,7 @@ def relearn_steps(model, forget_set, request, seed=1):
 
 def _endless_batches(image_set, generator):
     while True:
-        for positions in batches(len(image_set), BATCH_SIZE, generator, image_set.images.device):
+        for positions in batches(len(image_set), BATCH_SIZE, generator, image_set.device):
             yield image_set.batch(positions)
 
 

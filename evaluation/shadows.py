@@ -150,7 +150,7 @@ def _trained(setting, number, seen, show):
     origin = setting.origin | {"number": number, "seen": seen.tolist()}
     path = setting.folder / f"{number:03d}.pt"
     kept = _read(path, origin)
-    device = setting.pool.images.device
+    device = setting.pool.device
     model = build_model(setting.spec, seed=recipe.seed, initial_weights=kept is None).to(device)
     if kept is None:
         run = TrainingRun(model, retain_set.joined(forget_set), setting.val_set, recipe)
@@ -166,10 +166,12 @@ def _trained(setting, number, seen, show):
 def _unlearned(setting, number, model, forget_set, retain_set, show):
     method = setting.method
     config = recorded_config(method, setting.request, setting.record)
+    unseen = setting.request.split(setting.val_set)
     config = replace(
         config,
-        seed=config.seed + 1 + number,
-        retain_val=setting.request.split(setting.val_set)[1],
+        recipe=replace(config.recipe, seed=config.recipe.seed + 1 + number),
+        comparable_val=unseen[0],
+        retain_val=unseen[1],
         show=show,
     )
     if method.uses_mask:

@@ -21,7 +21,13 @@ from tiny import (
 )
 from unlearn import descent
 from unlearn.config import UnlearnConfig
-from unlearn.methods import METHODS, default_config, describe_defaults, find_method
+from unlearn.methods import (
+    METHODS,
+    chosen_config,
+    default_config,
+    describe_methods,
+    find_method,
+)
 from unlearn.random_label import draw_wrong_labels
 from unlearn.request import ForgetRequest
 from unlearn.saliency import entry_percents, gradient_saliency, mask_at
@@ -32,11 +38,11 @@ from utils.prediction import predict
 from utils.training import Recipe, TrainingRun, train_epoch
 
 REQUEST = ForgetRequest(1)
-CONFIG = UnlearnConfig(REQUEST, epochs=3, lr=0.01, batch_size=7, show=False)
+CONFIG = UnlearnConfig(REQUEST, Recipe(3, 0.01, 7), show=False)
 RECIPE = Recipe(epochs=2, lr=0.02, batch_size=5, optimizer="adamw", weight_decay=0.01, seed=7)
-GRADIENT_METHODS = [method for method in METHODS.values() if method.id != "Retrain"]
+OWN_RECIPE = [method for method in METHODS.values() if method.recipe]
 by_id = pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.id)
-by_gradient_id = pytest.mark.parametrize("method", GRADIENT_METHODS, ids=lambda method: method.id)
+by_own_recipe = pytest.mark.parametrize("method", OWN_RECIPE, ids=lambda method: method.id)
 by_task = pytest.mark.parametrize("multi_label", [False, True], ids=["single", "multi"])
 
 
@@ -45,31 +51,41 @@ def real_model(seed=3):
     return build_model(make_spec("mobilenet_v3_small", 4, 1, SIZE), seed=seed)
 
 
-def config_for(method, image_set, *, seed=1):
+def config_for(method, image_set, *, seed=1, epochs=3):
     """A quick configuration with all that the method needs."""
-    if method.id == "Retrain":
-        retain_val = REQUEST.split(tiny_set(12, multi_label=image_set.labels.ndim == 2, seed=1))[1]
-        return retrain_config(replace(RECIPE, seed=seed), retain_val)
-    mask = None
+    unseen = REQUEST.split(tiny_set(12, multi_label=image_set.labels.ndim == 2, seed=1))
+    mask, recipe = None, replace(method.recipe or RECIPE, seed=seed)
     if method.uses_mask:
         saliency = gradient_saliency(trained_model(), REQUEST.split(image_set)[0], REQUEST)
         mask = mask_at(entry_percents(saliency), 0.5)
-    return replace(CONFIG, mask=mask, seed=seed)
+    if method.recipe and not method.one_step:
+        recipe = replace(recipe, epochs=epochs, lr=0.01, batch_size=7)
+    return UnlearnConfig(
+        REQUEST,
+        recipe,
+        {name: option.default for name, option in method.options.items()},
+        mask=mask,
+        comparable_val=unseen[0],
+        retain_val=unseen[1],
+        show=False,
+    )
 
 
 def retrain_config(recipe, retain_val, selection="best"):
     return UnlearnConfig(
-        REQUEST, **asdict(recipe), base_selection=selection, retain_val=retain_val, show=False
+        REQUEST, recipe, base_selection=selection, retain_val=retain_val, show=False
     )
 
 
-def unlearned(method, image_set, *, seed=1, epochs=None):
+def with_recipe(config, **changes):
+    return replace(config, recipe=replace(config.recipe, **changes))
+
+
+def unlearned(method, image_set, *, seed=1, epochs=3):
     multi_label = image_set.labels.ndim == 2
-    retrains = method.id == "Retrain"
-    model = real_model() if retrains else trained_model(multi_label=multi_label, dropout=0.3)
-    config = config_for(method, image_set, seed=seed)
-    if epochs:
-        config = replace(config, epochs=epochs)
+    trains_anew = method.recipe is None
+    model = real_model() if trains_anew else trained_model(multi_label=multi_label, dropout=0.3)
+    config = config_for(method, image_set, seed=seed, epochs=epochs)
     return method.run(model, *REQUEST.split(image_set), config)
 
 
@@ -178,7 +194,7 @@ def test_random_labels_are_drawn_afresh_each_epoch(monkeypatch, multi_label):
 
     monkeypatch.setattr(descent, "train_epoch", watch)
     METHODS["RL"].run(tiny_model(), forget_set, retain_set, CONFIG)
-    assert len(seen) == CONFIG.epochs
+    assert len(seen) == CONFIG.recipe.epochs
     size = len(forget_set)
     for epoch_set in seen:
         assert torch.equal(epoch_set.indices[:size], forget_set.indices)
@@ -194,7 +210,7 @@ def test_random_labelling_forgets_and_keeps():
     model = trained_model()
     forget_set, retain_set = REQUEST.split(image_set)
     assert share_right(model, forget_set) == 1
-    METHODS["RL"].run(model, forget_set, retain_set, replace(CONFIG, epochs=15, lr=0.05))
+    METHODS["RL"].run(model, forget_set, retain_set, with_recipe(CONFIG, epochs=15, lr=0.05))
     assert share_right(model, forget_set) < 0.1
     assert share_right(model, retain_set) > 0.9
 
@@ -208,13 +224,19 @@ def share_right(model, image_set):
 
 def test_fine_tuning_is_plain_training_on_the_retain_set():
     forget_set, retain_set = REQUEST.split(tiny_set())
-    config = replace(CONFIG, epochs=1)
+    config = with_recipe(CONFIG, epochs=1)
     tuned = METHODS["FT"].run(tiny_model(), forget_set, retain_set, config)
     plain = tiny_model().train()
     optimizer = torch.optim.SGD(
-        plain.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
+        plain.parameters(),
+        0.01,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=config.recipe.weight_decay,
     )
-    order = torch.randperm(len(retain_set), generator=torch.Generator().manual_seed(config.seed))
+    order = torch.randperm(
+        len(retain_set), generator=torch.Generator().manual_seed(config.recipe.seed)
+    )
     for part in order.split(7):
         images, labels = retain_set.batch(part)
         optimizer.zero_grad()
@@ -233,7 +255,9 @@ def test_gradient_ascent_raises_the_forget_loss(multi_label):
     forget_set, retain_set = REQUEST.split(tiny_set(120, multi_label=multi_label))
     model = trained_model(multi_label=multi_label)
     before = forget_losses(model, forget_set)
-    METHODS["GA"].run(model, forget_set, retain_set, replace(CONFIG, lr=0.003, optimizer="adam"))
+    METHODS["GA"].run(
+        model, forget_set, retain_set, with_recipe(CONFIG, lr=0.003, optimizer="adam")
+    )
     after = forget_losses(model, forget_set)
     assert after.mean() > 2 * before.mean()
     assert (after > before).float().mean() > 0.9
@@ -251,11 +275,11 @@ def test_gradient_ascent_steps_along_the_gradient_of_images_still_known(multi_la
     reference = copy.deepcopy(model).eval()
     images, labels = known.batch(slice(None))
     (REQUEST.losses(reference(images), labels).sum() / len(forget_set)).backward()
-    config = replace(CONFIG, epochs=1, batch_size=1000, optimizer="sgd", weight_decay=0.0)
+    config = with_recipe(CONFIG, epochs=1, batch_size=1000, optimizer="sgd", weight_decay=0.0)
     before = weights_of(model)
     METHODS["GA"].run(model, forget_set, retain_set, config)
     for (name, after), part in zip(model.named_parameters(), reference.parameters(), strict=True):
-        step = 1.9 * config.lr * part.grad  # Nesterov's momentum of 0.9 in its first step
+        step = 1.9 * config.recipe.lr * part.grad  # Nesterov's momentum of 0.9 in its first step
         torch.testing.assert_close(after, before[name] + step, rtol=1e-5, atol=1e-6)
 
 
@@ -266,7 +290,7 @@ def test_gradient_ascent_leaves_what_is_forgotten_already():
         model.network[6].bias[REQUEST.class_index] -= 50
     assert forget_losses(model, forget_set).min() > math.log(4)
     before = weights_of(model)
-    METHODS["GA"].run(model, forget_set, retain_set, replace(CONFIG, weight_decay=0.0))
+    METHODS["GA"].run(model, forget_set, retain_set, with_recipe(CONFIG, weight_decay=0.0))
     assert same_weights(model, before)
 
 
@@ -283,7 +307,7 @@ def test_gradient_ascent_leaves_the_running_statistics(method_id):
 @pytest.mark.parametrize("batch_size", [3, 100])
 def test_ascent_without_bounds_stops_with_one_line(epochs, batch_size):
     """Even where the loss is first infinite after the last step of all."""
-    config = replace(CONFIG, lr=1e30, epochs=epochs, batch_size=batch_size)
+    config = with_recipe(CONFIG, lr=1e30, epochs=epochs, batch_size=batch_size)
     with pytest.raises(UserError, match="not finite.*was not saved; try a lower"):
         METHODS["GA"].run(trained_model(), *REQUEST.split(tiny_set()), config)
 
@@ -333,14 +357,14 @@ def test_retrain_does_not_depend_on_the_base_weights():
 # The table
 
 
-def test_the_seven_methods_have_one_shape():
-    assert list(METHODS) == [
-        "Retrain", "RL", "FT", "GA", "RL_with_SalUn", "FT_with_SalUn", "GA_with_SalUn"
-    ]  # fmt: skip
-    for method in METHODS.values():
-        parameters = list(inspect.signature(method.run).parameters)
-        assert parameters == ["model", "forget_set", "retain_set", "config"]
-        assert method.uses_mask == method.id.endswith("_with_SalUn")
+@by_id
+def test_methods_have_one_shape(method):
+    parameters = list(inspect.signature(method.run).parameters)
+    assert parameters == ["model", "forget_set", "retain_set", "config"]
+    assert method.uses_mask == method.id.endswith("_with_SalUn")
+    assert (f"{method.id}_with_SalUn" in METHODS) == (
+        method.follows_gradient and not method.uses_mask
+    )
 
 
 @by_id
@@ -372,7 +396,7 @@ def test_retrains_defaults_are_the_base_models_recipe_and_selection():
     for selection in ("best", "last"):
         record = {"recipe": asdict(RECIPE), "selection": selection}
         config = default_config(METHODS["Retrain"], REQUEST, record)
-        assert {name: getattr(config, name) for name in asdict(RECIPE)} == asdict(RECIPE)
+        assert config.recipe == RECIPE
         assert config.base_selection == selection
         assert config.request == REQUEST
 
@@ -382,12 +406,25 @@ def test_retrain_of_a_model_without_a_record_is_refused():
         default_config(METHODS["Retrain"], REQUEST, {})
 
 
-@by_gradient_id
-def test_gradient_methods_have_defaults_of_their_own(method):
+@by_own_recipe
+def test_other_methods_have_defaults_of_their_own(method):
     record = {"recipe": asdict(RECIPE), "selection": "best"}
     config = default_config(method, REQUEST, record)
-    assert (config.epochs, config.lr) == (method.epochs, method.lr)
-    assert config.seed == RECIPE.seed
-    assert config.optimizer == method.optimizer != RECIPE.optimizer
-    assert default_config(method, REQUEST, {}).epochs == method.epochs
-    assert f"{method.id} {method.epochs} epochs at {method.lr:g}" in describe_defaults()
+    assert config.recipe == replace(method.recipe, seed=RECIPE.seed)
+    assert default_config(method, REQUEST, {}).recipe == method.recipe
+    assert config.options.keys() == method.options.keys()
+
+
+@by_id
+def test_options_are_letters_and_their_defaults_are_in_range(method):
+    config = default_config(method, REQUEST, {"recipe": asdict(RECIPE), "selection": "best"})
+    for name, option in method.options.items():
+        assert name.isalpha()  # in a model id they stand between "_" and "-"
+        assert option.low <= option.default <= option.high
+        assert chosen_config(method, config, {}, [(name, f"{option.default:g}")]) == config
+
+
+@by_id
+def test_a_row_for_every_method(method):
+    row = next(row for row in describe_methods() if row[0] == method.id)
+    assert row[1] == method.name and row[4] == method.paper and all(row[:3])

@@ -12,7 +12,8 @@ papers leave open decide whether anything is left of the model afterwards:
   would pull them away from what the retained classes need.
 """
 
-from unlearn.descent import descend
+from unlearn.descent import Pass, descend
+from utils.training import gradient_step
 
 
 def gradient_ascent(model, forget_set, retain_set, config):
@@ -23,4 +24,8 @@ def gradient_ascent(model, forget_set, retain_set, config):
         beyond = (losses - config.request.chance_loss(logits, labels)).relu()
         return -(losses - beyond).mean()  # the smaller of the two, and NaN where infinite
 
-    return descend(model, lambda generator: forget_set, ascent, config, update_statistics=False)
+    def passes(_):
+        for _ in range(config.recipe.epochs):
+            yield Pass(forget_set, gradient_step(ascent), update_statistics=False)
+
+    return descend(model, passes, config)

@@ -2,7 +2,8 @@
 
     {base}_FORGOTTEN_{class}_{METHOD}_mask{5}_unlearnEpochs{5}_unlearnlr{001}
 
-Settings that are not the method's defaults follow, so that two requests never share an id.
+Methods that work in one step have neither epochs nor rate. Settings that are not the method's
+defaults follow, so that two requests never share an id.
 """
 
 import re
@@ -13,7 +14,7 @@ PATTERN = re.compile(
     rf"(?P<base>.+){FORGOTTEN}"
     r"(?P<forgotten>\d+)_(?P<method>[A-Z0-9]+(?:_[A-Z0-9]+)*)"
     r"(?:_mask(?P<mask_thresh>\d+(?:p\d+)?))?"
-    r"_unlearnEpochs(?P<epochs>\d+)_unlearnlr(?P<lr>\d+(?:p\d+)?)"
+    r"(?:_unlearnEpochs(?P<epochs>\d+)_unlearnlr(?P<lr>\d+(?:p\d+)?))?"
     r"(?P<others>(?:_[A-Za-z]+-[A-Za-z0-9]+)*)"
 )
 
@@ -31,36 +32,38 @@ def read_decimal_part(digits):
     return float(digits.replace("p", ".") if "p" in digits else f"0.{digits}")
 
 
-def unlearned_model_id(base, forgotten, method_id, epochs, lr, mask_thresh=None, others=()):
+def unlearned_model_id(base, forgotten, method_id, epochs=0, lr=0.0, mask_thresh=None, others=()):
     """The id of a base model's unlearned descendant.
 
-    forgotten: ForgetRequest.id_part(). mask_thresh: None for methods without a mask. others: (name,
-    value) of further settings that are not defaults, as ("batch", 50).
+    forgotten: ForgetRequest.id_part(). epochs: 0 for methods that work in one step. mask_thresh:
+    None for methods without a mask. others: (name, value) of further settings that are not
+    defaults, as ("batch", 50).
     """
     mask = "" if mask_thresh is None else f"_mask{decimal_part(mask_thresh)}"
-    method = f"{base}{FORGOTTEN}{forgotten}_{method_id.upper()}{mask}"
+    course = f"_unlearnEpochs{epochs}_unlearnlr{decimal_part(lr)}" if epochs else ""
     tail = "".join(
         f"_{name}-{decimal_part(value) if isinstance(value, float) else value}"
         for name, value in others
     )
-    return f"{method}_unlearnEpochs{epochs}_unlearnlr{decimal_part(lr)}{tail}"
+    return f"{base}{FORGOTTEN}{forgotten}_{method_id.upper()}{mask}{course}{tail}"
 
 
 def parse_unlearned_model_id(model_id):
     """The parts of such an id as a dict, None if it is not one.
 
-    Keys: base, forgotten (str), method (upper case), mask_thresh (float or None), epochs, lr,
-    others (dict of str).
+    Keys: base, forgotten (str), method (upper case), mask_thresh, epochs, lr (None where it has
+    none), others (dict of str).
     """
     match = PATTERN.fullmatch(model_id)
     if not match:
         return None
     parts = match.groupdict()
-    mask = parts["mask_thresh"]
+    epochs = parts["epochs"]
+    mask, lr = (parts[key] and read_decimal_part(parts[key]) for key in ("mask_thresh", "lr"))
     return {
         **parts,
-        "mask_thresh": None if mask is None else read_decimal_part(mask),
-        "epochs": int(parts["epochs"]),
-        "lr": read_decimal_part(parts["lr"]),
+        "mask_thresh": mask,
+        "epochs": epochs and int(epochs),
+        "lr": lr,
         "others": dict(part.split("-") for part in parts["others"].split("_") if part),
     }

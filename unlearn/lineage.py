@@ -83,7 +83,7 @@ def open_peers(ids, model, record, request, dataset):
 
 
 def _load_distinct(ids, flag, model, record, request, dataset):
-    device = dataset.train.images.device
+    device = dataset.train.device
     seen, loaded = {digest_of(model, record)}, {}
     for each in ids:
         other, other_record = load_model(each, device)

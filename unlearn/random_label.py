@@ -12,19 +12,23 @@ code that draws from all classes gives some images their true label.
 
 import torch
 
-from unlearn.descent import descend
+from unlearn.descent import Pass, descend
 from utils.losses import classification_loss
+from utils.training import gradient_step
 
 
 def random_label(model, forget_set, retain_set, config):
     """Train on the forget set under random wrong labels, together with the retain set."""
 
-    def epoch_set(generator):
-        num_classes = model.spec.num_classes
-        wrong = draw_wrong_labels(forget_set.labels, num_classes, config.request, generator)
-        return forget_set.with_labels(wrong).joined(retain_set)
+    def passes(generator):
+        for _ in range(config.recipe.epochs):
+            wrong = draw_wrong_labels(
+                forget_set.labels, model.spec.num_classes, config.request, generator
+            )
+            mixed = forget_set.with_labels(wrong).joined(retain_set)
+            yield Pass(mixed, gradient_step(classification_loss))
 
-    return descend(model, epoch_set, classification_loss, config)
+    return descend(model, passes, config)
 
 
 def draw_wrong_labels(labels, num_classes, request, generator):

@@ -5,7 +5,7 @@ recipe: what would have come about had the forget set never been there.
 """
 
 from models.architectures import build_model
-from utils.training import Recipe, TrainingRun
+from utils.training import TrainingRun
 
 
 def retrain(model, forget_set, retain_set, config):
@@ -14,16 +14,8 @@ def retrain(model, forget_set, retain_set, config):
     The epoch is chosen as it was for the base model: the best on the validation images that the
     request does not cover, or the last.
     """
-    recipe = Recipe(
-        config.epochs,
-        config.lr,
-        config.batch_size,
-        config.optimizer,
-        config.weight_decay,
-        config.seed,
-    )
-    fresh = build_model(model.spec, seed=recipe.seed).to(retain_set.images.device)
-    run = TrainingRun(fresh, retain_set, config.retain_val, recipe)
+    fresh = build_model(model.spec, seed=config.recipe.seed).to(retain_set.device)
+    run = TrainingRun(fresh, retain_set, config.retain_val, config.recipe)
     run.run(show=config.show)
     if config.base_selection == "best":
         fresh.load_state_dict(run.best_weights)

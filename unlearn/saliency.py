@@ -31,7 +31,7 @@ def gradient_saliency(model, forget_set, request, batch_size=PREDICTION_BATCH):
     """
     was_training = model.training
     model.eval().zero_grad()
-    positions = torch.arange(len(forget_set), device=forget_set.images.device)
+    positions = torch.arange(len(forget_set), device=forget_set.device)
     for part in positions.split(batch_size):
         images, labels = forget_set.batch(part)
         request.losses(model(images), labels).sum().backward()

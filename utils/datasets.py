@@ -33,6 +33,10 @@ class ImageSet:
     def __len__(self):
         return len(self.indices)
 
+    @property
+    def device(self):
+        return self.images.device
+
     def batch(self, positions):
         """Images (B, C, H, W) uint8 and labels at `positions`, (B,) int64 or a slice."""
         return self.images[self.indices[positions]], self.labels[positions]

@@ -65,38 +65,46 @@ def count_steps(count, batch_size):
     return steps - 1 if steps > 1 and (count - 1) % batch_size == 0 else steps
 
 
-def train_epoch(
-    model, image_set, loss_function, optimizer, *, batch_size, generator, scheduler=None, bar=None
-):
-    """One pass over `image_set` in a fresh order, a step a batch; the mode is the caller's choice.
+def gradient_step(loss_function):
+    """A step for `train_epoch`: one forward pass, one backward pass, one step of the optimizer.
 
-    loss_function: (logits, labels) -> scalar. Returns (mean loss, share of correct outputs), seen
-    during the pass, before each step. Raises UserError once a loss is not finite: losses are
-    looked at when the epoch ends, so that a GPU never waits inside it.
+    loss_function: (logits, labels) -> scalar.
     """
-    device = image_set.images.device
-    parts = batches(len(image_set), batch_size, generator, device)
-    losses, correct = torch.zeros(len(parts), device=device), torch.zeros((), device=device)
-    for step, positions in enumerate(parts):
-        images, labels = image_set.batch(positions)
-        logits = model(images)
-        loss = loss_function(logits, labels)
+
+    def step(model, optimizer, images, labels):
+        loss = loss_function(model(images), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def train_epoch(
+    model, image_set, step, optimizer, *, batch_size, generator, scheduler=None, bar=None
+):
+    """One pass over `image_set` in a fresh order, a step a batch; the mode is the caller's choice.
+
+    step: (model, optimizer, images, labels) -> loss (scalar, detached), as `gradient_step` makes
+    it. Returns the mean loss that was seen during the pass, before each step. Raises UserError once
+    a loss is not finite: losses are looked at when the epoch ends, so that a GPU never waits
+    inside it.
+    """
+    device = image_set.device
+    parts = batches(len(image_set), batch_size, generator, device)
+    losses = torch.zeros(len(parts), device=device)
+    for number, positions in enumerate(parts):
+        losses[number] = step(model, optimizer, *image_set.batch(positions))
         if scheduler:
             scheduler.step()
-        losses[step] = loss.detach()
-        correct += count_correct(logits.detach(), labels)
         if bar:
             bar.update()
     if not losses.isfinite().all():
-        step = int((~losses.isfinite()).nonzero()[0]) + 1
-        raise NotFiniteError(f"at step {step} of {len(parts)} in this epoch")
+        number = int((~losses.isfinite()).nonzero()[0]) + 1
+        raise NotFiniteError(f"at step {number} of {len(parts)} in this epoch")
     sizes = torch.tensor([len(part) for part in parts], device=device)
-    return (
-        losses @ sizes.float() / len(image_set)
-    ).item(), correct.item() / image_set.labels.numel()
+    return (losses @ sizes.float() / len(image_set)).item()
 
 
 def count_correct(logits, labels):
@@ -128,7 +136,7 @@ class TrainingRun:
 
     def run(self, after_epoch=None, show=True):
         """Train all epochs still to go. after_epoch: called with this run after each of them."""
-        device = self.train_set.images.device
+        device = self.train_set.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(self.recipe.seed)
             if self._layer_randomness:
@@ -169,16 +177,24 @@ class TrainingRun:
     def _one_epoch(self, bar):
         began = time.perf_counter()
         self.model.train()
-        loss, accuracy = train_epoch(
+        correct = torch.zeros((), device=self.train_set.device)
+
+        def loss_function(logits, labels):
+            nonlocal correct
+            correct += count_correct(logits.detach(), labels)
+            return classification_loss(logits, labels)
+
+        loss = train_epoch(
             self.model,
             self.train_set,
-            classification_loss,
+            gradient_step(loss_function),
             self.optimizer,
             batch_size=self.recipe.batch_size,
             generator=self.generator,
             scheduler=self.scheduler,
             bar=bar,
         )
+        accuracy = correct.item() / self.train_set.labels.numel()
         val_loss, val_accuracy = _validate(self.model, self.val_set)
         if len(self.val_set) and not math.isfinite(val_loss):
             raise NotFiniteError("on the validation images")
