@@ -1,23 +1,25 @@
 """Make a trained model forget: base model, method and forget request in, unlearned model out."""
 
+import shlex
 import sys
 import time
 from dataclasses import replace
 
 from arg_parser import (
+    asked_request,
     command_line,
     data_flags,
     device_flags,
     make_parser,
     model_and_data,
     trained_model_flags,
+    typed_request,
     unlearning_flags,
 )
 from models.checkpoint import digest_of, save_model
 from models.opening import describe_data, open_model_and_data
 from unlearn.ids import unlearned_model_id
 from unlearn.methods import default_config, find_method
-from unlearn.request import ForgetRequest
 from unlearn.saliency import (
     load_percents,
     mask_at,
@@ -42,8 +44,8 @@ def main(argv=None):
     model, record, dataset = open_model_and_data(device=device, **model_and_data(args))
     if record.get("kind") == "unlearned":
         raise UserError(f"{args.model_id} is an unlearned model already: give its base model's id")
-    request = ForgetRequest.parse(args.class_to_forget, dataset)
-    forget_set, retain_set = request.split_for_unlearning(dataset.train)
+    request = asked_request(args, dataset)
+    forget_set, retain_set = request.split_for_unlearning(dataset)
 
     chosen = {
         "epochs": args.unlearn_epochs,
@@ -62,11 +64,10 @@ def main(argv=None):
         mask = _load_mask(args, model, dataset, request, base_digest)
         config = replace(config, mask=mask)
         print(f"mask {args.mask_thresh:g}: {100 * mask.share():.2f}% of the weights may change")
-    config = replace(config, retain_val=request.split(dataset.val)[1])
+    config = replace(config, retain_val=request.split(dataset, "val")[1])
 
-    forgotten = dataset.describe_class(request.class_index)
     print(
-        f"{method.name}: {args.model_id} forgets class {forgotten}, {len(forget_set):,} of "
+        f"{method.name}: {args.model_id} forgets {request.words}, {len(forget_set):,} of "
         f"{len(dataset.train):,} images; {config.epochs} epochs at rate {config.lr:g} "
         f"on {describe(device)}"
     )
@@ -86,6 +87,7 @@ def main(argv=None):
             "parent_digest": base_digest,
             "method": method.id,
             "forget_request": request.record(),
+            "forget_words": request.words,
             "settings": settings,
             "seconds": seconds,
             "device": describe(device),
@@ -122,7 +124,8 @@ def _model_id(base_id, method, config, defaults, mask_thresh):
 
 def _load_mask(args, model, dataset, request, base_digest):
     path = saliency_path(args.model_id, request)
-    command = f"python generate_mask.py --model_id {args.model_id} --dataset {args.dataset}"
+    asked = shlex.join(typed_request(args))
+    command = f"python generate_mask.py --model_id {args.model_id} --dataset {args.dataset} {asked}"
     origin = saliency_origin(model, dataset, base_digest)
     return mask_at(load_percents(path, model, request, origin, command), args.mask_thresh)
 

@@ -34,8 +34,9 @@ class ShadowSetting:
 
     pool: every image of training and non-member split. retain: (R,) positions in it of the images
     to be kept. queries: (Q,) positions of the forget set and then of the non-members; the first
-    `members` of them are the forget set. val_set: for the choice of the epoch. origin: plain data
-    that tells this attack's shadow models from another's.
+    `members` of them are the forget set. val_set: for the choice of the epoch; retain_val: those
+    of it that are not to be forgotten. origin: plain data that tells this attack's shadow models
+    from another's.
     """
 
     request: ForgetRequest
@@ -46,6 +47,7 @@ class ShadowSetting:
     queries: torch.Tensor
     members: int
     val_set: ImageSet
+    retain_val: ImageSet
     origin: dict
 
     @classmethod
@@ -61,15 +63,17 @@ class ShadowSetting:
             torch.cat([dataset.train.images, other.images]),
             torch.cat([dataset.train.labels, other.labels]),
         )
-        covered = request.members(pool.labels)
-        trained_on = torch.arange(len(pool), device=covered.device) < len(dataset.train)
-        forget, unseen = (covered & side for side in (trained_on, ~trained_on))
+        covered = request.covered(dataset, "train")
+        forget = covered.nonzero()[:, 0]
+        unseen = _unseen_queries(dataset, request, non_members, len(forget), seed)
         for images, what in ((forget, "training"), (unseen, non_members)):
-            if not images.any():
+            if len(images) == 0:
                 raise UserError(f"the request covers no {what} image: there is nothing to attack")
-        val_set = dataset.val
+        val_set, covered_val = dataset.val, request.covered(dataset, "val")
         if non_members == "val":
-            val_set = request.split(val_set)[1]
+            rest = torch.ones_like(covered_val)
+            rest[unseen] = False
+            val_set, covered_val = val_set.subset(rest), covered_val[rest]
         origin = {
             "train_digest": dataset.train_digest(),
             "train_images": len(dataset.train),
@@ -87,10 +91,11 @@ class ShadowSetting:
             model.spec,
             record,
             pool,
-            (~covered & trained_on).nonzero()[:, 0],
-            torch.cat([part.nonzero()[:, 0] for part in (forget, unseen)]),
-            int(forget.sum()),
+            (~covered).nonzero()[:, 0],
+            torch.cat([forget, unseen + len(dataset.train)]),
+            len(forget),
             val_set,
+            val_set.subset(~covered_val),
             origin,
         )
 
@@ -141,6 +146,19 @@ def query_margins(setting, model):
     return margins(*setting.request.question(logits, queries.labels.cpu()))
 
 
+def _unseen_queries(dataset, request, non_members, most, seed):
+    """(U,) positions in the split of the non-members that are asked about.
+
+    Of a request for classes all of its images. Single images are compared with as many of their
+    kind, drawn by `seed`, so that validation images are left to choose the epoch by.
+    """
+    found = request.comparable(dataset, non_members).nonzero()[:, 0]
+    if request.indices is None or len(found) <= most:
+        return found
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))
+    return found[order[:most].sort().values.to(found.device)]
+
+
 def _trained(setting, number, seen, show):
     """(model, its forget set, its retain set): trained on queries of `seen` and all to be kept."""
     seen_queries = setting.queries[torch.from_numpy(seen).to(setting.queries.device)]
@@ -169,7 +187,7 @@ def _unlearned(setting, number, model, forget_set, retain_set, show):
     config = replace(
         config,
         seed=config.seed + 1 + number,
-        retain_val=setting.request.split(setting.val_set)[1],
+        retain_val=setting.retain_val,
         show=show,
     )
     if method.uses_mask:
