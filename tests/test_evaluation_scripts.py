@@ -595,7 +595,7 @@ def ask(flags, *more):
 @pytest.mark.parametrize("script", ["main_test_unlearn", "main_mia"])
 def test_another_class_than_the_model_has_forgotten(couple, refused, grey, script):
     flags = (*model_flags(grey, FORGOTTEN), "--class_to_forget", "bone")
-    says = f"--class_to_forget bone: {FORGOTTEN} has forgotten another: leave the flag out"
+    says = rf"class 1 bone: {FORGOTTEN} has forgotten another \(class 3 duct\): leave out what"
     assert refused(says, script, *flags) == []
 
 
