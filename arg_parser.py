@@ -14,6 +14,7 @@ from models.architectures import STEMS
 from unlearn.config import BATCH_SIZE
 from unlearn.methods import describe_methods
 from unlearn.request import ForgetRequest
+from unlearn.request_files import listed_request, matching_request
 from utils.errors import EXIT_BAD_INPUT, UserError
 from utils.loading import SYNTHETIC
 from utils.npz import LARGEST_SIDE, SMALLEST_SIDE
@@ -38,6 +39,17 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 class OneLineParser(argparse.ArgumentParser):
     """An ArgumentParser that states an error in one line, without the usage before it."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.checks = []  # functions of the parsed flags that return what is wrong, or None
+
+    def parse_args(self, *args, **kwargs):
+        parsed = super().parse_args(*args, **kwargs)
+        for fault in (check(parsed) for check in self.checks):
+            if fault:
+                self.error(fault)
+        return parsed
 
     def error(self, message):
         self.exit(EXIT_BAD_INPUT, f"{self.prog}: error: {message} (see --help)\n")
@@ -132,6 +144,7 @@ def prediction_flags(parser):
 
 def evaluation_flags(parser):
     prediction_flags(parser)
+    _forgotten_flags(parser)
     group = parser.add_argument_group("measures")
     _tested_flags(group)
     group.add_argument(
@@ -165,6 +178,7 @@ def measures_flag(parser, default):
 
 
 def attack_flags(parser):
+    _forgotten_flags(parser)
     group = parser.add_argument_group("attack")
     _tested_flags(group)
     group.add_argument(
@@ -175,8 +189,11 @@ def attack_flags(parser):
     )
 
 
+def _forgotten_flags(parser):
+    request_flags(parser, required=False, note="; by default what the model has forgotten")
+
+
 def _tested_flags(group):
-    class_flag(group, required=False, note="; by default the one that the model has forgotten")
     group.add_argument(
         "--retrain_model_id",
         nargs="+",
@@ -194,14 +211,67 @@ def _tested_flags(group):
     group.add_argument("--json", action="store_true", help="print the results as JSON only")
 
 
-def class_flag(parser, required=True, default=None, note=""):
-    parser.add_argument(
+def request_flags(parser, required=True, note=""):
+    """What is to be forgotten. note: what is taken if no flag of these is given."""
+    group = parser.add_argument_group("deletion request")
+    group.add_argument(
         "--class_to_forget",
-        required=required,
-        default=default,
+        nargs="+",
         metavar="CLASS",
-        help=f"number or name of a class{note}",
+        help=f"numbers or names of one or more classes{note}",
     )
+    group.add_argument(
+        "--forget_fraction",
+        type=_fraction,
+        metavar="SHARE",
+        help="a random share of the training images, or of those of --class_to_forget",
+    )
+    group.add_argument(
+        "--forget_seed",
+        type=_whole_number(0),
+        metavar="SEED",
+        help=f"what that share is drawn by (default: {DEFAULT_SEED}); --seed does not change it",
+    )
+    group.add_argument(
+        "--forget_indices",
+        metavar="FILE",
+        help="a training image a line: its row in the training split, from 0; # begins a comment",
+    )
+    group.add_argument(
+        "--metadata",
+        metavar="FILE",
+        help="CSV with a header and a row for each training image, for --forget_where",
+    )
+    group.add_argument(
+        "--forget_where",
+        nargs="+",
+        metavar="COLUMN=VALUE",
+        help="the training images whose row in --metadata has all of these values",
+    )
+    parser.checks.append(lambda args: _request_fault(args, required))
+
+
+def _request_fault(args, required):
+    """What is wrong with the flags of a request taken together, None if nothing is."""
+    if (args.metadata is None) != (args.forget_where is None):
+        return "--metadata FILE and --forget_where COLUMN=VALUE need each other: give both"
+    if args.forget_seed is not None and args.forget_fraction is None:
+        return "--forget_seed is what --forget_fraction is drawn by: give that as well"
+    named = {
+        "--class_to_forget": args.class_to_forget,
+        "--forget_fraction": args.forget_fraction,
+        "--forget_indices": args.forget_indices,
+        "--metadata": args.metadata,
+    }
+    kinds = [flag for flag, value in named.items() if value is not None]
+    if len(kinds) > 1 and kinds != ["--class_to_forget", "--forget_fraction"]:
+        return f"{' and '.join(kinds)} exclude each other: give one of them"
+    if required and not kinds:
+        return (
+            "say what to forget: --class_to_forget, --forget_fraction, --forget_indices, or "
+            "--metadata with --forget_where"
+        )
+    return None
 
 
 def mask_flag(parser):
@@ -250,6 +320,7 @@ def training_flags(parser, epochs=20):
 
 
 def unlearning_flags(parser):
+    request_flags(parser)
     group = parser.add_argument_group("unlearning")
     group.add_argument(
         "--unlearn",
@@ -260,7 +331,6 @@ def unlearning_flags(parser):
     parser.add_argument(
         "--list_methods", action=ListMethods, nargs=0, help="list all methods and exit"
     )
-    class_flag(group)
     mask_flag(group)
     group.add_argument(
         "--unlearn_epochs", type=_whole_number(1), help="passes; by default the method's own"
@@ -331,20 +401,54 @@ def model_and_data(args):
     }
 
 
+def asked_request(args, dataset):
+    """The ForgetRequest that the flags of `request_flags` ask for, None if there are none."""
+    if args.forget_fraction is not None:
+        seed = DEFAULT_SEED if args.forget_seed is None else args.forget_seed
+        return ForgetRequest.of_fraction(args.forget_fraction, seed, args.class_to_forget, dataset)
+    if args.class_to_forget is not None:
+        return ForgetRequest.of_classes(args.class_to_forget, dataset)
+    if args.forget_indices is not None:
+        return listed_request(args.forget_indices, dataset)
+    if args.metadata is not None:
+        return matching_request(args.metadata, args.forget_where, dataset)
+    return None
+
+
 def requested(args, record, dataset):
-    """The ForgetRequest that --class_to_forget asks for; else what the model has forgotten.
+    """The ForgetRequest that the flags ask for; else what the model has forgotten.
 
     Raises UserError if the model has forgotten something else: its figures would mean nothing.
     """
-    if args.class_to_forget is None:
+    request = asked_request(args, dataset)
+    if request is None:
         return ForgetRequest.of_model(args.model_id, record, dataset)
-    request = ForgetRequest.parse(args.class_to_forget, dataset)
-    if record.get("forget_request", request.record()) != request.record():
-        raise UserError(
-            f"--class_to_forget {args.class_to_forget}: {args.model_id} has forgotten another: "
-            "leave the flag out"
-        )
+    if "forget_request" in record:
+        forgotten = ForgetRequest.of_model(args.model_id, record, dataset)
+        if forgotten != request:
+            raise UserError(
+                f"{request.words}: {args.model_id} has forgotten another ({forgotten.words}): "
+                "leave out what asks for it"
+            )
+        return forgotten  # by the words and the id that it was asked for with
     return request
+
+
+def typed_request(args):
+    """The flags of `request_flags` as they would be typed."""
+    flags = {
+        "--class_to_forget": args.class_to_forget,
+        "--forget_fraction": args.forget_fraction,
+        "--forget_seed": args.forget_seed,
+        "--forget_indices": args.forget_indices,
+        "--metadata": args.metadata,
+        "--forget_where": args.forget_where,
+    }
+    words = []
+    for flag, value in flags.items():
+        if value is not None:
+            words += [flag, *map(str, value if isinstance(value, list) else [value])]
+    return words
 
 
 def command_line(argv, program):
@@ -403,4 +507,5 @@ def _real_number(what, inside):
 
 _rate = _real_number("a learning rate is above 0 and at most 100", lambda rate: 0 < rate <= 100)
 _decay = _real_number("weight decay is from 0 to 1", lambda decay: 0 <= decay <= 1)
+_fraction = _real_number("a share is above 0 and at most 1", lambda share: 0 < share <= 1)
 _threshold = _real_number("a threshold is above 0 and at most 1", lambda share: 0 < share <= 1)

@@ -3,12 +3,13 @@
 import time
 
 from arg_parser import (
-    class_flag,
+    asked_request,
     data_flags,
     device_flags,
     make_parser,
     model_and_data,
     prediction_flags,
+    request_flags,
     trained_model_flags,
 )
 from evaluation.pictures import layer_saliency
@@ -32,18 +33,16 @@ PICTURED_THRESHOLD = 0.5  # the walkthrough's
 def main(argv=None):
     groups = (trained_model_flags, data_flags, prediction_flags, device_flags)
     parser = make_parser(__doc__, *groups)
-    class_flag(parser, required=False, note="; by default every class, in one pass")
+    request_flags(parser, required=False, note="; by default every class, each by itself")
     args = parser.parse_args(argv)
     model, _, dataset = open_model_and_data(device=pick_device(args.device), **model_and_data(args))
-    if args.class_to_forget is None:
-        requests = [ForgetRequest(number) for number in range(dataset.num_classes)]
-    else:
-        requests = [ForgetRequest.parse(args.class_to_forget, dataset)]
+    asked = asked_request(args, dataset)
+    requests = [asked] if asked else _every_class(dataset)
 
     origin = saliency_origin(model, dataset)
     for request in requests:
-        name = f"class {dataset.describe_class(request.class_index)}"
-        forget_set, _ = request.split(dataset.train)
+        name = request.words
+        forget_set, _ = request.split(dataset, "train")
         if len(forget_set) == 0:
             if len(requests) == 1:
                 raise UserError(f"{name} has no training image to make a mask of")
@@ -59,6 +58,10 @@ def main(argv=None):
         print(f"{name}: {path}, {megabytes:.1f} MB, {seconds:.1f} s")
         picture = layer_saliency(percents, f"{args.model_id}\n{name}", PICTURED_THRESHOLD)
         save_picture(picture, PICTURE_FOLDER / args.model_id / f"{path.stem}_saliency.png")
+
+
+def _every_class(dataset):
+    return [ForgetRequest.of_classes([str(n)], dataset) for n in range(dataset.num_classes)]
 
 
 if __name__ == "__main__":

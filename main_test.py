@@ -10,6 +10,7 @@ from arg_parser import (
     window_flags,
 )
 from models.opening import open_model_and_data
+from unlearn.request import ForgetRequest
 from utils.datasets import class_members
 from utils.devices import pick_device
 from utils.errors import run_script
@@ -46,7 +47,8 @@ def main(argv=None):
         picture = finding_errors(finding_counts(logits, labels), names, title)
         save_picture(picture, folder / "findings.png")
     else:
-        forgotten = record.get("forget_request", {}).get("class_to_forget")
+        request = record.get("forget_request")
+        forgotten = ForgetRequest.from_record(request).classes if request else ()
         picture = confusion_matrix(confusion_counts(logits, labels), names, title, forgotten)
         save_picture(picture, folder / "confusion_matrix.png")
     titles, colors = _ground_truth_and_prediction(logits, labels)

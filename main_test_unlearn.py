@@ -79,7 +79,7 @@ def _test(args, argv):
         batch_size=args.batch_size,
     )
     audit.warnings += _warnings(record, retrains, dataset)
-    name = f"class {dataset.describe_class(request.class_index)}"
+    name = request.words
     print(f"{args.model_id} on {dataset.name}, {name}\n")
     headlines = audit.look(MODEL)
     for label, key in HEADLINES.items():
@@ -174,7 +174,8 @@ def _print_destinations(audit, name):
     shares = {title: part for title, part in audit.destinations().items() if part}
     if not shares:
         return
-    print(f"\ntraining images of {name} are taken for:\n")
+    of = "to be forgotten" if audit.request.indices else f"of {name}"
+    print(f"\ntraining images {of} are taken for:\n")
     rows = [
         [number, other, *(percent(part[number]) for part in shares.values())]
         for number, other in enumerate(audit.dataset.class_names)

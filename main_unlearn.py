@@ -1,8 +1,10 @@
 """Make a trained model forget: base model, method and forget request in, unlearned model out."""
 
+import shlex
 import sys
 
 from arg_parser import (
+    asked_request,
     chosen_settings,
     command_line,
     data_flags,
@@ -10,13 +12,13 @@ from arg_parser import (
     make_parser,
     model_and_data,
     trained_model_flags,
+    typed_request,
     unlearning_flags,
 )
 from models.checkpoint import digest_of
 from models.opening import open_model_and_data
 from unlearn.job import UnlearnJob
 from unlearn.methods import find_method
-from unlearn.request import ForgetRequest
 from unlearn.saliency import (
     load_percents,
     mask_at,
@@ -41,8 +43,8 @@ def main(argv=None):
     model, record, dataset = open_model_and_data(device=device, **model_and_data(args))
     if record.get("kind") == "unlearned":
         raise UserError(f"{args.model_id} is an unlearned model already: give its base model's id")
-    request = ForgetRequest.parse(args.class_to_forget, dataset)
-    forget_set, retain_set = request.split_for_unlearning(dataset.train)
+    request = asked_request(args, dataset)
+    forget_set, retain_set = request.split_for_unlearning(dataset)
     job = UnlearnJob.of(
         args.model_id,
         record,
@@ -58,9 +60,8 @@ def main(argv=None):
         mask = _load_mask(args, model, dataset, request, base_digest)
         print(f"mask {args.mask_thresh:g}: {100 * mask.share():.2f}% of the weights may change")
 
-    forgotten = dataset.describe_class(request.class_index)
     print(
-        f"{method.name}: {args.model_id} forgets class {forgotten}, {len(forget_set):,} of "
+        f"{method.name}: {args.model_id} forgets {request.words}, {len(forget_set):,} of "
         f"{len(dataset.train):,} images; {job.course()} on {describe(device)}"
     )
     model, seconds = job.run(model, forget_set, retain_set, mask)
@@ -72,7 +73,8 @@ def main(argv=None):
 
 def _load_mask(args, model, dataset, request, base_digest):
     path = saliency_path(args.model_id, request)
-    command = f"python generate_mask.py --model_id {args.model_id} --dataset {args.dataset}"
+    asked = shlex.join(typed_request(args))
+    command = f"python generate_mask.py --model_id {args.model_id} --dataset {args.dataset} {asked}"
     origin = saliency_origin(model, dataset, base_digest)
     return mask_at(load_percents(path, model, request, origin, command), args.mask_thresh)
 

@@ -14,14 +14,16 @@ import main_test_unlearn
 import main_train
 import main_unlearn
 from arg_parser import (
-    class_flag,
+    asked_request,
     data_flags,
     data_source,
     device_flags,
     make_parser,
     mask_flag,
     measures_flag,
+    request_flags,
     training_flags,
+    typed_request,
 )
 from evaluation.report import GROUPS
 from models.checkpoint import read_record
@@ -55,6 +57,8 @@ def main(argv=None):
     parser = make_parser(
         __doc__, data_flags, lambda parser: training_flags(parser, EPOCHS), device_flags
     )
+    note = f"; by default {CLASS_SHOWN}, or the last there is"
+    request_flags(parser, required=False, note=note)
     group = parser.add_argument_group("walkthrough")
     group.add_argument(
         "--save_model_id", help="name of the base model; by default walkthrough_{data}"
@@ -62,7 +66,6 @@ def main(argv=None):
     group.add_argument(
         "--base_model_id", metavar="MODEL_ID", help="a trained base model to use; none is trained"
     )
-    class_flag(group, required=False, note=f"; by default {CLASS_SHOWN}, or the last there is")
     group.add_argument(
         "--unlearn",
         nargs="+",
@@ -78,10 +81,11 @@ def main(argv=None):
     if any(method.uses_mask for method in methods):
         to_percent(args.mask_thresh)
     dataset = load_dataset(**data_source(args))
-    last = dataset.num_classes - 1
-    wanted = str(min(CLASS_SHOWN, last)) if args.class_to_forget is None else args.class_to_forget
-    request = ForgetRequest.parse(wanted, dataset)
-    request.split_for_unlearning(dataset.train)
+    request = asked_request(args, dataset)
+    if request is None:
+        shown = str(min(CLASS_SHOWN, dataset.num_classes - 1))
+        request = ForgetRequest.of_classes([shown], dataset)
+    request.split_for_unlearning(dataset)
     name = args.save_model_id
     if name is None:
         name = "walkthrough_" + re.sub(r"[^A-Za-z0-9._-]", "_", dataset.name)
@@ -95,10 +99,12 @@ def main(argv=None):
         _train_base(args, name, [*data, *device])
         base_id = f"{name}_best"
     model = ["--model_id", base_id, *data, *device]
-    chosen = ["--class_to_forget", str(request.class_index)]
+    chosen = typed_request(args)
+    if request.classes:
+        chosen = ["--class_to_forget", *map(str, request.classes)]
     _step(main_test, [*model, "--no_window"])
     if any(method.uses_mask for method in methods):
-        _step(generate_mask, model)
+        _step(generate_mask, model if len(request.classes) == 1 else [*model, *chosen])
     made, failures = {"base model": base_id}, []
     for method in methods:
         mask = _flags(args, "mask_thresh") if method.uses_mask else []
@@ -116,7 +122,7 @@ def main(argv=None):
         if model_id != base_id:
             _step(main_test, [*tested, "--no_window"])
 
-    forgotten = f"class {dataset.describe_class(request.class_index)} forgotten"
+    forgotten = f"{request.words} forgotten"
     print(f"\n{dataset.name}, {forgotten}\n")
     _print_rows(rows)
     print("\n".join(failures))

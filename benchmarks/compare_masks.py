@@ -40,7 +40,7 @@ def main():
         for _ in range(rounds):
             began = time.perf_counter()
             percents = entry_percents(saliency)
-            save_percents(one, percents, ForgetRequest(3), {})
+            save_percents(one, percents, ForgetRequest((3,)), {})
             middle = time.perf_counter()
             plain, plain_bytes = _two_argsorts_a_threshold(saliency, Path(folder))
             end = time.perf_counter()

@@ -7,14 +7,16 @@ from evaluation.measures import (
     DISTANCES,
     IS_RETRAIN,
     NO_RETRAIN,
+    attack_figures,
+    attack_scores,
     blind_figures,
     cost_figures,
     difference_figures,
     distance_figures,
+    efficacy_figures,
     inside_figures,
     klom_by_chance,
     klom_figures,
-    privacy_figures,
     set_margins,
     sets_of,
 )
@@ -69,7 +71,9 @@ class Audit:
 
     def look(self, title):
         """Take the outputs of a model and the figures that follow from them alone."""
-        self.outputs[title] = look_at(self.models[title], self.dataset, self.batch_size)
+        self.outputs[title] = look_at(
+            self.models[title], self.dataset, self.request, self.batch_size
+        )
         self.figures[title] = forgetting_figures(
             self.outputs[title], self.request, self.dataset.task
         )
@@ -96,10 +100,7 @@ class Audit:
 
     def destinations(self):
         """Title -> (K,) share of the request's training images taken for each class, or None."""
-        return {
-            title: destinations(parts["train"], self.request)
-            for title, parts in self.outputs.items()
-        }
+        return {title: destinations(parts["train"]) for title, parts in self.outputs.items()}
 
     def _forgetting(self):
         for title, shares in self.destinations().items():
@@ -110,12 +111,16 @@ class Audit:
         """What follows from the outputs alone is there already."""
 
     def _privacy(self):
+        scores = {
+            title: attack_scores(parts, self.request, self.non_members)
+            for title, parts in self.outputs.items()
+        }
         for title, parts in self.outputs.items():
-            self.figures[title] |= privacy_figures(parts, self.request, self.non_members, self.seed)
-            if RETRAIN in self.outputs and title != RETRAIN:
-                self.figures[title] |= difference_figures(
-                    parts, self.outputs[RETRAIN], self.request, self.non_members, self.seed
-                )
+            self.figures[title] |= efficacy_figures(parts, self.request, self.seed)
+            self.figures[title] |= attack_figures(scores[title], self.seed)
+            if RETRAIN in scores and title != RETRAIN:
+                beside = scores[title], scores[RETRAIN]
+                self.figures[title] |= difference_figures(*beside, self.seed)
         blind = blind_figures(self.dataset, self.request, self.non_members, self.seed)
         self.figures[MODEL] |= blind
         retrain = self.figures.get(RETRAIN, {})
@@ -143,7 +148,7 @@ class Audit:
         if len(self.retrains) > 1:  # how far two Retrains are apart: nobody can be asked for less
             second = self._look_aside(self.retrains[1])
             found = forgetting_figures(second, self.request, self.dataset.task)
-            found |= privacy_figures(second, self.request, self.non_members, self.seed)
+            found |= efficacy_figures(second, self.request, self.seed)
             self.figures[RETRAIN] |= distance_figures(found, second, *retrain, self.request)
         if self.peers:
             self._klom()
@@ -151,7 +156,7 @@ class Audit:
     def _klom(self):
         """KLOM, and beside it what as many models of one and the same kind would have."""
         counts = 1 + len(self.peers), len(self.retrains)
-        names = sets_of(self.outputs[MODEL], self.request)
+        names = sets_of(self.outputs[MODEL])
         if min(counts) < LEAST_MODELS:
             found = f"{counts[0]} models and {counts[1]} Retrains"
             why = f"{found}, and {LEAST_MODELS} of each are the least"
@@ -168,7 +173,7 @@ class Audit:
         self.figures[RETRAIN] |= klom_by_chance(*counts, names)
 
     def _look_aside(self, model):
-        return look_at(model, self.dataset, self.batch_size)
+        return look_at(model, self.dataset, self.request, self.batch_size)
 
     def _safety(self):
         kept = self.request.kept_classes(self.dataset.num_classes)

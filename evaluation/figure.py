@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+SINGLE_IMAGES = "the request is of single images, not of a class"
+
 
 @dataclass(frozen=True)
 class Figure:

@@ -2,7 +2,7 @@
 
 import torch
 
-from evaluation.figure import Figure, undefined
+from evaluation.figure import SINGLE_IMAGES, Figure, undefined
 from utils.metrics import accuracy, evaluator_scores, finding_auc
 
 
@@ -12,7 +12,8 @@ def forgetting_figures(outputs, request, task):
     unlearn_accuracy_percent: 100 - accuracy on the training images that the request covers.
     remaining_accuracy_percent: on the other training images. test_accuracy_percent: on the test
     images that it does not cover. unlearn_accuracy_test_percent: 100 - accuracy on the test images
-    that it does cover. finding_auc (multi-label data only): of the finding, over all test images.
+    that it does cover; undefined for a request of single images, as finding_auc is. finding_auc
+    (multi-label data, one finding): of the finding, over all test images.
     evaluator_accuracy_percent and evaluator_auc: as medmnist's Evaluator defines them, over all
     test images, the forgotten class among them. kept_auc: the same AUC over the classes and the
     test images that are to be kept.
@@ -32,18 +33,24 @@ def forgetting_figures(outputs, request, task):
         "evaluator_auc": _figure(auc, "a class has no test image, or every one"),
         "kept_auc": _kept_auc(test, request, task),
     }
-    if test.labels.ndim == 2:
-        found = finding_auc(test.logits, test.labels, request.class_index)
+    if request.indices is not None:
+        figures["unlearn_accuracy_test_percent"] = undefined(SINGLE_IMAGES)
+        if test.labels.ndim == 2:
+            figures["finding_auc"] = undefined(SINGLE_IMAGES)
+    elif test.labels.ndim == 2 and len(request.classes) > 1:
+        figures["finding_auc"] = undefined("the request is of several findings")
+    elif test.labels.ndim == 2:
+        found = finding_auc(test.logits, test.labels, request.classes[0])
         figures["finding_auc"] = _figure(found, "no test image has the finding, or every one")
     return figures
 
 
-def destinations(outputs, request):
-    """(K,) share of the images that the request covers that are taken for each class, or None.
+def destinations(outputs):
+    """(K,) share of the images to be forgotten that are taken for each class, or None.
 
     In multi-label data, in which each finding is seen. outputs: of one split. None without images.
     """
-    covered, _ = outputs.split(request)
+    covered, _ = outputs.split()
     if len(covered) == 0:
         return None
     if covered.labels.ndim == 2:
@@ -55,10 +62,11 @@ def destinations(outputs, request):
 def _known_and_kept(outputs, request):
     """(accuracy on what the request covers, accuracy on the rest).
 
-    Multi-label: of images with the finding, the share in which it is found; of images without it,
-    the accuracy over the other findings.
+    Multi-label: of images with the finding, the share in which it is found (of several, the
+    mean share of those that an image is asked about); of the others, the accuracy over the kept
+    findings.
     """
-    covered, others = outputs.split(request)
+    covered, others = outputs.split()
     recognised = request.recognised(covered.logits, covered.labels)
     known = recognised.double().mean().item() if len(covered) else None
     if others.labels.ndim == 1:
@@ -68,7 +76,7 @@ def _known_and_kept(outputs, request):
 
 
 def _kept_auc(test, request, task):
-    _, others = test.split(request)
+    _, others = test.split()
     kept = request.kept_classes(test.logits.shape[1])
     logits, labels = others.logits[:, kept], others.labels
     if len(kept) < 2 and labels.ndim == 1:

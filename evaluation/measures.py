@@ -4,7 +4,7 @@ import numpy as np
 
 from evaluation.blind import blind_attack
 from evaluation.distance import agreement, average_gap, js_divergence, klom, margins
-from evaluation.figure import Figure, undefined
+from evaluation.figure import SINGLE_IMAGES, Figure, undefined
 from evaluation.membership import LOW_RATES, attack, auc_difference, membership_scores
 from evaluation.mia_efficacy import mia_efficacy
 from evaluation.probe import probe_accuracy
@@ -24,22 +24,40 @@ NO_RETRAIN = "no Retrain is at hand: main_unlearn.py --unlearn Retrain makes it"
 CHANCE_MARGINS = 1_000_000  # of each kind of model that a simulation of KLOM draws at most
 
 
-def privacy_figures(outputs, request, non_members, seed=1):
-    """Membership attacks on a model, Figures by key.
+def efficacy_figures(outputs, request, seed=1):
+    """SalUn's MIA efficacy, Figures by key.
 
-    outputs: by split. non_members: the split whose images the model never saw; of them those are
-    compared with the forget set that the request covers as well, so that an attack has to tell
-    what was trained on and not merely what class it is. SalUn's efficacy learns from all other
-    images, as the keys say: from test images, as published, and from validation images.
+    outputs: by split. Its attack learns from the images that are not to be forgotten: from test
+    images, as published, and from validation images, as the keys say.
     """
-    forget, retain = outputs["train"].split(request)
+    forget, retain = outputs["train"].split()
     figures = {}
     for key, split in (("mia_efficacy_percent", "test"), ("mia_efficacy_val_percent", "val")):
-        sets = (retain, outputs[split].split(request)[1], forget)
+        sets = (retain, outputs[split].split()[1], forget)
         pairs = [request.question(part.logits, part.labels) for part in sets]
         figures[key] = mia_efficacy(*pairs, seed=seed).times(100)
-    for name, scores in _attack_scores(outputs, request, non_members).items():
-        found = attack(*scores, seed)
+    return figures
+
+
+def attack_scores(outputs, request, non_members):
+    """(scores of the forget set, scores of non-members of its kind) by attack.
+
+    outputs: by split. non_members: the split whose images the model never saw; of them only those
+    of the forget set's kind are compared with it, so that an attack has to tell what was trained
+    on and not merely what class it is.
+    """
+    members, others = (
+        membership_scores(*request.question(part.logits, part.labels))
+        for part in (outputs["train"].split()[0], outputs[non_members].alike())
+    )
+    return {name: (members[name], others[name]) for name in ATTACKS}
+
+
+def attack_figures(scores, seed=1):
+    """Membership attacks on a model, Figures by key. scores: of attack_scores."""
+    figures = {}
+    for name, pair in scores.items():
+        found = attack(*pair, seed)
         figures[f"attack_{name}_auc"] = found.auc
         figures[f"attack_{name}_balanced_accuracy_percent"] = found.balanced_accuracy.times(100)
         for rate in LOW_RATES:
@@ -47,13 +65,10 @@ def privacy_figures(outputs, request, non_members, seed=1):
     return figures
 
 
-def difference_figures(outputs, retrain_outputs, request, non_members, seed=1):
+def difference_figures(scores, retrain_scores, seed=1):
     """How much better each attack works on a model than on Retrain, Figures by key."""
-    ours, theirs = (
-        _attack_scores(each, request, non_members) for each in (outputs, retrain_outputs)
-    )
     return {
-        f"attack_{name}_auc_minus_retrain": auc_difference(ours[name], theirs[name], seed)
+        f"attack_{name}_auc_minus_retrain": auc_difference(scores[name], retrain_scores[name], seed)
         for name in ATTACKS
     }
 
@@ -65,26 +80,24 @@ def tpr_key(attack_name, rate):
 
 def blind_figures(dataset, request, non_members, seed=1):
     """What an attack without any model reaches on the same images, Figures by key."""
-    forget, retain = request.split(dataset.train)
-    unseen, _ = request.split(dataset.splits[non_members])
+    forget, retain = request.split(dataset, "train")
+    unseen = dataset.splits[non_members].subset(request.comparable(dataset, non_members))
     return {
         "attack_blind_auc": blind_attack(forget, unseen, seed),
-        "blind_retain_val_auc": blind_attack(retain, request.split(dataset.val)[1], seed),
-        "blind_retain_test_auc": blind_attack(retain, request.split(dataset.test)[1], seed),
+        "blind_retain_val_auc": blind_attack(retain, request.split(dataset, "val")[1], seed),
+        "blind_retain_test_auc": blind_attack(retain, request.split(dataset, "test")[1], seed),
     }
 
 
 def inside_figures(model, outputs, dataset, request, seed=1):
     """What the weights still hold: linear probe and relearn time, Figures by key."""
-    train, test = outputs["train"], outputs["test"]
-    probe = probe_accuracy(
-        train.features.numpy(),
-        request.members(train.labels).numpy(),
-        test.features.numpy(),
-        request.members(test.labels).numpy(),
-        seed,
-    )
-    forget_set, _ = request.split(dataset.train)
+    if request.indices is None:
+        sides = (outputs["train"], outputs["test"])
+        pairs = [(part.features.numpy(), part.covered.numpy()) for part in sides]
+        probe = probe_accuracy(*pairs[0], *pairs[1], seed)
+    else:
+        probe = undefined(SINGLE_IMAGES)
+    forget_set, _ = request.split(dataset, "train")
     return {
         "probe_accuracy_percent": probe.times(100),
         "relearn_steps": relearn_steps(model, forget_set, request, seed),
@@ -94,16 +107,15 @@ def inside_figures(model, outputs, dataset, request, seed=1):
 def distance_figures(figures, outputs, retrain_figures, retrain_outputs, request):
     """How far a model is from Retrain, Figures by key; sets as in SETS.
 
-    Of multi-label data all findings are compared, on the forget set the one that is forgotten.
+    Of multi-label data all findings are compared, on the forget set those that are asked for.
     """
     found = {"average_gap_points": average_gap(figures, retrain_figures)}
-    ours, theirs = sets_of(outputs, request), sets_of(retrain_outputs, request)
+    ours, theirs = sets_of(outputs), sets_of(retrain_outputs)
+    multi_label = outputs["train"].labels.ndim == 2
     for name in ours:
         logits = [part[name].logits for part in (ours, theirs)]
-        multi_label = outputs["train"].labels.ndim == 2 and name != "forget"
-        if name == "forget":
-            labels = ours[name].labels
-            logits = [request.question(part, labels)[0] for part in logits]
+        if name == "forget" and multi_label:
+            logits = [part[:, request.findings(part.shape[1])] for part in logits]
         pair = *logits, multi_label
         found[f"agreement_{name}_percent"] = agreement(*pair).times(100)
         found[f"js_divergence_{name}"] = js_divergence(*pair)
@@ -146,7 +158,7 @@ def set_margins(outputs, request):
     """(N,) margins of the images of each set, by its name."""
     return {
         name: margins(*request.question(part.logits, part.labels))
-        for name, part in sets_of(outputs, request).items()
+        for name, part in sets_of(outputs).items()
     }
 
 
@@ -165,10 +177,10 @@ def ulira_figures(members, non_members, seed=1):
     }
 
 
-def sets_of(outputs, request):
-    """Outputs of forget, retain and test set; the test set without what the request covers."""
-    forget, retain = outputs["train"].split(request)
-    return dict(zip(SETS, (forget, retain, outputs["test"].split(request)[1]), strict=True))
+def sets_of(outputs):
+    """Answers of forget, retain and test set; the test set without what is to be forgotten."""
+    forget, retain = outputs["train"].split()
+    return dict(zip(SETS, (forget, retain, outputs["test"].split()[1]), strict=True))
 
 
 def cost_figures(record, retrain_record=None):
@@ -189,12 +201,3 @@ def cost_figures(record, retrain_record=None):
     else:
         figures[share] = Figure(100 * record["seconds"] / retrain_record["seconds"])
     return figures
-
-
-def _attack_scores(outputs, request, non_members):
-    """(scores of the forget set, scores of non-members that are covered) by attack."""
-    members, others = (
-        membership_scores(*request.question(part.logits, part.labels))
-        for part in (outputs["train"].split(request)[0], outputs[non_members].split(request)[0])
-    )
-    return {name: (members[name], others[name]) for name in ATTACKS}

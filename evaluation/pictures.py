@@ -19,6 +19,11 @@ from utils.plots import forgotten_destinations, saliency_by_layer
 
 MAPPED = 1500  # images; more hide each other
 MAPPED_FORGOTTEN = 400  # of them, at most
+_SIDES = {  # of multi-label images, by how many findings are to be forgotten
+    0: ("kept", "to be forgotten"),
+    1: ("without the finding", "with the finding"),
+    2: ("without the findings", "with one of them"),
+}
 
 
 def before_and_after(outputs, dataset, request, heading, seed=1):
@@ -45,14 +50,14 @@ def before_and_after(outputs, dataset, request, heading, seed=1):
             ),
             dataset.class_names,
             f"{heading}: test images",
-            request.class_index,
+            request.classes,
         )
-    shares = [parts and destinations(parts["train"], request) for parts in (base, model)]
+    shares = [parts and destinations(parts["train"]) for parts in (base, model)]
     if shares[1]:
         figures[f"forgotten_{request.id_part()}"] = forgotten_destinations(
             *(share and [100 * part for part in share] for share in shares),
             dataset.class_names,
-            request.class_index,
+            request.classes,
             f"{heading}: training images",
         )
     return figures
@@ -69,15 +74,15 @@ def layer_saliency(percents, heading, threshold):
 def _confidences(outputs, request):
     return {
         f"{name} set": membership_scores(*request.question(part.logits, part.labels))["confidence"]
-        for name, part in sets_of(outputs, request).items()
+        for name, part in sets_of(outputs).items()
     }
 
 
 def _feature_map(panels, dataset, request, heading, seed):
     """Training images, because the forget set is among them; each panel has its own components."""
-    labels = dataset.train.labels.cpu()
+    labels, covered = dataset.train.labels.cpu(), request.covered(dataset, "train").cpu()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    forgotten = request.members(labels)[order]
+    forgotten = covered[order]
     some = order[forgotten][:MAPPED_FORGOTTEN]  # a rare class too is to be seen
     chosen = torch.cat([some, order[~forgotten][: MAPPED - len(some)]])
     labels = labels[chosen]
@@ -86,10 +91,10 @@ def _feature_map(panels, dataset, request, heading, seed):
         pca = PCA(2, random_state=seed)
         points[title] = pca.fit_transform(parts["train"].features[chosen].numpy())
         explained[title] = tuple(pca.explained_variance_ratio_)
-    forgotten = request.members(labels).numpy()
+    forgotten = covered[chosen].numpy()
     names = dataset.class_names
-    if labels.ndim == 2:  # an image can have several findings: only the forgotten one is told
-        labels, names = forgotten.astype(int), ("without the finding", "with the finding")
+    if labels.ndim == 2:  # an image can have several findings: only what is forgotten is told
+        labels, names = forgotten.astype(int), _SIDES[min(2, len(request.classes))]
     return feature_map(
         points, np.asarray(labels), names, f"{heading}: training images", forgotten, explained
     )

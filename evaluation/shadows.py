@@ -34,7 +34,8 @@ class ShadowSetting:
 
     pool: every image of training and non-member split. retain: (R,) positions in it of the images
     to be kept. queries: (Q,) positions of the forget set and then of the non-members; the first
-    `members` of them are the forget set. val_set: for the choice of the epoch. origin: plain data
+    `members` of them are the forget set. val_set: for the choice of the epoch; of it retain_val
+    are not to be forgotten, and comparable_val are of the forget set's kind. origin: plain data
     that tells this attack's shadow models from another's.
     """
 
@@ -46,6 +47,8 @@ class ShadowSetting:
     queries: torch.Tensor
     members: int
     val_set: ImageSet
+    retain_val: ImageSet
+    comparable_val: ImageSet
     origin: dict
 
     @classmethod
@@ -61,15 +64,15 @@ class ShadowSetting:
             torch.cat([dataset.train.images, other.images]),
             torch.cat([dataset.train.labels, other.labels]),
         )
-        covered = request.members(pool.labels)
-        trained_on = torch.arange(len(pool), device=covered.device) < len(dataset.train)
-        forget, unseen = (covered & side for side in (trained_on, ~trained_on))
+        covered = request.covered(dataset, "train")
+        forget = covered.nonzero()[:, 0]
+        unseen = _unseen_queries(dataset, request, non_members, len(forget), seed)
         for images, what in ((forget, "training"), (unseen, non_members)):
-            if not images.any():
+            if len(images) == 0:
                 raise UserError(f"the request covers no {what} image: there is nothing to attack")
-        val_set = dataset.val
+        rest = torch.ones(len(dataset.val), dtype=torch.bool, device=covered.device)
         if non_members == "val":
-            val_set = request.split(val_set)[1]
+            rest[unseen] = False
         origin = {
             "train_digest": dataset.train_digest(),
             "train_images": len(dataset.train),
@@ -87,10 +90,12 @@ class ShadowSetting:
             model.spec,
             record,
             pool,
-            (~covered & trained_on).nonzero()[:, 0],
-            torch.cat([part.nonzero()[:, 0] for part in (forget, unseen)]),
-            int(forget.sum()),
-            val_set,
+            (~covered).nonzero()[:, 0],
+            torch.cat([forget, unseen + len(dataset.train)]),
+            len(forget),
+            dataset.val.subset(rest),
+            dataset.val.subset(rest & ~request.covered(dataset, "val")),
+            dataset.val.subset(rest & request.comparable(dataset, "val")),
             origin,
         )
 
@@ -141,6 +146,19 @@ def query_margins(setting, model):
     return margins(*setting.request.question(logits, queries.labels.cpu()))
 
 
+def _unseen_queries(dataset, request, non_members, most, seed):
+    """(U,) positions in the split of the non-members that are asked about.
+
+    Of a request for classes all of its images. Single images are compared with as many of their
+    kind, drawn by `seed`, so that validation images are left to choose the epoch by.
+    """
+    found = request.comparable(dataset, non_members).nonzero()[:, 0]
+    if request.indices is None or len(found) <= most:
+        return found
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))
+    return found[order[:most].sort().values.to(found.device)]
+
+
 def _trained(setting, number, seen, show):
     """(model, its forget set, its retain set): trained on queries of `seen` and all to be kept."""
     seen_queries = setting.queries[torch.from_numpy(seen).to(setting.queries.device)]
@@ -166,12 +184,11 @@ def _trained(setting, number, seen, show):
 def _unlearned(setting, number, model, forget_set, retain_set, show):
     method = setting.method
     config = recorded_config(method, setting.request, setting.record)
-    unseen = setting.request.split(setting.val_set)
     config = replace(
         config,
         recipe=replace(config.recipe, seed=config.recipe.seed + 1 + number),
-        comparable_val=unseen[0],
-        retain_val=unseen[1],
+        comparable_val=setting.comparable_val,
+        retain_val=setting.retain_val,
         show=show,
     )
     if method.uses_mask:

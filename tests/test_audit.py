@@ -22,13 +22,13 @@ from evaluation.membership import auc_difference, membership_scores
 from evaluation.mia_efficacy import mia_efficacy
 from evaluation.report import GROUPS, SETS
 from evaluation.results import flatten, to_json
-from tiny import tiny_model, tiny_set, trained_model
+from tiny import split_set, tiny_model, tiny_set, trained_model
 from unlearn.request import ForgetRequest
 from utils.datasets import MULTI_CLASS, MULTI_LABEL, MedicalDataset
 from utils.prediction import predict
 from utils.training import Recipe, TrainingRun
 
-REQUEST = ForgetRequest(2)
+REQUEST = ForgetRequest((2,))
 NAMES = ("artery", "bone", "cortex", "duct")
 
 
@@ -51,7 +51,7 @@ def retrained_model(seed=0, multi_label=False):
 @functools.cache
 def _retrained_weights(seed, multi_label):
     model = tiny_model(seed=seed)
-    sets = (REQUEST.split(tiny_set(60, multi_label=multi_label, seed=n))[1] for n in (0, 1))
+    sets = (split_set(REQUEST, tiny_set(60, multi_label=multi_label, seed=n))[1] for n in (0, 1))
     TrainingRun(model, *sets, Recipe(4, 0.05, 10)).run(show=False)
     return model.state_dict()
 
@@ -162,7 +162,7 @@ def test_retrain_alone_is_asked_for_no_retrain():
 def test_where_the_images_went_is_among_the_figures(multi_label):
     model, base = (part(multi_label=multi_label) for part in (edited_model, trained_model))
     audit = audited(model, "forgetting", multi_label=multi_label, base=base)
-    forget_set, _ = REQUEST.split(dataset(multi_label).train)
+    forget_set, _ = split_set(REQUEST, dataset(multi_label).train)
     for title, each in ((MODEL, model), (BASE, base)):
         logits = predict(each, forget_set)
         for number in range(4):
@@ -178,7 +178,7 @@ def test_distance_on_the_forget_set_is_that_of_the_question(multi_label):
     retrain = retrained_model(multi_label=multi_label)
     model = edited_model(1, multi_label=multi_label)
     audit = audited(model, "distance", multi_label=multi_label, retrains=[retrain])
-    forget_set, _ = REQUEST.split(dataset(multi_label).train)
+    forget_set, _ = split_set(REQUEST, dataset(multi_label).train)
     ours, theirs = (predict(each, forget_set) for each in (model, retrain))
     if multi_label:
         same = (ours[:, 2] > 0) == (theirs[:, 2] > 0)
@@ -228,7 +228,7 @@ def test_klom_of_models_of_several_seeds(multi_label):
         assert found[f"klom_{name}_nats"].value > 0
         assert same[f"klom_{name}_nats"].value == 0
         assert by_chance[f"klom_{name}_nats"] == klom_by_chance(3, 3, SETS)[f"klom_{name}_nats"]
-    forget_set, _ = REQUEST.split(dataset(multi_label).train)
+    forget_set, _ = split_set(REQUEST, dataset(multi_label).train)
     groups = [
         np.array([margins(*_asked(each, forget_set)) for each in group])
         for group in (models, retrains)
@@ -279,9 +279,9 @@ def test_klom_by_chance_falls_with_the_models_and_below_what_differs():
 def test_salun_s_efficacy_learns_from_other_images_than_those_of_the_request(multi_label):
     model, data = edited_model(multi_label=multi_label), dataset(multi_label)
     found = audited(model, "privacy", multi_label=multi_label).figures[MODEL]
-    forget, retain = (_asked(model, part) for part in REQUEST.split(data.train))
+    forget, retain = (_asked(model, part) for part in split_set(REQUEST, data.train))
     for key, split in (("mia_efficacy_percent", "test"), ("mia_efficacy_val_percent", "val")):
-        covered, others = (_asked(model, part) for part in REQUEST.split(data.splits[split]))
+        covered, others = (_asked(model, part) for part in split_set(REQUEST, data.splits[split]))
         assert found[key] == mia_efficacy(retain, others, forget).times(100)
         assert found[key] != mia_efficacy(retain, covered, forget).times(100)
 
@@ -294,7 +294,7 @@ def test_attacks_find_what_only_training_images_have():
     assert "attack_blind_auc" not in audit.figures[RETRAIN]
     assert audit.warnings == []
     data = dataset()
-    forget, unseen = (REQUEST.split(part)[0] for part in (data.train, data.val))
+    forget, unseen = (split_set(REQUEST, part)[0] for part in (data.train, data.val))
     pairs = [
         [membership_scores(*_asked(model, part)) for part in (forget, unseen)]
         for model in (trained_model(), retrained_model())

@@ -181,7 +181,7 @@ def test_the_class_of_a_base_model_must_be_said(trained, refused, grey, script):
         ("generate_mask", "required: --model_id"),
         ("main_test_unlearn", "required: --model_id"),
         ("main_mia", "required: --model_id"),
-        ("main_unlearn", "required: --model_id, --unlearn, --class_to_forget"),
+        ("main_unlearn", "required: --model_id, --unlearn"),
     ],
 )
 def test_a_flag_left_out(refused, script, says):

@@ -40,7 +40,9 @@ def all_figures(class_names, panel_count):
     shares = {name: random.random(100) for name in SETS}
     arguments = (points, labels, class_names, MODEL_ID)
     return {
-        "confusion": plots.confusion_before_and_after(before, confusion, class_names, MODEL_ID, 1),
+        "confusion": plots.confusion_before_and_after(
+            before, confusion, class_names, MODEL_ID, [1]
+        ),
         "confidences": plots.confidence_histograms(dict.fromkeys(models, shares), MODEL_ID),
         "no_confidences": plots.confidence_histograms(
             dict.fromkeys(models, dict.fromkeys(SETS, [])), MODEL_ID
@@ -98,7 +100,7 @@ def test_both_confusion_matrices_under_one_scale():
 
 
 def test_forgotten_class_is_marked_in_both_matrices():
-    figure = plots.confusion_before_and_after(BEFORE, AFTER, CLASS_NAMES, "model", forgotten=1)
+    figure = plots.confusion_before_and_after(BEFORE, AFTER, CLASS_NAMES, "model", forgotten=[1])
     before, after, _ = figure.axes
     for axes in (before, after):
         (frame,) = axes.patches
@@ -112,7 +114,7 @@ def test_forgotten_class_is_marked_in_both_matrices():
 
 
 def test_confusion_of_one_model():
-    figure = plots.confusion_before_and_after(None, AFTER, CLASS_NAMES, "model", forgotten=0)
+    figure = plots.confusion_before_and_after(None, AFTER, CLASS_NAMES, "model", forgotten=[0])
     axes, _ = figure.axes
     assert panel_titles(figure) == ["this model"]
     assert cell_counts(axes) == dict(np.ndenumerate(AFTER))
@@ -280,18 +282,20 @@ def test_a_rare_class_is_on_the_map_too(monkeypatch, multi_label, seed):
     else:
         labels[labels == 2] = 1
         labels[17] = 2
-    outputs = {MODEL: look_at(tiny_model(), dataset)}
     for number, expected in ((2, 1), (1, 4)):
-        figures = before_and_after(outputs, dataset, ForgetRequest(number), "model", seed)
+        request = ForgetRequest((number,))
+        outputs = {MODEL: look_at(tiny_model(), dataset, request)}
+        figures = before_and_after(outputs, dataset, request, "model", seed)
         sizes = [len(points) for points in groups_of(figures["features"].axes[0]).values()]
         assert (sizes[0], sum(sizes)) == (expected, 10)
 
 
 def test_a_model_without_a_base_is_this_model():
     dataset = tiny_dataset()
-    outputs = {MODEL: look_at(tiny_model(), dataset)}
+    request = ForgetRequest((1,))
+    outputs = {MODEL: look_at(tiny_model(), dataset, request)}
     both = {BASE: outputs[MODEL]} | outputs
     for parts, titles in ((outputs, ["this model"]), (both, ["base model", "unlearned model"])):
-        for name, figure in before_and_after(parts, dataset, ForgetRequest(1), "model").items():
+        for name, figure in before_and_after(parts, dataset, request, "model").items():
             if not name.startswith("forgotten"):
                 assert panel_titles(figure) == titles, name

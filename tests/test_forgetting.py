@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from evaluation.forgetting import destinations, forgetting_figures
 from evaluation.outputs import Outputs, look_at
-from tiny import tiny_dataset, tiny_model
+from tiny import split_set, tiny_dataset, tiny_model
 from unlearn.request import ForgetRequest
 from utils.datasets import BINARY, MULTI_CLASS, MULTI_LABEL, ORDINAL
 from utils.losses import probabilities
@@ -16,13 +16,13 @@ from utils.prediction import predict
 
 SINGLE = torch.eye(3) * 4  # rows to pick answers from: answer k is SINGLE[k]
 PERCENT = 100
-REQUEST = ForgetRequest(1)
+REQUEST = ForgetRequest((1,))
 
 
-def outputs_of(train, test):
+def outputs_of(train, test, request=REQUEST):
     """Outputs by split from (logits, labels) of training and test images."""
     return {
-        split: Outputs(logits, torch.zeros(len(labels), 1), labels)
+        split: Outputs(logits, labels, torch.zeros(len(labels), 1), *[request.members(labels)] * 2)
         for split, (logits, labels) in {"train": train, "test": test}.items()
     }
 
@@ -54,7 +54,7 @@ def test_single_label_figures_by_hand():
     assert figures["test_accuracy_percent"] == pytest.approx(PERCENT * 2 / 3)
     assert figures["unlearn_accuracy_test_percent"] == pytest.approx(PERCENT * (1 - 1 / 3))
     assert figures["evaluator_accuracy_percent"] == PERCENT * 3 / 6
-    assert destinations(outputs["train"], REQUEST) == [1 / 4, 2 / 4, 1 / 4]
+    assert destinations(outputs["train"]) == [1 / 4, 2 / 4, 1 / 4]
     # images of 0, 2 and 2; the last, given 1, is as likely 0 as 2, and so between the others
     assert figures["kept_auc"] == 1
     assert "finding_auc" not in figures
@@ -72,7 +72,7 @@ def test_multi_label_figures_by_hand():
     assert figures["remaining_accuracy_percent"] == PERCENT * 2 / 4
     assert figures["test_accuracy_percent"] == PERCENT * 2 / 4
     assert figures["evaluator_accuracy_percent"] == pytest.approx(PERCENT * 8 / 15)
-    assert destinations(outputs["train"], REQUEST) == pytest.approx([2 / 3, 2 / 3, 0])
+    assert destinations(outputs["train"]) == pytest.approx([2 / 3, 2 / 3, 0])
     # pairs with it x without it: 3 x 2; logits tie in 2 x 2, and are lower with it in 1 x 2
     assert figures["finding_auc"] == pytest.approx((4 * 0.5 + 2 * 0) / 6)
     assert figures["kept_auc"] == 0.5  # images 3 and 4 are given the same answers
@@ -86,7 +86,7 @@ def test_figures_of_groups_without_images_are_undefined():
     assert reasons["unlearn_accuracy_percent"] == "no training image of the request"
     assert reasons["unlearn_accuracy_test_percent"] == "no test image of the request"
     assert reasons["evaluator_auc"] == "a class has no test image, or every one"
-    assert destinations(outputs["train"], REQUEST) is None
+    assert destinations(outputs["train"]) is None
     for key in ("remaining_accuracy_percent", "test_accuracy_percent"):
         assert figures[key].value == PERCENT
     assert figures["kept_auc"].value == 1
@@ -103,17 +103,17 @@ def test_figures_of_groups_without_images_are_undefined():
     figures = forgetting_figures(outputs, REQUEST, MULTI_LABEL)
     assert not figures["unlearn_accuracy_percent"].is_defined
     assert figures["finding_auc"].why_undefined == "no test image has the finding, or every one"
-    assert destinations(outputs["train"], REQUEST) is None
+    assert destinations(outputs["train"]) is None
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_figures_of_a_model_are_those_of_its_logits(multi_label):
     dataset, model = tiny_dataset(multi_label=multi_label), tiny_model()
-    request = ForgetRequest(2)
+    request = ForgetRequest((2,))
     figures = values(
-        forgetting_figures(look_at(model, dataset, batch_size=5), request, dataset.task)
+        forgetting_figures(look_at(model, dataset, request, batch_size=5), request, dataset.task)
     )
-    forget_set, retain_set = request.split(dataset.train)
+    forget_set, retain_set = split_set(request, dataset.train)
     if multi_label:
         known = (predict(model, forget_set)[:, 2] > 0).float().mean().item()
         others = [0, 1, 3]
@@ -141,8 +141,10 @@ def test_evaluator_figures_are_medmnists(task):
 @pytest.mark.parametrize("forgotten", range(5))
 def test_kept_auc_is_one_against_the_rest_over_kept_classes(forgotten):
     logits, labels = made_up(MULTI_CLASS)
-    request = ForgetRequest(forgotten)
-    figures = values(forgetting_figures(outputs_of(*[(logits, labels)] * 2), request, MULTI_CLASS))
+    request = ForgetRequest((forgotten,))
+    figures = values(
+        forgetting_figures(outputs_of(*[(logits, labels)] * 2, request), request, MULTI_CLASS)
+    )
     images = labels != forgotten
     kept = [number for number in range(5) if number != forgotten]
     scores = logits[images][:, kept].double().softmax(1)
@@ -153,7 +155,9 @@ def test_kept_auc_is_one_against_the_rest_over_kept_classes(forgotten):
     assert figures["kept_auc"] == pytest.approx(np.mean(expected))
     # a forgotten class that is given to every image does not count
     pushed = logits + 50 * torch.nn.functional.one_hot(torch.tensor(forgotten), 5)
-    figures = values(forgetting_figures(outputs_of(*[(pushed, labels)] * 2), request, MULTI_CLASS))
+    figures = values(
+        forgetting_figures(outputs_of(*[(pushed, labels)] * 2, request), request, MULTI_CLASS)
+    )
     assert figures["kept_auc"] == pytest.approx(np.mean(expected))
 
 

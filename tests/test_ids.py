@@ -25,6 +25,10 @@ BASES = [
     "run-2.1_FORGOTTEN_3_GA_unlearnEpochs5_unlearnlr0001_last",
     WALKTHROUGH_ID,
 ]
+FORGOTTEN_PARTS = [
+    *("0", "1", "3", "10", "13", "3-5", "3-5-13", "35", "f1-s1", "f1p0-s1", "f11-s1", "f1-s11"),
+    *("3-f1-s1", "3-5-f25-s2", "samples-0123456789ab", "samples-000000000001"),
+]
 
 
 def random_settings(draw):
@@ -42,7 +46,7 @@ def random_settings(draw):
     )
     return {
         "base": draw.choice(BASES),
-        "forgotten": str(draw.choice([0, 1, 3, 10, 13])),
+        "forgotten": draw.choice(FORGOTTEN_PARTS),
         "method_id": method.id,
         "epochs": draw.choice([1, 5, 10, 15, 50]),
         "lr": rate if draw.random() < 0.5 else draw.choice([0.1, 0.01, 0.001, 1.0]),
@@ -146,6 +150,9 @@ def test_every_id_can_be_a_file_name():
         "_FORGOTTEN_3_RL_unlearnEpochs5_unlearnlr001",
         "base_FORGOTTEN_x_RL_unlearnEpochs5_unlearnlr001",
         "base_FORGOTTEN_3_RL_unlearnEpochs5",
+        "base_FORGOTTEN_3-_RL_unlearnEpochs5_unlearnlr001",
+        "base_FORGOTTEN_f1_RL_unlearnEpochs5_unlearnlr001",
+        "base_FORGOTTEN_samples-xyz_RL_unlearnEpochs5_unlearnlr001",
         WALKTHROUGH_ID + "_best",
         "",
     ],

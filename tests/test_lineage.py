@@ -15,7 +15,7 @@ from unlearn.lineage import find_retrain, load_parent, open_peers, open_retrains
 from unlearn.request import ForgetRequest
 from utils.errors import UserError
 
-REQUEST = ForgetRequest(3)
+REQUEST = ForgetRequest((3,))
 BASE = "tiny_best"
 RECIPE = {
     "epochs": 12,
@@ -127,7 +127,7 @@ def test_a_base_model_finds_its_retrain_too(family):
     found = save_retrain(2)
     assert find_retrain(BASE, load_model(BASE)[1], REQUEST) == found
     assert find_retrain(found, load_model(found)[1], REQUEST) is None  # not itself
-    assert find_retrain(BASE, load_model(BASE)[1], ForgetRequest(1)) is None
+    assert find_retrain(BASE, load_model(BASE)[1], ForgetRequest((1,))) is None
 
 
 def test_a_retrain_that_lies_there_twice_is_no_yardstick_of_itself(family):
@@ -143,7 +143,7 @@ def test_what_only_looks_like_a_retrain_of_this_base_is_passed_over(family):
     assert opened(family, None) == {}
     save_retrain(2, record={"method": "GA"})
     assert opened(family, None) == {}
-    save_retrain(2, request=ForgetRequest(1))
+    save_retrain(2, request=ForgetRequest((1,)))
     assert opened(family, None) == {}
     found = save_retrain(2)
     assert list(opened(family, None)) == [found]
@@ -161,7 +161,7 @@ def test_retrains_that_are_none_are_refused(family):
     refused(f"--retrain_model_id {BASE} has not forgotten the same", opened, family, [BASE])
     peer = save_peer("peer", 5)
     refused("--retrain_model_id peer is no Retrain, it is GA", opened, family, [good, peer])
-    other = save_retrain(6, name="other", request=ForgetRequest(1))
+    other = save_retrain(6, name="other", request=ForgetRequest((1,)))
     refused("--retrain_model_id other has not forgotten the same", opened, family, [other])
     elsewhere = save_retrain(6, name="elsewhere", record={"train_digest": "of other images"})
     says = "--retrain_model_id elsewhere was trained on other images"
@@ -204,7 +204,10 @@ def test_peers_differ_in_the_seed_alone(family):
         ({"method": "RL"}, r"differs in more than the seed: method RL \(not GA\)"),
         ({"epochs": 9}, r"differs in more than the seed: epochs 9 \(not 5\)"),
         ({"lr": 0.5, "seed": 7}, r"differs in more than the seed: lr 0.5 \(not 0.001\)"),
-        ({"record": {"forget_request": ForgetRequest(0).record()}}, "has not forgotten the same"),
+        (
+            {"record": {"forget_request": ForgetRequest((0,)).record()}},
+            "has not forgotten the same",
+        ),
         ({"record": {"train_digest": "other"}}, "was trained on other images"),
     ],
 )
@@ -273,4 +276,4 @@ def test_models_without_numbers_are_not_measured(value):
     model = tiny_model()
     with torch.no_grad():
         model.network[-1].weight[1, 2] = value
-    refused("the model is broken: its outputs for train images", look_at, model, dataset())
+    refused("the model is broken: its outputs for train images", look_at, model, dataset(), REQUEST)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tiny import same_weights, tiny_set, trained_model, weights_of
+from tiny import same_weights, split_set, tiny_set, trained_model, weights_of
 from unlearn.config import UnlearnConfig
 from unlearn.masking import WeightMask
 from unlearn.methods import METHODS
@@ -14,13 +14,13 @@ from unlearn.saliency import entry_percents, gradient_saliency, mask_at
 from utils.training import OPTIMIZERS, Recipe
 
 MASKED_METHODS = [method for method in METHODS.values() if method.uses_mask]
-REQUEST = ForgetRequest(1)
+REQUEST = ForgetRequest((1,))
 RECIPE = Recipe(4, 0.01, 7, weight_decay=0.1)
 
 
 def base_and_sets(multi_label=False):
     model = trained_model(multi_label=multi_label, dropout=0.2)
-    return model, *REQUEST.split(tiny_set(multi_label=multi_label))
+    return model, *split_set(REQUEST, tiny_set(multi_label=multi_label))
 
 
 def mask_of(threshold, multi_label=False):
@@ -34,7 +34,7 @@ def unlearned(method, mask=None, optimizer="sgd", multi_label=False):
         replace(RECIPE, optimizer=optimizer),
         {name: option.default for name, option in method.options.items()},
         mask=mask,
-        comparable_val=REQUEST.split(tiny_set(12, multi_label=multi_label, seed=1))[0],
+        comparable_val=split_set(REQUEST, tiny_set(12, multi_label=multi_label, seed=1))[0],
         show=False,
     )
     return method.run(*base_and_sets(multi_label), config)

@@ -13,6 +13,7 @@ from models.architectures import build_model, make_spec
 from tiny import (
     SIZE,
     same_weights,
+    split_set,
     tiny_dataset,
     tiny_model,
     tiny_set,
@@ -37,7 +38,7 @@ from utils.losses import classification_loss
 from utils.prediction import predict
 from utils.training import Recipe, TrainingRun, train_epoch
 
-REQUEST = ForgetRequest(1)
+REQUEST = ForgetRequest((1,))
 CONFIG = UnlearnConfig(REQUEST, Recipe(3, 0.01, 7), show=False)
 RECIPE = Recipe(epochs=2, lr=0.02, batch_size=5, optimizer="adamw", weight_decay=0.01, seed=7)
 OWN_RECIPE = [method for method in METHODS.values() if method.recipe]
@@ -53,10 +54,10 @@ def real_model(seed=3):
 
 def config_for(method, image_set, *, seed=1, epochs=3):
     """A quick configuration with all that the method needs."""
-    unseen = REQUEST.split(tiny_set(12, multi_label=image_set.labels.ndim == 2, seed=1))
+    unseen = split_set(REQUEST, tiny_set(12, multi_label=image_set.labels.ndim == 2, seed=1))
     mask, recipe = None, replace(method.recipe or RECIPE, seed=seed)
     if method.uses_mask:
-        saliency = gradient_saliency(trained_model(), REQUEST.split(image_set)[0], REQUEST)
+        saliency = gradient_saliency(trained_model(), split_set(REQUEST, image_set)[0], REQUEST)
         mask = mask_at(entry_percents(saliency), 0.5)
     if method.recipe and not method.one_step:
         recipe = replace(recipe, epochs=epochs, lr=0.01, batch_size=7)
@@ -86,7 +87,7 @@ def unlearned(method, image_set, *, seed=1, epochs=3):
     trains_anew = method.recipe is None
     model = real_model() if trains_anew else trained_model(multi_label=multi_label, dropout=0.3)
     config = config_for(method, image_set, seed=seed, epochs=epochs)
-    return method.run(model, *REQUEST.split(image_set), config)
+    return method.run(model, *split_set(REQUEST, image_set), config)
 
 
 def with_poison(image_set, where):
@@ -96,7 +97,7 @@ def with_poison(image_set, where):
     if labels.ndim == 2:
         labels[:, [0, 2, 3]] = torch.where(where[:, None], 1 - labels, labels)[:, [0, 2, 3]]
     else:
-        labels[where & (labels != REQUEST.class_index)] = 0
+        labels[where & (labels != REQUEST.classes[0])] = 0
     return ImageSet.of(images, labels)
 
 
@@ -152,7 +153,7 @@ def test_random_labels_are_never_the_true_one():
     generator = torch.Generator().manual_seed(0)
     for num_classes in (2, 3, 8, 14):
         labels = torch.arange(num_classes).repeat(500)
-        wrong = draw_wrong_labels(labels, num_classes, REQUEST, generator)
+        wrong = draw_wrong_labels(labels, num_classes, ForgetRequest((), (0,)), generator)
         assert (wrong != labels).all()
         assert wrong.min() == 0 and wrong.max() == num_classes - 1
         assert wrong.dtype == torch.int64
@@ -162,7 +163,7 @@ def test_random_labels_are_never_the_true_one():
 def test_random_labels_are_uniform_over_the_other_classes(true):
     """Chi-square: a fair draw has a p-value below 1e-4 at one seed in 10,000; these are fixed."""
     generator = torch.Generator().manual_seed(true)
-    wrong = draw_wrong_labels(torch.full((70_000,), true), 8, ForgetRequest(true), generator)
+    wrong = draw_wrong_labels(torch.full((70_000,), true), 8, ForgetRequest((true,)), generator)
     counts = torch.bincount(wrong, minlength=8)
     assert counts[true] == 0
     assert chisquare(counts[torch.arange(8) != true]).pvalue > 1e-4
@@ -185,7 +186,7 @@ def test_multi_label_relabelling_swaps_the_finding_for_another():
 @by_task
 def test_random_labels_are_drawn_afresh_each_epoch(monkeypatch, multi_label):
     image_set = tiny_set(80, multi_label=multi_label)
-    forget_set, retain_set = REQUEST.split(image_set)
+    forget_set, retain_set = split_set(REQUEST, image_set)
     seen = []
 
     def watch(model, epoch_set, *arguments, **named):
@@ -208,7 +209,7 @@ def test_random_labels_are_drawn_afresh_each_epoch(monkeypatch, multi_label):
 def test_random_labelling_forgets_and_keeps():
     image_set = tiny_set(120)
     model = trained_model()
-    forget_set, retain_set = REQUEST.split(image_set)
+    forget_set, retain_set = split_set(REQUEST, image_set)
     assert share_right(model, forget_set) == 1
     METHODS["RL"].run(model, forget_set, retain_set, with_recipe(CONFIG, epochs=15, lr=0.05))
     assert share_right(model, forget_set) < 0.1
@@ -223,7 +224,7 @@ def share_right(model, image_set):
 
 
 def test_fine_tuning_is_plain_training_on_the_retain_set():
-    forget_set, retain_set = REQUEST.split(tiny_set())
+    forget_set, retain_set = split_set(REQUEST, tiny_set())
     config = with_recipe(CONFIG, epochs=1)
     tuned = METHODS["FT"].run(tiny_model(), forget_set, retain_set, config)
     plain = tiny_model().train()
@@ -252,7 +253,7 @@ def forget_losses(model, forget_set):
 
 @by_task
 def test_gradient_ascent_raises_the_forget_loss(multi_label):
-    forget_set, retain_set = REQUEST.split(tiny_set(120, multi_label=multi_label))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(120, multi_label=multi_label))
     model = trained_model(multi_label=multi_label)
     before = forget_losses(model, forget_set)
     METHODS["GA"].run(
@@ -266,7 +267,7 @@ def test_gradient_ascent_raises_the_forget_loss(multi_label):
 @by_task
 def test_gradient_ascent_steps_along_the_gradient_of_images_still_known(multi_label):
     """One step of plain SGD: those that a guess would know as well push no more."""
-    forget_set, retain_set = REQUEST.split(tiny_set(120, multi_label=multi_label))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(120, multi_label=multi_label))
     model = trained_model(multi_label=multi_label)
     losses = forget_losses(model, forget_set)
     chance = 2 if multi_label else 4
@@ -284,10 +285,10 @@ def test_gradient_ascent_steps_along_the_gradient_of_images_still_known(multi_la
 
 
 def test_gradient_ascent_leaves_what_is_forgotten_already():
-    forget_set, retain_set = REQUEST.split(tiny_set())
+    forget_set, retain_set = split_set(REQUEST, tiny_set())
     model = trained_model()
     with torch.no_grad():
-        model.network[6].bias[REQUEST.class_index] -= 50
+        model.network[6].bias[REQUEST.classes[0]] -= 50
     assert forget_losses(model, forget_set).min() > math.log(4)
     before = weights_of(model)
     METHODS["GA"].run(model, forget_set, retain_set, with_recipe(CONFIG, weight_decay=0.0))
@@ -309,7 +310,7 @@ def test_ascent_without_bounds_stops_with_one_line(epochs, batch_size):
     """Even where the loss is first infinite after the last step of all."""
     config = with_recipe(CONFIG, lr=1e30, epochs=epochs, batch_size=batch_size)
     with pytest.raises(UserError, match="not finite.*was not saved; try a lower"):
-        METHODS["GA"].run(trained_model(), *REQUEST.split(tiny_set()), config)
+        METHODS["GA"].run(trained_model(), *split_set(REQUEST, tiny_set()), config)
 
 
 # Retrain
@@ -318,8 +319,8 @@ def test_ascent_without_bounds_stops_with_one_line(epochs, batch_size):
 @pytest.mark.parametrize("selection", ["best", "last"])
 def test_retrain_is_training_on_the_retain_set(selection):
     dataset = tiny_dataset()
-    forget_set, retain_set = REQUEST.split(dataset.train)
-    retain_val = REQUEST.split(dataset.val)[1]
+    forget_set, retain_set = split_set(REQUEST, dataset.train)
+    retain_val = split_set(REQUEST, dataset.val)[1]
     recipe = replace(RECIPE, epochs=4)
     config = retrain_config(recipe, retain_val, selection)
     retrained = METHODS["Retrain"].run(real_model(), forget_set, retain_set, config)
@@ -333,13 +334,13 @@ def test_retrain_is_training_on_the_retain_set(selection):
 def test_retrain_is_training_on_data_that_never_had_the_class():
     """The images were deleted before, so that not even their places are left."""
     dataset = tiny_dataset()
-    retain_val = REQUEST.split(dataset.val)[1]
+    retain_val = split_set(REQUEST, dataset.val)[1]
     config = retrain_config(RECIPE, retain_val)
-    retrained = METHODS["Retrain"].run(real_model(), *REQUEST.split(dataset.train), config)
+    retrained = METHODS["Retrain"].run(real_model(), *split_set(REQUEST, dataset.train), config)
 
     without = []
     for split in (dataset.train, dataset.val):
-        keep = split.labels != REQUEST.class_index
+        keep = split.labels != REQUEST.classes[0]
         without.append(ImageSet.of(split.images[keep].clone(), split.labels[keep].clone()))
     run = TrainingRun(real_model(seed=RECIPE.seed), *without, RECIPE)
     run.run(show=False)
@@ -348,8 +349,8 @@ def test_retrain_is_training_on_data_that_never_had_the_class():
 
 def test_retrain_does_not_depend_on_the_base_weights():
     dataset = tiny_dataset()
-    sets = REQUEST.split(dataset.train)
-    config = retrain_config(RECIPE, REQUEST.split(dataset.val)[1])
+    sets = split_set(REQUEST, dataset.train)
+    config = retrain_config(RECIPE, split_set(REQUEST, dataset.val)[1])
     first, second = (METHODS["Retrain"].run(real_model(seed), *sets, config) for seed in (3, 4))
     assert same_weights(first, second)
 

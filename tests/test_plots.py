@@ -46,9 +46,11 @@ def all_figures(class_names):
     layers = [f"layer{index}.0.downsample.0.weight" for index in range(count)]
     return {
         "training_curves": plots.training_curves(HISTORY * count, "model"),
-        "confusion_matrix": plots.confusion_matrix(confusion, class_names, "model", forgotten=1),
-        "destinations": plots.forgotten_destinations(percent, percent, class_names, 1, "model"),
-        "destinations_of_one": plots.forgotten_destinations(None, percent, class_names, 1, "model"),
+        "confusion_matrix": plots.confusion_matrix(confusion, class_names, "model", forgotten=[1]),
+        "destinations": plots.forgotten_destinations(percent, percent, class_names, [1], "model"),
+        "destinations_of_one": plots.forgotten_destinations(
+            None, percent, class_names, [1], "model"
+        ),
         "method_comparison": plots.method_comparison(ROWS * count, "models"),
         "saliency_by_layer": plots.saliency_by_layer(layers, percent, "mask"),
         "class_counts": plots.class_counts(
@@ -94,7 +96,7 @@ def test_training_curves_take_the_best_epoch_and_a_lone_epoch():
 
 
 def test_confusion_matrix_shows_counts_and_shares_of_rows():
-    figure = plots.confusion_matrix(COUNTS, CLASS_NAMES, "model", forgotten=1)
+    figure = plots.confusion_matrix(COUNTS, CLASS_NAMES, "model", forgotten=[1])
     axes = figure.axes[0]
     assert {
         (round(text.get_position()[1]), round(text.get_position()[0])): int(text.get_text())
@@ -108,7 +110,7 @@ def test_confusion_matrix_shows_counts_and_shares_of_rows():
 
 
 def test_confusion_matrix_marks_the_forgotten_class():
-    axes = plots.confusion_matrix(COUNTS, CLASS_NAMES, "model", forgotten=0).axes[0]
+    axes = plots.confusion_matrix(COUNTS, CLASS_NAMES, "model", forgotten=[0]).axes[0]
     (frame,) = axes.patches
     assert to_hex(frame.get_edgecolor()) == plots.FORGET.lower()
     assert (frame.get_x(), frame.get_y(), frame.get_width()) == (-0.5, -0.5, 3)
@@ -120,14 +122,14 @@ def test_confusion_matrix_marks_the_forgotten_class():
 def test_confusion_matrix_of_many_classes_has_no_numbers():
     count = plots.MAX_NUMBERED_CLASSES + 1
     counts, names = np.eye(count, dtype=int), [str(number) for number in range(count)]
-    axes = plots.confusion_matrix(counts, names, "model", forgotten=2).axes[0]
+    axes = plots.confusion_matrix(counts, names, "model", forgotten=[2]).axes[0]
     assert not axes.texts
     assert [label.get_text() for label in axes.get_xticklabels()] == names
 
 
 def test_destinations_before_and_after():
     before, after = [1.0, 98.0, 1.0], [60.5, 28.2, 11.3]
-    figure = plots.forgotten_destinations(before, after, CLASS_NAMES, 1, "where class 1 went")
+    figure = plots.forgotten_destinations(before, after, CLASS_NAMES, [1], "where class 1 went")
     axes = figure.axes[0]
     base, unlearned = axes.containers
     assert bar_widths(base) == before and bar_widths(unlearned) == after
@@ -138,7 +140,7 @@ def test_destinations_before_and_after():
 
 
 def test_destinations_of_one_model():
-    figure = plots.forgotten_destinations(None, [60, 30, 10], CLASS_NAMES, 1, "title")
+    figure = plots.forgotten_destinations(None, [60, 30, 10], CLASS_NAMES, [1], "title")
     (bars,) = figure.axes[0].containers
     assert bar_widths(bars) == [60, 30, 10]
     assert figure.axes[0].get_yticklabels()[1].get_text().endswith("(forgotten)")

@@ -67,14 +67,14 @@ def test_few_of_many_images_keep_both_sides(covered, expected, monkeypatch):
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_editing_the_last_layer_hides_nothing_from_the_probe(multi_label):
-    dataset, request = tiny_dataset(multi_label=multi_label, train=60), ForgetRequest(2)
+    dataset, request = tiny_dataset(multi_label=multi_label, train=60), ForgetRequest((2,))
     model, edited = (trained_model(multi_label=multi_label) for _ in range(2))
     with torch.no_grad():
         edited.network[-1].weight[2] = 0
         edited.network[-1].bias[2] = -50
     figures = []
     for each in (model, edited):
-        outputs = look_at(each, dataset)
+        outputs = look_at(each, dataset, request)
         figures.append(
             forgetting_figures(outputs, request, dataset.task)
             | inside_figures(each, outputs, dataset, request)

@@ -9,11 +9,20 @@ from torch import nn
 from evaluation import relearn
 from evaluation.relearn import LR, MOMENTUM, relearn_steps
 from models.architectures import Classifier, ModelSpec
-from tiny import NUM_CLASSES, SIZE, same_weights, tiny_model, tiny_set, trained_model, weights_of
+from tiny import (
+    NUM_CLASSES,
+    SIZE,
+    same_weights,
+    split_set,
+    tiny_model,
+    tiny_set,
+    trained_model,
+    weights_of,
+)
 from unlearn.request import ForgetRequest
 from utils.training import Recipe, TrainingRun
 
-REQUEST = ForgetRequest(2)
+REQUEST = ForgetRequest((2,))
 
 
 class Constant(nn.Module):
@@ -28,7 +37,7 @@ class Constant(nn.Module):
 
 
 def forget_set(multi_label=False):
-    return REQUEST.split(tiny_set(120, multi_label=multi_label))[0]
+    return split_set(REQUEST, tiny_set(120, multi_label=multi_label))[0]
 
 
 def hidden_model(multi_label=False, push=10.0):
@@ -41,7 +50,9 @@ def hidden_model(multi_label=False, push=10.0):
 
 def retrained_model(multi_label=False):
     model = tiny_model()
-    sets = (REQUEST.split(tiny_set(120, multi_label=multi_label, seed=seed))[1] for seed in (0, 1))
+    sets = (
+        split_set(REQUEST, tiny_set(120, multi_label=multi_label, seed=seed))[1] for seed in (0, 1)
+    )
     TrainingRun(model, *sets, Recipe(12, 0.05, 10)).run(show=False)
     return model
 
@@ -72,7 +83,7 @@ def test_steps_of_a_model_so_small_that_a_loop_takes_them_too(start):
         logits = [z - LR * v for z, v in zip(logits, velocity, strict=True)]
         steps += 1
     assert steps > 10
-    assert relearn_steps(model, images, ForgetRequest(1)).value == steps
+    assert relearn_steps(model, images, ForgetRequest((1,))).value == steps
 
 
 @pytest.mark.parametrize("training", [False, True])

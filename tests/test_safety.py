@@ -7,7 +7,7 @@ import torch
 from evaluation.clinical import Worsening, class_rates, expected_cost
 from evaluation.fairness import group_gaps
 from evaluation.figure import Figure, undefined
-from evaluation.outputs import Outputs
+from evaluation.outputs import Answers
 from evaluation.report import (
     control_warnings,
     separates,
@@ -25,7 +25,7 @@ def outputs_of(answers, labels):
     """Outputs of a model that gives these classes, or findings (N, K)."""
     answers, labels = torch.as_tensor(answers), torch.as_tensor(labels)
     logits = 2.0 * answers - 1 if answers.ndim == 2 else 4 * torch.eye(4)[answers]
-    return Outputs(logits, torch.zeros(len(labels), 1), labels)
+    return Answers(logits, labels)
 
 
 def drawn_answers(seed, count=200, multi_label=False):

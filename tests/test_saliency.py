@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from models.architectures import build_model, count_weights, make_spec
 from models.checkpoint import save_tensors
-from tiny import same_weights, tiny_dataset, tiny_model, tiny_set, weights_of
+from tiny import same_weights, split_set, tiny_dataset, tiny_model, tiny_set, weights_of
 from unlearn.request import ForgetRequest
 from unlearn.saliency import (
     entry_percents,
@@ -23,7 +23,7 @@ from unlearn.saliency import (
 from utils.errors import UserError
 
 TEN_THRESHOLDS = [step / 10 for step in range(1, 11)]
-REQUEST = ForgetRequest(1)
+REQUEST = ForgetRequest((1,))
 
 
 def reference_mask(saliency, percent):
@@ -72,7 +72,7 @@ def test_masks_equal_the_reference_weight_for_weight(kind):
 
 def test_masks_of_a_real_network_equal_the_reference():
     model = tiny_model()
-    forget_set, _ = REQUEST.split(tiny_set(40))
+    forget_set, _ = split_set(REQUEST, tiny_set(40))
     saliency = gradient_saliency(model, forget_set, REQUEST)
     percents = entry_percents(saliency)
     for threshold in TEN_THRESHOLDS:
@@ -132,13 +132,13 @@ def single_label_loss(logits, labels):
 
 def one_finding_loss(logits, labels):
     """-log p of the finding that is to be forgotten, which these images all have."""
-    return -logits[:, REQUEST.class_index].sigmoid().log().sum()
+    return -logits[:, REQUEST.classes[0]].sigmoid().log().sum()
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_saliency_is_the_absolute_summed_gradient(multi_label):
     model = tiny_model(dropout=0.5)
-    forget_set, _ = REQUEST.split(tiny_set(30, multi_label=multi_label))
+    forget_set, _ = split_set(REQUEST, tiny_set(30, multi_label=multi_label))
     loss = one_finding_loss if multi_label else single_label_loss
     reference = reference_saliency(model, forget_set, REQUEST, loss)
     for batch_size in (1, 3, 512):
@@ -150,7 +150,7 @@ def test_saliency_is_the_absolute_summed_gradient(multi_label):
 
 def test_other_findings_of_the_forgotten_images_do_not_count():
     model, image_set = tiny_model(), tiny_set(30, multi_label=True)
-    forget_set, _ = REQUEST.split(image_set)
+    forget_set, _ = split_set(REQUEST, image_set)
     others = forget_set.labels.clone()
     others[:, [0, 2, 3]] = 1 - others[:, [0, 2, 3]]
     saliency = gradient_saliency(model, forget_set, REQUEST)
@@ -225,7 +225,7 @@ def test_a_mask_of_other_data_or_another_class_is_refused(tmp_path):
     with pytest.raises(UserError, match="made for other weights or data"):
         load_percents(path, model, REQUEST, other_data, "make")
     with pytest.raises(UserError, match="made for other weights or data"):
-        load_percents(path, model, ForgetRequest(0), origin, "make")
+        load_percents(path, model, ForgetRequest((0,)), origin, "make")
 
 
 def test_what_is_no_saliency_map_is_refused(tmp_path):
@@ -244,7 +244,7 @@ def test_what_is_no_saliency_map_is_refused(tmp_path):
 
 
 def test_each_model_and_class_has_a_file_of_its_own():
-    paths = {saliency_path(model, ForgetRequest(n)) for model in ("a", "b") for n in (1, 2)}
+    paths = {saliency_path(model, ForgetRequest((n,))) for model in ("a", "b") for n in (1, 2)}
     assert len(paths) == 4
 
 

@@ -70,6 +70,12 @@ def _trained_weights(multi_label):
     return weights_of(model)
 
 
+def split_set(request, image_set):
+    """(forget_set, retain_set) of images whose labels alone say whether they are covered."""
+    covered = request.members(image_set.labels)
+    return image_set.subset(covered), image_set.subset(~covered)
+
+
 def weights_of(model):
     """A copy of all weights and running statistics."""
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}

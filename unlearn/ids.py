@@ -2,17 +2,22 @@
 
     {base}_FORGOTTEN_{class}_{METHOD}_mask{5}_unlearnEpochs{5}_unlearnlr{001}
 
-Methods that work in one step have neither epochs nor rate. Settings that are not the method's
-defaults follow, so that two requests never share an id.
+Methods that work in one step have neither epochs nor rate.
+In the place of a class: `3-5` several, `f1-s2` a share of 0.1 drawn with seed 2, `3-5-f1-s2` such a
+share of classes, `samples-` and a digest of the images where they were named one by one.
+Settings that are not the method's defaults follow, so that two requests never share an id.
 """
 
 import re
 from decimal import Decimal
 
 FORGOTTEN = "_FORGOTTEN_"  # between the base model's id and what was forgotten
+CLASSES = r"\d+(?:-\d+)*"
+SHARE = r"f\d+(?:p\d+)?-s\d+"
 PATTERN = re.compile(
     rf"(?P<base>.+){FORGOTTEN}"
-    r"(?P<forgotten>\d+)_(?P<method>[A-Z0-9]+(?:_[A-Z0-9]+)*)"
+    rf"(?P<forgotten>{CLASSES}|(?:{CLASSES}-)?{SHARE}|samples-[0-9a-f]+)_"
+    r"(?P<method>[A-Z0-9]+(?:_[A-Z0-9]+)*)"
     r"(?:_mask(?P<mask_thresh>\d+(?:p\d+)?))?"
     r"(?:_unlearnEpochs(?P<epochs>\d+)_unlearnlr(?P<lr>\d+(?:p\d+)?))?"
     r"(?P<others>(?:_[A-Za-z]+-[A-Za-z0-9]+)*)"

@@ -38,8 +38,11 @@ class UnlearnJob:
         check_task(method, dataset)
         defaults = default_config(method, request, base_record)
         config = chosen_config(method, defaults, settings, options)
-        unseen = request.split(dataset.val)
-        config = replace(config, comparable_val=unseen[0], retain_val=unseen[1])
+        config = replace(
+            config,
+            comparable_val=dataset.val.subset(request.comparable(dataset, "val")),
+            retain_val=request.split(dataset, "val")[1],
+        )
         mask_thresh = mask_thresh if method.uses_mask else None
         model_id = unlearned_model_id(
             base_id,
@@ -78,6 +81,7 @@ class UnlearnJob:
             "parent_digest": base_digest,
             "method": self.method.id,
             "forget_request": self.config.request.record(),
+            "forget_words": self.config.request.words,
             "settings": settings | {"options": dict(self.config.options)},
             "seconds": seconds,
             "device": describe(device),

@@ -2,6 +2,7 @@
 
 from models.checkpoint import digest_of, load_model, model_path, read_record
 from unlearn.ids import FORGOTTEN
+from unlearn.request import ForgetRequest
 from utils.errors import UserError
 from utils.files import MODEL_FOLDER
 
@@ -87,7 +88,8 @@ def _load_distinct(ids, flag, model, record, request, dataset):
     seen, loaded = {digest_of(model, record)}, {}
     for each in ids:
         other, other_record = load_model(each, device)
-        if other_record.get("forget_request") != request.record():
+        forgotten = other_record.get("forget_request")
+        if forgotten is None or ForgetRequest.from_record(forgotten) != request:
             raise UserError(f"{flag} {each} has not forgotten the same: give one that has")
         known = record.get("train_digest", dataset.train_digest())
         if other_record.get("train_digest") != known:

@@ -28,7 +28,7 @@ class Method:
     run: Callable
     recipe: Recipe | None
     paper: str
-    options: Mapping[str, Option] = field(default_factory=dict)
+    options: Mapping[str, Option] = field(default_factory=dict, hash=False)
     follows_gradient: bool = True
     one_step: bool = False
     one_label: bool = False

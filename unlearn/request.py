@@ -1,114 +1,219 @@
-"""What is to be forgotten."""
+"""What is to be forgotten: whole classes, or single training images."""
 
-import math
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch.nn import functional
 
-from unlearn.ids import parse_unlearned_model_id
+from unlearn.ids import decimal_part, parse_unlearned_model_id
+from unlearn.question import Question
 from utils.errors import UserError
 from utils.files import nearest
 
+DIGEST_DIGITS = 12  # of the SHA-256 in an id
+
 
 @dataclass(frozen=True)
-class ForgetRequest:
-    """Forget one class: all its images; in multi-label data, all images with the finding."""
+class ForgetRequest(Question):
+    """Forget all images of some classes, or single images of the training split.
 
-    class_index: int
+    classes: class indices, ascending; in multi-label data findings, and an image that has any of
+    them is covered. () if single images are asked for. indices: their rows in the training split,
+    ascending; None if classes are asked for. words: how people are told of it. drawn_as: what
+    stands in an id for images that were drawn at random.
+    """
+
+    classes: tuple[int, ...] = ()
+    indices: tuple[int, ...] | None = None
+    words: str = field(default="", compare=False)
+    drawn_as: str | None = field(default=None, compare=False)
+
+    def __post_init__(self):
+        if bool(self.classes) == bool(self.indices):
+            raise ValueError("a request is of classes or of single images")
+        for numbers in (self.classes, self.indices or ()):
+            if list(numbers) != sorted(set(numbers)):
+                raise ValueError("a request's numbers are ascending, each there once")
+        if not self.words:
+            object.__setattr__(self, "words", _words_of(self.classes, self.indices))
 
     @classmethod
-    def parse(cls, text, dataset):
-        """The request for a class number or class name. Raises UserError if it is not there."""
-        digits = text.lstrip("0") or text[:1]
-        if digits in map(str, range(dataset.num_classes)):  # before names: "3" may be one
-            return cls(int(digits))
-        names = [name.lower() for name in dataset.class_names]
-        if text.lower() in names:
-            return cls(names.index(text.lower()))
-        listed = ", ".join(map(dataset.describe_class, range(dataset.num_classes)))
-        raise UserError(
-            f"--class_to_forget {text}: {dataset.name} has no such class"
-            f"{nearest(text, dataset.class_names)}; it has {listed}"
-        )
+    def of_classes(cls, texts, dataset):
+        """The request for classes by number or name. UserError if one is not there, or all are."""
+        classes = tuple(sorted({class_number(text, dataset) for text in texts}))
+        if len(classes) == dataset.num_classes > 1:
+            raise UserError(f"--class_to_forget names every class of {dataset.name}: none is kept")
+        return cls(classes, words=_class_words(classes, dataset))
+
+    @classmethod
+    def of_fraction(cls, fraction, seed, texts, dataset):
+        """The request for a share of the training images, or of those of the classes `texts`.
+
+        Drawn by `seed` alone. Raises UserError if it comes to no image.
+        """
+        rows, of = torch.arange(len(dataset.train)), "the training images"
+        name = f"f{decimal_part(fraction)}-s{seed}"
+        if texts:
+            wanted = cls(tuple(sorted({class_number(text, dataset) for text in texts})))
+            rows = wanted.members(dataset.train.labels.cpu()).nonzero()[:, 0]
+            of += f" of {_class_words(wanted.classes, dataset)}"
+            name = f"{wanted.id_part()}-{name}"
+        count = round(fraction * len(rows))
+        if count == 0:
+            raise UserError(
+                f"--forget_fraction {fraction:g} of {len(rows)} images is no image: ask for more"
+            )
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+        words = f"{100 * fraction:g}% of {of}, drawn with seed {seed}"
+        return cls((), tuple(rows[order[:count]].sort().values.tolist()), words, name)
 
     @classmethod
     def of_model(cls, model_id, record, dataset):
-        """What a model has forgotten, by its record or else its id. UserError if it is nothing."""
+        """What a model has forgotten, by its record or else its id.
+
+        Raises UserError if it is nothing, or if it is images that are not told, or not here.
+        """
         if "forget_request" in record:
-            return cls.from_record(record["forget_request"])
+            request = cls.from_record(record["forget_request"])
+            if request.indices is None:
+                return replace(request, words=_class_words(request.classes, dataset))
+            if record.get("train_digest") != dataset.train_digest():
+                raise UserError(
+                    f"{model_id} has forgotten single images of the data that it was trained on, "
+                    f"and {dataset.name} is other data: test it on its own"
+                )
+            return replace(request, words=record.get("forget_words", ""))
         parts = parse_unlearned_model_id(model_id)
         if parts is None:
             raise UserError(
-                f"{model_id} has forgotten nothing: say which --class_to_forget to test"
+                f"{model_id} has forgotten nothing: say which --class_to_forget to test, or which "
+                "images"
             )
-        return cls.parse(parts["forgotten"], dataset)
+        numbers = parts["forgotten"].split("-")
+        if not all(number.isdigit() for number in numbers):
+            raise UserError(
+                f"{model_id} has no record of which images it has forgotten: name them as when it "
+                "forgot them"
+            )
+        return cls.of_classes(numbers, dataset)
 
     @classmethod
     def from_record(cls, record):
         """The request that an unlearned model's record tells of."""
-        return cls(record["class_to_forget"])
+        found = record["class_to_forget"]
+        if found is not None:
+            return cls((found,) if isinstance(found, int) else tuple(found))
+        indices = tuple(record["forget_indices"])
+        request = cls((), indices)
+        name = record["forget_id"]
+        return request if name == request.id_part() else cls((), indices, drawn_as=name)
 
     def record(self):
         """Plain data for the model's record."""
-        return {"class_to_forget": self.class_index}
+        if self.indices is None:
+            one = len(self.classes) == 1
+            return {"class_to_forget": self.classes[0] if one else list(self.classes)}
+        return {
+            "class_to_forget": None,
+            "forget_indices": list(self.indices),
+            "forget_id": self.id_part(),
+        }
+
+    def brief(self, dataset):
+        """Plain data for results, without the list of images."""
+        return {
+            "class_to_forget": self.record()["class_to_forget"],
+            "forget_id": self.id_part(),
+            "forget_words": self.words,
+            "forget_count": int(self.covered(dataset, "train").sum()),
+        }
 
     def id_part(self):
-        """What stands in a model id after FORGOTTEN_."""
-        return str(self.class_index)
+        """What stands in a model id after FORGOTTEN_; the same for the same listed images."""
+        if self.indices is None:
+            return "-".join(map(str, self.classes))
+        if self.drawn_as:
+            return self.drawn_as
+        digest = hashlib.sha256(",".join(map(str, self.indices)).encode())
+        return f"samples-{digest.hexdigest()[:DIGEST_DIGITS]}"
 
     def members(self, labels):
-        """Which images the request covers: (N,) bool from (N,) or (N, K) labels."""
+        """Which images are of the request's classes: (N,) bool from (N,) or (N, K) labels."""
         if labels.ndim == 2:
-            return labels[:, self.class_index].bool()
-        return labels == self.class_index
+            return labels[:, list(self.classes)].bool().any(1)
+        return torch.isin(labels, torch.tensor(self.classes, device=labels.device))
+
+    def covered(self, dataset, split):
+        """Which images of a split are to be forgotten: (N,) bool on the labels' device."""
+        labels = dataset.splits[split].labels
+        if self.indices is None:
+            return self.members(labels)
+        found = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
+        if split == "train":
+            found[torch.tensor(self.indices, device=labels.device)] = True
+        return found
+
+    def comparable(self, dataset, split):
+        """Which images of an unseen split are of the forget set's kind: (N,) bool.
+
+        Attacks compare the forget set with them. Those of the request's classes; for single images
+        those of any class that is among them, of multi-label data all.
+        """
+        labels = dataset.splits[split].labels
+        if self.indices is None:
+            return self.members(labels)
+        if labels.ndim == 2:
+            return torch.ones(len(labels), dtype=torch.bool, device=labels.device)
+        own = dataset.train.labels[torch.tensor(self.indices, device=labels.device)]
+        return torch.isin(labels, own.unique())
 
     def kept_classes(self, num_classes):
         """Indices of the classes, or findings, that are not to be forgotten."""
-        return [number for number in range(num_classes) if number != self.class_index]
+        return [number for number in range(num_classes) if number not in self.classes]
 
-    def split(self, image_set):
-        """(forget_set, retain_set): every image is in exactly one of them."""
-        forget = self.members(image_set.labels)
-        return image_set.subset(forget), image_set.subset(~forget)
+    def split(self, dataset, split):
+        """(forget_set, retain_set) of a split: every image is in exactly one of them."""
+        images, forget = dataset.splits[split], self.covered(dataset, split)
+        return images.subset(forget), images.subset(~forget)
 
-    def split_for_unlearning(self, train):
+    def split_for_unlearning(self, dataset):
         """The same of the training images. Raises UserError if one of the two sets is empty."""
-        forget_set, retain_set = self.split(train)
+        forget_set, retain_set = self.split(dataset, "train")
         if len(forget_set) == 0:
-            raise UserError(f"class {self.class_index} has no training image: nothing to forget")
+            have = "has" if len(self.classes) == 1 else "have"
+            raise UserError(f"{self.words} {have} no training image: nothing to forget")
         if len(retain_set) == 0:
-            raise UserError(f"every training image is of class {self.class_index}: nothing remains")
+            what = "to be forgotten" if self.indices else f"of {self.words}"
+            raise UserError(f"every training image is {what}: nothing remains")
         return forget_set, retain_set
 
-    def recognised(self, logits, labels):
-        """(B,) bool: whether the model is right in what the request is about.
 
-        The image's class; for multi-label data whether it has the one finding.
-        """
-        if labels.ndim == 2:
-            return (logits[:, self.class_index] > 0) == labels[:, self.class_index].bool()
-        return logits.argmax(1) == labels
+def class_number(text, dataset):
+    """The index of a class by its number or name. Raises UserError if it is not there."""
+    digits = text.lstrip("0") or text[:1]
+    if digits in map(str, range(dataset.num_classes)):  # before names: "3" may be one
+        return int(digits)
+    names = [name.lower() for name in dataset.class_names]
+    if text.lower() in names:
+        return names.index(text.lower())
+    listed = ", ".join(map(dataset.describe_class, range(dataset.num_classes)))
+    raise UserError(
+        f"--class_to_forget {text}: {dataset.name} has no such class"
+        f"{nearest(text, dataset.class_names)}; it has {listed}"
+    )
 
-    def question(self, logits, labels):
-        """(B, K) logits and (B,) labels of a single choice: what the request is about.
 
-        For multi-label data the two answers no and yes to the one finding, as logits (0, z).
-        """
-        if labels.ndim == 1:
-            return logits, labels
-        found = logits[:, self.class_index]
-        return torch.stack([torch.zeros_like(found), found], 1), labels[:, self.class_index]
+def _class_words(classes, dataset):
+    return _named(dataset.describe_class(number) for number in classes)
 
-    def losses(self, logits, labels):
-        """How little the model knows of each image what it is to forget: (B,).
 
-        Cross entropy; for multi-label data the binary cross entropy of the one finding, because
-        the images' other findings are not to be forgotten.
-        """
-        return functional.cross_entropy(*self.question(logits, labels), reduction="none")
+def _words_of(classes, indices):
+    """What can be said of a request without its data set."""
+    if indices is None:
+        return _named(map(str, classes))
+    return f"{len(indices)} listed training image{'s' if len(indices) != 1 else ''}"
 
-    def chance_loss(self, logits, labels):
-        """The loss of a model that has no idea: of one that gives each answer the same chance."""
-        answers = 2 if labels.ndim == 2 else logits.shape[1]
-        return math.log(answers)
+
+def _named(classes):
+    names = list(classes)
+    return f"class{'es' if len(names) != 1 else ''} {', '.join(names)}"

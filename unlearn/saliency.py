@@ -86,7 +86,8 @@ def to_percent(threshold):
 
 def saliency_path(model_id, request):
     """Where the saliency of a model for a request lies."""
-    return SALIENCY_FOLDER / model_id / f"class_{request.id_part()}.pt"
+    kind = "class_" if request.indices is None else ""
+    return SALIENCY_FOLDER / model_id / f"{kind}{request.id_part()}.pt"
 
 
 def saliency_origin(model, dataset, digest=None):

@@ -52,12 +52,12 @@ LEGEND_CHARACTERS = 34  # of a class name
 LEGEND_LINE_INCHES = 0.19
 
 
-def confusion_before_and_after(counts_before, counts_after, class_names, title, forgotten=None):
+def confusion_before_and_after(counts_before, counts_after, class_names, title, forgotten=()):
     """Which class the images of each class were taken for, and are now.
 
     The counts are (K, K) ints, rows the true and columns the predicted classes, as
     `plots.confusion_matrix` takes them; `counts_before` is None where there is only one model to
-    show. `forgotten` is the class to mark.
+    show. `forgotten` are the classes to mark.
     """
     panels = {} if counts_before is None else {"base model": counts_before}
     panels["this model" if counts_before is None else "unlearned model"] = counts_after

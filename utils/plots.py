@@ -94,17 +94,17 @@ def training_curves(history, title, best_epoch=None):
     return figure
 
 
-def confusion_matrix(counts, class_names, title, forgotten=None):
+def confusion_matrix(counts, class_names, title, forgotten=()):
     """Which class the images of each class were taken for.
 
     `counts` is (K, K) ints, rows the true and columns the predicted classes. A cell is coloured
     by its share of its row and bears its count, unless there are too many classes for numbers.
-    `forgotten` is the class to mark.
+    `forgotten` are the classes to mark.
     """
     return confusion_matrices({"": counts}, class_names, title, forgotten)
 
 
-def confusion_matrices(counts_by_panel, class_names, title, forgotten=None):
+def confusion_matrices(counts_by_panel, class_names, title, forgotten=()):
     """The confusion matrices of several models side by side: panel title -> (K, K) ints."""
     panel_count = len(counts_by_panel)
     cell_inches = CELL_INCHES if panel_count == 1 else TIGHT_CELL_INCHES
@@ -132,7 +132,7 @@ def confusion_matrices(counts_by_panel, class_names, title, forgotten=None):
 
 
 def _draw_confusion(axes, counts, class_names, side, forgotten):
-    """Cells, counts, names and the mark of the forgotten class, on axes `side` inches wide."""
+    """Cells, counts, names and the marks of the forgotten classes, on axes `side` inches wide."""
     class_count = len(class_names)
     row_sums = counts.sum(axis=1, keepdims=True)
     percent = 100 * counts / np.maximum(row_sums, 1)  # a class with no image stays at 0
@@ -174,10 +174,10 @@ def _draw_confusion(axes, counts, class_names, side, forgotten):
                 color=color,
                 fontsize=count_points,
             )
-    if forgotten is not None:
+    for number in forgotten:
         axes.add_patch(
             Rectangle(
-                (-0.5, forgotten - 0.5),
+                (-0.5, number - 0.5),
                 class_count,
                 1,
                 fill=False,
@@ -214,10 +214,11 @@ def finding_errors(counts, class_names, title):
 
 
 def forgotten_destinations(share_before, share_after, class_names, forgotten, title):
-    """What the forgotten class's images are taken for now, and were before.
+    """What the images to be forgotten are taken for now, and were before.
 
-    `share_before` and `share_after` are (K,) percents of the forgotten class's images, one for
-    each predicted class; `share_before` is None where there is only one model to show.
+    `share_before` and `share_after` are (K,) percents of these images, one for each predicted
+    class; `share_before` is None where there is only one model to show. `forgotten` are the classes
+    to mark, none if single images of any class are to be forgotten.
     """
     series = {} if share_before is None else {"base model": share_before}
     series["unlearned model"] = share_after
@@ -227,14 +228,21 @@ def forgotten_destinations(share_before, share_after, class_names, forgotten, ti
     axes = figure.subplots()
     containers = _grouped_bars(axes, series, colors, "{:.1f}%".format)
     _name_rows(axes, numbered(class_names), max_lines=bars, forgotten=forgotten)
-    containers[-1][forgotten].set_facecolor(FORGET)
+    for number in forgotten:
+        containers[-1][number].set_facecolor(FORGET)
     _percent_axis(axes)
-    axes.set_xlabel(f"share of the images of class {forgotten} that each class receives")
+    one = len(forgotten) == 1
+    which = f"of class {forgotten[0]}" if one else "to be forgotten"
+    axes.set_xlabel(f"share of the images {which} that each class receives")
     axes.set_ylabel("predicted class")
     if share_before is not None:
-        handles = [Rectangle((0, 0), 1, 1, color=color) for color in (BEFORE, FORGET, RETAIN)]
-        labels = ["base model", "unlearned model, still right", "unlearned model, elsewhere"]
-        legend_below(figure, handles, labels)
+        marked = "still right" if one else "a forgotten class"
+        bars = {"base model": BEFORE, f"unlearned model, {marked}": FORGET}
+        bars |= {"unlearned model, elsewhere": RETAIN}
+        if not forgotten:
+            bars = colors
+        handles = [Rectangle((0, 0), 1, 1, color=color) for color in bars.values()]
+        legend_below(figure, handles, list(bars))
     return figure
 
 
@@ -342,8 +350,8 @@ def _grouped_bars(axes, series, colors, value_text):
     return containers
 
 
-def _name_rows(axes, names, max_lines, points=None, forgotten=None):
-    """Name the rows 0, 1, ... of `axes`, the forgotten one in bold and marked as such.
+def _name_rows(axes, names, max_lines, points=None, forgotten=()):
+    """Name the rows 0, 1, ... of `axes`, the forgotten ones in bold and marked as such.
 
     Where there are more names than MAX_NAMED_ROWS, evenly spaced ones stand for all.
     """
@@ -351,18 +359,18 @@ def _name_rows(axes, names, max_lines, points=None, forgotten=None):
         points = LABEL_POINTS if len(names) <= LONG_LIST else SMALL_POINTS
     characters = LABEL_CHARACTERS if max_lines > 1 else ONE_LINE_CHARACTERS
     step = math.ceil(len(names) / MAX_NAMED_ROWS)
-    rows = [row for row in range(len(names)) if row % step == 0 or row == forgotten]
+    rows = [row for row in range(len(names)) if row % step == 0 or row in forgotten]
     labels = []
     for row in rows:
         label = wrap_label(names[row], characters, max_lines)
-        if row == forgotten:
+        if row in forgotten:
             # The mark takes a line of its own only where the name leaves one.
             separator = "\n" if label.count("\n") + 1 < max_lines else " "
             label += f"{separator}(forgotten)"
         labels.append(label)
     axes.set_yticks(rows, labels, fontsize=points, parse_math=False)
-    if forgotten is not None:
-        axes.get_yticklabels()[rows.index(forgotten)].set_fontweight("bold")
+    for number in forgotten:
+        axes.get_yticklabels()[rows.index(number)].set_fontweight("bold")
 
 
 def _seconds(seconds):

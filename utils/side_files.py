@@ -1,4 +1,4 @@
-"""Reads the small CSV files that users give beside the data: costs of mistakes, patient groups.
+"""Reads the small text files that users give beside the data: costs of mistakes, patient groups.
 
 UTF-8, with or without a byte order mark, any line ends, blank lines at the end. Every fault is a
 UserError that names the file, and the line where there is one.
@@ -25,7 +25,7 @@ def read_cost_matrix(path, class_names):
     The file holds K lines of K numbers, or the same under a header of class names and beside a
     first column of them, in any order and case; what stands in the corner does not matter.
     """
-    rows = _read_rows(path)
+    rows = read_rows(path)
     size = len(class_names)
     form = (
         f"give {size} lines of {size} numbers with commas between them, or a header and a first "
@@ -58,7 +58,7 @@ def read_groups(path, count):
 
     There is no header: the first line is the first image's.
     """
-    rows = _read_rows(path)
+    rows = read_rows(path)
     labels = []
     for line, cells in rows:
         label = cells[0] if cells else ""
@@ -88,12 +88,16 @@ def read_groups(path, count):
     return np.array(labels)
 
 
-def _read_rows(path):
-    """(line number, cells) of every line but the blank ones at the end."""
-    stream = io.StringIO(_read_text(path), newline="")
+def read_rows(path, most_bytes=None, tidied=None):
+    """(line number, cells) of every line but the blank ones at the end.
+
+    tidied: what to do with the text of each cell; by default any blanks in it become one space.
+    """
+    tidied = tidied or _spaced
+    stream = io.StringIO(read_text(path, most_bytes), newline="")
     reader = csv.reader(stream, skipinitialspace=True)  # or a quote after ", " would not count
     try:
-        rows = [(reader.line_num, [_spaced(cell) for cell in cells]) for cells in reader]
+        rows = [(reader.line_num, [tidied(cell) for cell in cells]) for cells in reader]
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num} cannot be read as CSV: {error}") from None
     while rows and not any(rows[-1][1]):  # spreadsheets leave lines of bare commas as well
@@ -101,14 +105,16 @@ def _read_rows(path):
     return rows
 
 
-def _read_text(path):
+def read_text(path, most_bytes=None):
+    """The text of a UTF-8 file of at most that size, by default MOST_BYTES."""
+    most_bytes = most_bytes or MOST_BYTES
     try:
         with os_errors_told(f"cannot read {path}"), open(path, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             # a pipe does not tell its size beforehand
-            if size > MOST_BYTES or len(content := stream.read(MOST_BYTES + 1)) > MOST_BYTES:
+            if size > most_bytes or len(content := stream.read(most_bytes + 1)) > most_bytes:
                 raise UserError(
-                    f"{path} is larger than {MOST_BYTES // 2**20} MB: it must be a small CSV file"
+                    f"{path} is larger than {most_bytes // 2**20} MB: it must be a small CSV file"
                 )
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
