@@ -847,7 +847,7 @@ def multi_folder(tmp_path_factory, data_files):
     folder = tmp_path_factory.mktemp("multi")
     data = ("--dataset", data_files["multi"], "--device", "cpu")
     with inside(folder):
-        run_quietly("main_train", "--save_model_id", "multi", *data, *TRAIN, "--epochs", "2")
+        run_quietly("main_train", "--save_model_id", "multi", *data, *TRAIN, "--epochs", "2", "--lr", "0.001")
         for method in ("FT", "Retrain"):
             asked = ("--unlearn", method, "--class_to_forget", "1")
             run_quietly("main_unlearn", "--model_id", "multi_best", *data, *asked)
@@ -855,7 +855,7 @@ def multi_folder(tmp_path_factory, data_files):
 
 
 MULTI = "multi_best_FORGOTTEN_1_FT_unlearnEpochs5_unlearnlr03"
-MULTI_RETRAIN = "multi_best_FORGOTTEN_1_RETRAIN_unlearnEpochs2_unlearnlr01"
+MULTI_RETRAIN = "multi_best_FORGOTTEN_1_RETRAIN_unlearnEpochs2_unlearnlr001"
 
 
 @pytest.fixture
@@ -1198,12 +1198,13 @@ def test_shadow_models_forget_by_the_tested_models_method(unattacked, done, grey
         assert sorted(retain_set.indices.tolist()) == [
             row for row in range(96) if arrays_of(grey, "train")[1][row] != 3
         ]
-        assert (config.epochs, config.lr, config.batch_size) == (1, 0.001, 100)
+        recipe = config.recipe
+        assert (recipe.epochs, recipe.lr, recipe.batch_size) == (1, 0.001, 100)
         assert 0.49 < config.mask.share() < 0.51
         assert len(val_set) == 32  # val images are not asked about here
     pairs = [set(forget_set.indices.tolist()) for forget_set, _, _ in forgotten]
     assert pairs[0].isdisjoint(pairs[1]) and pairs[2].isdisjoint(pairs[3])
-    assert len({config.seed for _, _, config in forgotten}) == 4
+    assert len({config.recipe.seed for _, _, config in forgotten}) == 4
     masks = [config.mask.changeable["network.fc.weight"] for _, _, config in forgotten]
     assert not torch.equal(masks[0], masks[1])
 
