@@ -12,7 +12,7 @@ from evaluation.lira import LEAST as LEAST_SHADOWS
 from evaluation.report import GROUPS
 from models.architectures import STEMS
 from unlearn.config import BATCH_SIZE
-from unlearn.methods import describe_methods
+from unlearn.methods import ALL, describe_methods
 from unlearn.request import ForgetRequest
 from unlearn.request_files import listed_request, matching_request
 from utils.errors import EXIT_BAD_INPUT, UserError
@@ -328,9 +328,7 @@ def unlearning_flags(parser):
         metavar="METHOD",
         help="one of those that --list_methods lists, in any letter case",
     )
-    parser.add_argument(
-        "--list_methods", action=ListMethods, nargs=0, help="list all methods and exit"
-    )
+    list_methods_flag(group)
     mask_flag(group)
     group.add_argument(
         "--unlearn_epochs", type=_whole_number(1), help="passes; by default the method's own"
@@ -353,6 +351,38 @@ def unlearning_flags(parser):
         default=[],
         metavar="NAME=VALUE",
         help="settings that only this method has, as --list_methods shows them",
+    )
+
+
+def compare_flags(parser):
+    request_flags(parser)
+    group = parser.add_argument_group("comparison")
+    methods_flag(group, [ALL])
+    list_methods_flag(group)
+    group.add_argument(
+        "--seeds",
+        type=_whole_number(0),
+        nargs="+",
+        default=[DEFAULT_SEED],
+        metavar="SEED",
+        help="each method runs once with each of them, Retrain too",
+    )
+    mask_flag(group)
+
+
+def methods_flag(parser, default):
+    parser.add_argument(
+        "--unlearn",
+        nargs="+",
+        default=default,
+        metavar="METHOD",
+        help=f"{ALL}, or some of those that main_unlearn.py --list_methods lists",
+    )
+
+
+def list_methods_flag(parser):
+    parser.add_argument(
+        "--list_methods", action=ListMethods, nargs=0, help="list all methods and exit"
     )
 
 

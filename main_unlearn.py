@@ -65,8 +65,8 @@ def main(argv=None):
         f"{len(dataset.train):,} images; {job.course()} on {describe(device)}"
     )
     model, seconds = job.run(model, forget_set, retain_set, mask)
-    command = command_line(argv, __file__)
-    path = job.save(model, record, base_digest, dataset, seconds, device, command)
+    told = job.record(record, base_digest, dataset)
+    path = job.save(model, told, seconds, device, command_line(argv, __file__))
     print(f"unlearned in {seconds:.1f} s\nmodel: {path}\nmodel_id: {job.model_id}")
     return job.model_id
 

@@ -21,16 +21,17 @@ from arg_parser import (
     make_parser,
     mask_flag,
     measures_flag,
+    methods_flag,
     request_flags,
     training_flags,
     typed_request,
 )
 from evaluation.report import GROUPS
 from models.checkpoint import read_record
-from unlearn.methods import METHODS, find_method
+from unlearn.methods import find_methods
 from unlearn.request import ForgetRequest
 from unlearn.saliency import to_percent
-from utils.errors import NotFiniteError, run_script
+from utils.errors import UserError, run_script
 from utils.files import PICTURE_FOLDER, check_id
 from utils.loading import load_dataset
 from utils.plots import method_comparison
@@ -40,7 +41,6 @@ from utils.tables import format_table
 EPOCHS = 4  # enough for SynthBloodMNIST, and short enough for a laptop
 METHODS_SHOWN = ("RL_with_SalUn", "Retrain")
 CLASS_SHOWN = 3  # the last one where there are fewer
-ALL = "all"
 MEASURES = [name for name in GROUPS if name != "inside"]  # which takes longer than all the others
 COLUMNS = {
     "unlearn_accuracy_percent": "unlearn accuracy",
@@ -66,18 +66,11 @@ def main(argv=None):
     group.add_argument(
         "--base_model_id", metavar="MODEL_ID", help="a trained base model to use; none is trained"
     )
-    group.add_argument(
-        "--unlearn",
-        nargs="+",
-        default=METHODS_SHOWN,
-        metavar="METHOD",
-        help=f"{ALL}, or some of {', '.join(METHODS)}",
-    )
+    methods_flag(group, METHODS_SHOWN)
     mask_flag(group)
     measures_flag(group, MEASURES)
     args = parser.parse_args(argv)
-    methods = list(METHODS.values()) if args.unlearn == [ALL] else map(find_method, args.unlearn)
-    methods = list(dict.fromkeys(methods))
+    methods = find_methods(args.unlearn)
     if any(method.uses_mask for method in methods):
         to_percent(args.mask_thresh)
     dataset = load_dataset(**data_source(args))
@@ -110,7 +103,7 @@ def main(argv=None):
         mask = _flags(args, "mask_thresh") if method.uses_mask else []
         try:
             made[method.id] = _step(main_unlearn, [*model, "--unlearn", method.id, *chosen, *mask])
-        except NotFiniteError as error:  # that a method fails is a finding, not the end
+        except UserError as error:  # that a method fails is a finding, not the end
             failures.append(f"{method.id} failed: {error}")
             print(failures[-1])
     rows = []

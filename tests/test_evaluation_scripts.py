@@ -847,7 +847,17 @@ def multi_folder(tmp_path_factory, data_files):
     folder = tmp_path_factory.mktemp("multi")
     data = ("--dataset", data_files["multi"], "--device", "cpu")
     with inside(folder):
-        run_quietly("main_train", "--save_model_id", "multi", *data, *TRAIN, "--epochs", "2", "--lr", "0.001")
+        run_quietly(
+            "main_train",
+            "--save_model_id",
+            "multi",
+            *data,
+            *TRAIN,
+            "--epochs",
+            "2",
+            "--lr",
+            "0.001",
+        )
         for method in ("FT", "Retrain"):
             asked = ("--unlearn", method, "--class_to_forget", "1")
             run_quietly("main_unlearn", "--model_id", "multi_best", *data, *asked)

@@ -70,24 +70,26 @@ class UnlearnJob:
         model = self.method.run(model, forget_set, retain_set, config)
         return model, time.perf_counter() - began
 
-    def save(self, model, base_record, base_digest, dataset, seconds, device, command):
-        """Write the unlearned model with all that tells where it comes from; returns the path."""
+    def record(self, base_record, base_digest, dataset):
+        """What tells the model that comes out from every other, as plain data."""
+        request = self.config.request
         settings = asdict(self.config.recipe) | {"mask_thresh": self.mask_thresh}
-        record = {
+        return {
             **describe_data(dataset),
             **{key: base_record[key] for key in ("recipe", "selection") if key in base_record},
             "kind": "unlearned",
             "parent_id": self.base_id,
             "parent_digest": base_digest,
             "method": self.method.id,
-            "forget_request": self.config.request.record(),
-            "forget_words": self.config.request.words,
+            "forget_request": request.record(),
+            "forget_words": request.words,
             "settings": settings | {"options": dict(self.config.options)},
-            "seconds": seconds,
-            "device": describe(device),
-            "command": command,
         }
-        return save_model(self.model_id, model, record)
+
+    def save(self, model, record, seconds, device, command):
+        """Write the unlearned model with its `record` and how it was made; returns the path."""
+        made = {"seconds": seconds, "device": describe(device), "command": command}
+        return save_model(self.model_id, model, record | made)
 
 
 def _not_default(config, defaults):

@@ -40,6 +40,7 @@ def _recipe(epochs, lr, batch_size=BATCH_SIZE, **others):
 
 
 ONE_STEP = Recipe(epochs=0, lr=0.0, batch_size=BATCH_SIZE)
+ALL = "all"  # every method, where several may be named
 SALUN_SUFFIX = "_with_SalUn"
 SALUN = "Fan et al., ICLR 2024"
 _ROWS = [
@@ -90,6 +91,13 @@ def find_method(method_id):
             f"there are {', '.join(METHODS)}"
         )
     return by_lower[method_id.lower()]
+
+
+def find_methods(method_ids):
+    """The rows of several ids, each once; ALL by itself stands for every method."""
+    if list(method_ids) == [ALL]:
+        return list(METHODS.values())
+    return list(dict.fromkeys(map(find_method, method_ids)))
 
 
 def default_config(method, request, base_record):
