@@ -20,12 +20,17 @@ def gradient_ascent(model, forget_set, retain_set, config):
     """Raise the loss of each image that is to be forgotten up to that of guessing."""
 
     def ascent(logits, labels):
-        losses = config.request.losses(logits, labels)
-        beyond = (losses - config.request.chance_loss(logits, labels)).relu()
-        return -(losses - beyond).mean()  # the smaller of the two, and NaN where infinite
+        return -bounded_losses(config.request, logits, labels).mean()
 
     def passes(_):
         for _ in range(config.recipe.epochs):
             yield Pass(forget_set, gradient_step(ascent), update_statistics=False)
 
     return descend(model, passes, config)
+
+
+def bounded_losses(request, logits, labels):
+    """The request's losses (B,), at most that of guessing: beyond it an image has no gradient."""
+    losses = request.losses(logits, labels)
+    beyond = (losses - request.chance_loss(logits, labels)).relu()
+    return losses - beyond  # the smaller of the two, and NaN where infinite

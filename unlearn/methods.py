@@ -3,7 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from unlearn import l1_sparse, last_layers, neg_grad_plus
+from unlearn.amnesiac import amnesiac
+from unlearn.cf_k import fine_tune_last_layers
 from unlearn.config import BATCH_SIZE, Option, UnlearnConfig
+from unlearn.eu_k import exact_last_layers
 from unlearn.fine_tune import fine_tune
 from unlearn.gradient_ascent import gradient_ascent
 from unlearn.random_label import random_label
@@ -66,6 +70,46 @@ _ROWS = [
         # Adam would follow a decay wherever the gradient is near zero
         _recipe(5, 3e-6, optimizer="adam", weight_decay=0.0),
         "Thudi et al., EuroS&P 2022",
+    ),
+    Method(
+        "NegGradPlus",
+        "NegGrad+",
+        neg_grad_plus.neg_grad_plus,
+        _recipe(5, 1e-5, optimizer="adam", weight_decay=0.0),
+        "Kurmanji et al., NeurIPS 2023",
+        options=neg_grad_plus.OPTIONS,
+    ),
+    Method(
+        "L1_sparse",
+        "L1-sparse fine tuning",
+        l1_sparse.l1_sparse,
+        _recipe(3, 0.03),
+        "Jia et al., NeurIPS 2023",
+        options=l1_sparse.OPTIONS,
+    ),
+    Method(
+        "EU_k",
+        "Exact unlearning of the last k layers",
+        exact_last_layers,
+        _recipe(3, 0.03),
+        "Goel et al., 2022",
+        options=last_layers.OPTIONS,
+        follows_gradient=False,
+    ),
+    Method(
+        "CF_k",
+        "Fine tuning of the last k layers",
+        fine_tune_last_layers,
+        _recipe(3, 0.03),
+        "Goel et al., 2022",
+        options=last_layers.OPTIONS,
+    ),
+    Method(
+        "Amnesiac",
+        "Amnesiac relabelling",
+        amnesiac,
+        _recipe(3, 0.01),
+        "Graves et al., AAAI 2021",
     ),
 ]
 _WITH_SALUN = [
