@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from unlearn import bad_teacher, neg_merge, scrub, unsir
 from unlearn.config import BATCH_SIZE, Option, UnlearnConfig
+from unlearn.delete import delete
 from unlearn.fine_tune import fine_tune
 from unlearn.gradient_ascent import gradient_ascent
 from unlearn.random_label import random_label
@@ -65,6 +67,49 @@ _ROWS = [
         # Adam would follow a decay wherever the gradient is near zero
         _recipe(5, 3e-6, optimizer="adam", weight_decay=0.0),
         "Thudi et al., EuroS&P 2022",
+    ),
+    Method(
+        "BadTeacher",
+        "Bad Teacher",
+        bad_teacher.bad_teacher,
+        _recipe(3, 3e-4, optimizer="adam"),
+        "Chundawat et al., AAAI 2023",
+        options=bad_teacher.OPTIONS,
+    ),
+    Method(
+        "SCRUB_R",
+        "SCRUB with Rewinding",
+        scrub.scrub,
+        _recipe(3, 5e-4, optimizer="adam"),
+        "Kurmanji et al., NeurIPS 2023",
+        options=scrub.OPTIONS,
+    ),
+    Method(
+        "UNSIR",
+        "Impair and Repair",
+        unsir.unsir,
+        _recipe(2, 0.01, optimizer="sgd"),
+        "Tarun et al., TNNLS 2023",
+        options=unsir.OPTIONS,
+        one_label=True,
+    ),
+    Method(
+        "DELETE",
+        "Decoupled Distillation",
+        delete,
+        _recipe(5, 0.001),
+        "Zhou et al., CVPR 2025",
+        one_label=True,
+    ),
+    Method(
+        "NegMerge",
+        "Sign-Consensual Negation",
+        neg_merge.neg_merge,
+        # decay would make all signs agree
+        _recipe(3, 0.01, weight_decay=0.0),
+        "Kim et al., ICML 2025",
+        options=neg_merge.OPTIONS,
+        follows_gradient=False,
     ),
 ]
 _WITH_SALUN = [
