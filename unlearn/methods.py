@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from unlearn import l1_sparse, last_layers, neg_grad_plus
+from unlearn import bad_teacher, l1_sparse, last_layers, neg_grad_plus, neg_merge, scrub, unsir
 from unlearn.amnesiac import amnesiac
 from unlearn.cf_k import fine_tune_last_layers
 from unlearn.config import BATCH_SIZE, Option, UnlearnConfig
+from unlearn.delete import delete
 from unlearn.eu_k import exact_last_layers
 from unlearn.fine_tune import fine_tune
 from unlearn.gradient_ascent import gradient_ascent
@@ -110,6 +111,49 @@ _ROWS = [
         amnesiac,
         _recipe(3, 0.01),
         "Graves et al., AAAI 2021",
+    ),
+    Method(
+        "BadTeacher",
+        "Bad Teacher",
+        bad_teacher.bad_teacher,
+        _recipe(3, 3e-4, optimizer="adam"),
+        "Chundawat et al., AAAI 2023",
+        options=bad_teacher.OPTIONS,
+    ),
+    Method(
+        "SCRUB_R",
+        "SCRUB with Rewinding",
+        scrub.scrub,
+        _recipe(3, 5e-4, optimizer="adam"),
+        "Kurmanji et al., NeurIPS 2023",
+        options=scrub.OPTIONS,
+    ),
+    Method(
+        "UNSIR",
+        "Impair and Repair",
+        unsir.unsir,
+        _recipe(2, 0.01, optimizer="sgd"),
+        "Tarun et al., TNNLS 2023",
+        options=unsir.OPTIONS,
+        one_label=True,
+    ),
+    Method(
+        "DELETE",
+        "Decoupled Distillation",
+        delete,
+        _recipe(5, 0.001),
+        "Zhou et al., CVPR 2025",
+        one_label=True,
+    ),
+    Method(
+        "NegMerge",
+        "Sign-Consensual Negation",
+        neg_merge.neg_merge,
+        # decay would make all signs agree
+        _recipe(3, 0.01, weight_decay=0.0),
+        "Kim et al., ICML 2025",
+        options=neg_merge.OPTIONS,
+        follows_gradient=False,
     ),
 ]
 _WITH_SALUN = [

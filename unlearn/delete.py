@@ -1,0 +1,45 @@
+"""DELETE: distil the original model without the class, from the forget set alone.
+
+Zhou et al., "Decoupled distillation to erase: a general unlearning method for any class-centric
+tasks", CVPR 2025: with z the original model's logits of an image and u the class to forget,
+
+    min E_{x in D_f} [ KL( softmax(z with z_u = -inf) || f(x) ) ]
+
+So the forgotten class goes to zero while the others keep their proportions, the "dark knowledge"
+that protects what is to stay. The teacher is asked once. Masked are the image's own class and all
+classes that the request forgets. The retain set is not looked at.
+
+The running statistics of batch normalisation stay the base model's and dropout is off, which the
+paper leaves open: batches of a single class would pull the statistics away from what is to stay.
+Images of classes that stay as classes are unlearned with their own class masked, until they are
+mistaken: the method is made for classes, and goes further than Retrain would with samples.
+"""
+
+import torch
+from torch.nn import functional
+
+from unlearn.descent import Pass, descend
+from utils.losses import distillation_loss
+from utils.prediction import predict
+from utils.training import gradient_step
+
+
+def delete(model, forget_set, retain_set, config):
+    """Bring the model, on the forget set, to its own word on the other classes."""
+    targets = masked_probabilities(predict(model, forget_set), forget_set.labels, config.request)
+
+    def passes(_):
+        for _ in range(config.recipe.epochs):
+            taught = forget_set.with_labels(targets)
+            yield Pass(taught, gradient_step(distillation_loss), update_statistics=False)
+
+    return descend(model, passes, config)
+
+
+def masked_probabilities(logits, labels, request):
+    """(M, K): softmax over the classes that neither the image has nor the request forgets."""
+    num_classes = logits.shape[1]
+    masked = functional.one_hot(labels, num_classes).bool()
+    forgotten = torch.ones(num_classes, dtype=torch.bool, device=logits.device)
+    forgotten[request.kept_classes(num_classes)] = False
+    return logits.masked_fill(masked | forgotten, -torch.inf).softmax(1)

@@ -1,0 +1,89 @@
+"""SCRUB_R: SCRUB with rewinding, a student that disobeys its teacher on the forget set.
+
+Kurmanji et al., "Towards unbounded machine unlearning", NeurIPS 2023: with the original model as
+teacher p and its copy as student q,
+
+    min_q  alpha E_{D_r} [ KL(p || q) ] + gamma E_{D_r} [ CE(q, y) ] - E_{D_f} [ KL(p || q) ]
+
+by turns: in each of the first `msteps` epochs a pass over the forget set that raises the last term,
+then, in every epoch, one over the retain set that lowers the first two. SCRUB+R keeps the weights
+after each epoch and ends with those whose error on the forget set is nearest to a reference: the
+error of the model at the end on unseen images of the same kind. Among equals the last is taken.
+
+For a class-wise request these are validation images of the classes to forget: the scrubbed model
+errs on them nearly always, so the reference asks for full forgetting. For samples of all classes
+it is the model's ordinary error, and rewinding keeps forgotten images from standing out. Where
+there are no such images the last epoch stays, as in SCRUB without rewinding.
+
+KL has no temperature, as in the paper. Both kinds of passes are in training mode, and must be:
+in evaluation mode student and teacher agree at first, where the gradient of KL is zero. In
+multi-label data the forget passes look at the question asked alone, other findings are to stay.
+"""
+
+import copy
+
+import torch
+
+from unlearn.config import Option
+from unlearn.descent import Pass, descend
+from unlearn.teacher import teacher_probabilities
+from utils.losses import classification_loss, distillation_loss
+from utils.prediction import predict
+from utils.training import gradient_step
+
+OPTIONS = {
+    "msteps": Option(2, "epochs that begin with a pass of disobedience on the forget set"),
+    "alpha": Option(0.5, "weight of the teacher's word on the retain set"),
+    "gamma": Option(1.0, "weight of the true labels of the retain set"),
+}
+
+
+def scrub(model, forget_set, retain_set, config):
+    """Part from the teacher on the forget set, stay with it on the retain set, then rewind."""
+    epochs, request = config.recipe.epochs, config.request
+    forget_epochs = min(config.options["msteps"], epochs)
+    alpha, gamma = config.options["alpha"], config.options["gamma"]
+    multi_label = retain_set.labels.ndim == 2
+    kept_targets = teacher_probabilities(model, retain_set)
+    forget_targets = request.question(predict(model, forget_set), forget_set.labels)[0].softmax(1)
+    forget_targets = forget_targets.clone()  # out of inference mode
+
+    def numbered(image_set):
+        return image_set.with_labels(torch.arange(len(image_set), device=image_set.device))
+
+    def disobey(logits, rows):
+        answers, _ = request.question(logits, forget_set.labels[rows])
+        return -distillation_loss(answers, forget_targets[rows])
+
+    def obey(logits, rows):
+        to_teacher = distillation_loss(logits, kept_targets[rows], multi_label)
+        return alpha * to_teacher + gamma * classification_loss(logits, retain_set.labels[rows])
+
+    kept_weights = []
+
+    def passes(_):
+        for epoch in range(epochs):
+            if epoch < forget_epochs:
+                yield Pass(numbered(forget_set), gradient_step(disobey))
+            yield Pass(numbered(retain_set), gradient_step(obey))
+            if config.comparable_val:
+                weights = copy.deepcopy(model.state_dict())
+                kept_weights.append((error(model, forget_set, request), weights))
+
+    model = descend(model, passes, config, count=epochs + forget_epochs)
+    if kept_weights:
+        reference = error(model, config.comparable_val, request)
+        model.load_state_dict(rewound(kept_weights, reference))
+    return model
+
+
+def error(model, image_set, request):
+    """Share of images, 0 to 1, on which the model is wrong in what the request is about."""
+    right = request.recognised(predict(model, image_set), image_set.labels)
+    return 1 - right.float().mean().item()
+
+
+def rewound(kept_weights, reference):
+    """The weights of (error, weights) pairs with the error nearest to `reference`, of equals the
+    last."""
+    return min(reversed(kept_weights), key=lambda pair: abs(pair[0] - reference))[1]
