@@ -5,9 +5,19 @@ from dataclasses import dataclass, field, replace
 
 from unlearn.config import BATCH_SIZE, Option, UnlearnConfig
 from unlearn.fine_tune import fine_tune
+from unlearn.fisher_forgetting import OPTIONS as FISHER_OPTIONS
+from unlearn.fisher_forgetting import fisher_forgetting
 from unlearn.gradient_ascent import gradient_ascent
+from unlearn.influence import OPTIONS as INFLUENCE_OPTIONS
+from unlearn.influence import influence_unlearning
+from unlearn.loss_free_dampening import OPTIONS as LOSS_FREE_OPTIONS
+from unlearn.loss_free_dampening import loss_free_dampening
 from unlearn.random_label import random_label
 from unlearn.retrain import retrain
+from unlearn.sfron import OPTIONS as SFRON_OPTIONS
+from unlearn.sfron import sfron
+from unlearn.synaptic_dampening import OPTIONS as DAMPENING_OPTIONS
+from unlearn.synaptic_dampening import selective_synaptic_dampening
 from utils.errors import UserError
 from utils.files import nearest
 from utils.training import Recipe
@@ -65,6 +75,53 @@ _ROWS = [
         # Adam would follow a decay wherever the gradient is near zero
         _recipe(5, 3e-6, optimizer="adam", weight_decay=0.0),
         "Thudi et al., EuroS&P 2022",
+    ),
+    Method(
+        "IU",
+        "Influence Unlearning",
+        influence_unlearning,
+        ONE_STEP,
+        "Izzo et al., AISTATS 2021",
+        INFLUENCE_OPTIONS,
+        one_step=True,
+    ),
+    Method(
+        "Fisher",
+        "Fisher Forgetting",
+        fisher_forgetting,
+        replace(ONE_STEP, batch_size=10),  # images whose gradients random signs keep apart
+        "Golatkar et al., CVPR 2020",
+        FISHER_OPTIONS,
+        follows_gradient=False,
+        one_step=True,
+    ),
+    Method(
+        "SSD",
+        "Selective Synaptic Dampening",
+        selective_synaptic_dampening,
+        replace(ONE_STEP, batch_size=10),  # images whose gradients random signs keep apart
+        "Foster et al., AAAI 2024",
+        DAMPENING_OPTIONS,
+        follows_gradient=False,
+        one_step=True,
+    ),
+    Method(
+        "LFSSD",
+        "Loss-Free SSD",
+        loss_free_dampening,
+        ONE_STEP,
+        "Foster et al., ICLR 2024 Tiny Papers",
+        LOSS_FREE_OPTIONS,
+        follows_gradient=False,
+        one_step=True,
+    ),
+    Method(
+        "SFRon",
+        "Saliency Forgetting in the Remain-preserving manifold",
+        sfron,
+        _recipe(3, 0.01),
+        "Huang et al., NeurIPS 2024",
+        SFRON_OPTIONS,
     ),
 ]
 _WITH_SALUN = [
