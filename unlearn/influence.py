@@ -1,8 +1,8 @@
 """IU: influence unlearning, one step to where training without the forget set would have ended.
 
-Koh and Liang, "Understanding black-box predictions via influence functions", ICML 2017; Izzo et al.,
-"Approximate data deletion from machine learning models", AISTATS 2021; with WoodFisher, Singh and
-Alistarh, NeurIPS 2020, as the baseline IU of Jia et al., "Model sparsity can simplify machine
+Koh and Liang, "Understanding black-box predictions via influence functions", ICML 2017; Izzo et
+al., "Approximate data deletion from machine learning models", AISTATS 2021; with WoodFisher (Singh
+and Alistarh, NeurIPS 2020), as the baseline IU of Jia et al., "Model sparsity can simplify machine
 unlearning", NeurIPS 2023. At the base model's weights the gradient of the whole training loss is
 zero, so that of the mean retain loss is -1/|D_r| sum_{D_f} g_i, and one Newton step on it gives
 

@@ -4,7 +4,7 @@ Huang et al., "Unified gradient-based machine unlearning with remain geometry en
 2024. Each outer step ascends on a forget batch, repairs on T_in retain batches, and lets the slow
 weights follow the fast ones:
 
-    theta_f = theta + rate alpha m * grad( mean_i c_i l_i ),   c_i = l_i^-decline / mean_j l_j^-decline
+    theta_f = theta + rate alpha m * grad mean_i(c_i l_i),  c_i = l_i^-decline / mean(l^-decline)
     theta_r = theta_f after `inner` steps of descent on the retain loss
     theta  <- theta + beta (theta_r - theta)
 
