@@ -1,161 +1,16 @@
-"""The table of methods: a new method is a new file and a row here."""
+"""Methods by id, their defaults, and the settings that a user chooses."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from unlearn import bad_teacher, l1_sparse, last_layers, neg_grad_plus, neg_merge, scrub, unsir
-from unlearn.amnesiac import amnesiac
-from unlearn.cf_k import fine_tune_last_layers
-from unlearn.config import BATCH_SIZE, Option, UnlearnConfig
-from unlearn.delete import delete
-from unlearn.eu_k import exact_last_layers
-from unlearn.fine_tune import fine_tune
-from unlearn.gradient_ascent import gradient_ascent
-from unlearn.random_label import random_label
-from unlearn.retrain import retrain
+from unlearn.config import UnlearnConfig
+from unlearn.table import ROWS
 from utils.errors import UserError
 from utils.files import nearest
 from utils.training import Recipe
 
-
-@dataclass(frozen=True)
-class Method:
-    """A row.
-
-    run: (model, forget_set, retain_set, UnlearnConfig) -> model. recipe: the default one; None: the
-    base model's own. options: the method's own settings. paper: where it is from. follows_gradient:
-    whether there is a variant inside a mask, and uses_mask: whether this is it. one_step: the
-    method has neither epochs nor a rate. one_label: it needs exactly one class an image.
-    """
-
-    id: str
-    name: str
-    run: Callable
-    recipe: Recipe | None
-    paper: str
-    options: Mapping[str, Option] = field(default_factory=dict, hash=False)
-    follows_gradient: bool = True
-    one_step: bool = False
-    one_label: bool = False
-    uses_mask: bool = False
-
-
-def _recipe(epochs, lr, batch_size=BATCH_SIZE, **others):
-    return Recipe(epochs, lr, batch_size, **others)
-
-
-ONE_STEP = Recipe(epochs=0, lr=0.0, batch_size=BATCH_SIZE)
 ALL = "all"  # every method, where several may be named
 SALUN_SUFFIX = "_with_SalUn"
 SALUN = "Fan et al., ICLR 2024"
-_ROWS = [
-    Method("Retrain", "Retrain", retrain, None, "the definition", follows_gradient=False),
-    Method(
-        "RL",
-        "Random Labeling",
-        random_label,
-        _recipe(5, 0.01),
-        "Golatkar et al., CVPR 2020",
-    ),
-    Method(
-        "FT",
-        "Fine Tuning",
-        fine_tune,
-        _recipe(5, 0.03),
-        "Warnecke et al., NDSS 2023",
-    ),
-    Method(
-        "GA",
-        "Gradient Ascent",
-        gradient_ascent,
-        # Adam would follow a decay wherever the gradient is near zero
-        _recipe(5, 3e-6, optimizer="adam", weight_decay=0.0),
-        "Thudi et al., EuroS&P 2022",
-    ),
-    Method(
-        "NegGradPlus",
-        "NegGrad+",
-        neg_grad_plus.neg_grad_plus,
-        _recipe(5, 1e-5, optimizer="adam", weight_decay=0.0),
-        "Kurmanji et al., NeurIPS 2023",
-        options=neg_grad_plus.OPTIONS,
-    ),
-    Method(
-        "L1_sparse",
-        "L1-sparse fine tuning",
-        l1_sparse.l1_sparse,
-        _recipe(3, 0.03),
-        "Jia et al., NeurIPS 2023",
-        options=l1_sparse.OPTIONS,
-    ),
-    Method(
-        "EU_k",
-        "Exact unlearning of the last k layers",
-        exact_last_layers,
-        _recipe(3, 0.03),
-        "Goel et al., 2022",
-        options=last_layers.OPTIONS,
-        follows_gradient=False,
-    ),
-    Method(
-        "CF_k",
-        "Fine tuning of the last k layers",
-        fine_tune_last_layers,
-        _recipe(3, 0.03),
-        "Goel et al., 2022",
-        options=last_layers.OPTIONS,
-    ),
-    Method(
-        "Amnesiac",
-        "Amnesiac relabelling",
-        amnesiac,
-        _recipe(3, 0.01),
-        "Graves et al., AAAI 2021",
-    ),
-    Method(
-        "BadTeacher",
-        "Bad Teacher",
-        bad_teacher.bad_teacher,
-        _recipe(3, 3e-4, optimizer="adam"),
-        "Chundawat et al., AAAI 2023",
-        options=bad_teacher.OPTIONS,
-    ),
-    Method(
-        "SCRUB_R",
-        "SCRUB with Rewinding",
-        scrub.scrub,
-        _recipe(3, 5e-4, optimizer="adam"),
-        "Kurmanji et al., NeurIPS 2023",
-        options=scrub.OPTIONS,
-    ),
-    Method(
-        "UNSIR",
-        "Impair and Repair",
-        unsir.unsir,
-        _recipe(2, 0.01, optimizer="sgd"),
-        "Tarun et al., TNNLS 2023",
-        options=unsir.OPTIONS,
-        one_label=True,
-    ),
-    Method(
-        "DELETE",
-        "Decoupled Distillation",
-        delete,
-        _recipe(5, 0.001),
-        "Zhou et al., CVPR 2025",
-        one_label=True,
-    ),
-    Method(
-        "NegMerge",
-        "Sign-Consensual Negation",
-        neg_merge.neg_merge,
-        # decay would make all signs agree
-        _recipe(3, 0.01, weight_decay=0.0),
-        "Kim et al., ICML 2025",
-        options=neg_merge.OPTIONS,
-        follows_gradient=False,
-    ),
-]
 _WITH_SALUN = [
     replace(
         row,
@@ -164,10 +19,10 @@ _WITH_SALUN = [
         paper=f"{row.paper}; {SALUN}",
         uses_mask=True,
     )
-    for row in _ROWS
+    for row in ROWS
     if row.follows_gradient
 ]
-METHODS = {row.id: row for row in [*_ROWS, *_WITH_SALUN]}
+METHODS = {row.id: row for row in [*ROWS, *_WITH_SALUN]}
 
 
 def find_method(method_id):

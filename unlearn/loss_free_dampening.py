@@ -1,0 +1,54 @@
+"""LFSSD: selective synaptic dampening by the model's output instead of its loss, without labels.
+
+Foster, Schoepf and Brintrup, "Loss-free machine unlearning", ICLR 2024 Tiny Papers: the rule of SSD
+(synaptic_dampening.py) with, in place of the Fisher information, how strongly a weight moves the
+length of the output (the importance of memory aware synapses, Aljundi et al., ECCV 2018):
+
+    I_i = E_x[ |d ||f(x)||^2 / d theta_i| ],     f(x) the logits
+
+Choices:
+
+- The absolute value is of single images' gradients, as the equation says; the authors' code takes
+  it of batches, where images cancel. That costs a backward pass an image, and an average over
+  `images` of each set, drawn at random, is close enough.
+- D holds D_f, so I_Df / I_D cannot pass |D| / |D_f|. This importance is no square, and its ratios
+  lie closer to 1 than those of SSD: alpha is smaller here.
+"""
+
+import torch
+
+from unlearn.config import Option
+from unlearn.fisher import check_finite
+from unlearn.synaptic_dampening import dampen
+
+OPTIONS = {
+    "alpha": Option(1.5, "how many times as important to the forget set a weight must be"),
+    "dampening": Option(1.0, "the paper's lambda: how little is left, the smaller the less"),
+    "images": Option(300, "of each set, drawn at random, that importance is measured on", low=1),
+}
+
+
+def loss_free_dampening(model, forget_set, retain_set, config):
+    """Scale down the weights that move the output on the forget set more than on all images."""
+    generator = torch.Generator().manual_seed(config.recipe.seed)
+    of_forget, of_retain = (
+        output_sensitivity(model, image_set, config.options["images"], generator)
+        for image_set in (forget_set, retain_set)
+    )
+    share = len(forget_set) / (len(forget_set) + len(retain_set))
+    dampen(model, of_forget, of_retain, share, config.options)
+    return model.eval()
+
+
+def output_sensitivity(model, image_set, count, generator):
+    """Mean |gradient of the squared length of the logits| over `count` images, by weight's name."""
+    weights = dict(model.eval().named_parameters())
+    total = [torch.zeros_like(weight) for weight in weights.values()]
+    drawn = torch.randperm(len(image_set), generator=generator)[:count].to(image_set.device)
+    for position in drawn.split(1):
+        length = model(image_set.batch(position)[0]).square().sum()
+        gradients = torch.autograd.grad(length, list(weights.values()), materialize_grads=True)
+        torch._foreach_add_(total, torch._foreach_abs(gradients))
+    check_finite(total)
+    torch._foreach_div_(total, len(drawn))
+    return dict(zip(weights, total, strict=True))

@@ -1,0 +1,29 @@
+"""What a method is, as a row of the table."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from unlearn.config import Option
+from utils.training import Recipe
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row.
+
+    run: (model, forget_set, retain_set, UnlearnConfig) -> model. recipe: the default one; None: the
+    base model's own. options: the method's own settings. paper: where it is from. follows_gradient:
+    whether there is a variant inside a mask, and uses_mask: whether this is it. one_step: the
+    method has neither epochs nor a rate. one_label: it needs exactly one class an image.
+    """
+
+    id: str
+    name: str
+    run: Callable
+    recipe: Recipe | None
+    paper: str
+    options: Mapping[str, Option] = field(default_factory=dict, hash=False)
+    follows_gradient: bool = True
+    one_step: bool = False
+    one_label: bool = False
+    uses_mask: bool = False
