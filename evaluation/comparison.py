@@ -12,7 +12,7 @@ from evaluation.outputs import look_at
 from evaluation.results import to_json
 from models.checkpoint import digest_of, load_model, model_path, read_record
 from unlearn.job import UnlearnJob
-from unlearn.methods import Method
+from unlearn.method import Method
 from unlearn.saliency import (
     entry_percents,
     gradient_saliency,

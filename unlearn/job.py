@@ -7,7 +7,8 @@ from models.checkpoint import save_model
 from models.opening import describe_data
 from unlearn.config import UnlearnConfig
 from unlearn.ids import unlearned_model_id
-from unlearn.methods import Method, check_task, chosen_config, default_config
+from unlearn.method import Method
+from unlearn.methods import check_task, chosen_config, default_config
 from utils.devices import describe
 from utils.files import check_id
 
