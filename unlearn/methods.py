@@ -3,9 +3,16 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from unlearn.amun import OPTIONS as AMUN_OPTIONS
+from unlearn.amun import amun
+from unlearn.boundary_expanding import boundary_expanding
+from unlearn.boundary_shrink import OPTIONS as BOUNDARY_SHRINK_OPTIONS
+from unlearn.boundary_shrink import boundary_shrink
 from unlearn.config import BATCH_SIZE, Option, UnlearnConfig
 from unlearn.fine_tune import fine_tune
 from unlearn.gradient_ascent import gradient_ascent
+from unlearn.mu_mis import OPTIONS as MU_MIS_OPTIONS
+from unlearn.mu_mis import mu_mis
 from unlearn.random_label import random_label
 from unlearn.retrain import retrain
 from utils.errors import UserError
@@ -65,6 +72,41 @@ _ROWS = [
         # Adam would follow a decay wherever the gradient is near zero
         _recipe(5, 3e-6, optimizer="adam", weight_decay=0.0),
         "Thudi et al., EuroS&P 2022",
+    ),
+    Method(
+        "BoundaryShrink",
+        "Boundary Shrink",
+        boundary_shrink,
+        _recipe(5, 3e-5, weight_decay=0.0),
+        "Chen et al., CVPR 2023",
+        BOUNDARY_SHRINK_OPTIONS,
+        one_label=True,
+    ),
+    Method(
+        "BoundaryExpanding",
+        "Boundary Expanding",
+        boundary_expanding,
+        _recipe(5, 1e-4, weight_decay=0.0),
+        "Chen et al., CVPR 2023",
+        one_label=True,
+    ),
+    Method(
+        "AMUN",
+        "Adversarial Machine Unlearning",
+        amun,
+        _recipe(3, 0.01),
+        "Ebrahimpour-Boroojeny et al., ICML 2025",
+        AMUN_OPTIONS,
+        one_label=True,
+    ),
+    Method(
+        "MUMis",
+        "Minimising Input Sensitivity",
+        mu_mis,
+        _recipe(5, 1e-4, weight_decay=0.0),
+        "Cheng et al., ICLR 2026",
+        MU_MIS_OPTIONS,
+        one_label=True,
     ),
 ]
 _WITH_SALUN = [
