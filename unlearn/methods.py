@@ -103,7 +103,7 @@ _ROWS = [
         "MUMis",
         "Minimising Input Sensitivity",
         mu_mis,
-        _recipe(5, 1e-4, weight_decay=0.0),
+        _recipe(5, 3e-3, weight_decay=0.0),
         "Cheng et al., ICLR 2026",
         MU_MIS_OPTIONS,
         one_label=True,

@@ -14,10 +14,16 @@ of the other classes, which falls at first, is on its way up from its lowest and
 - The sensitivity is compared after each epoch: its mean in the epoch with that of the base model.
 - The network is in evaluation mode throughout, because batch normalisation by batch would let an
   image's logit answer to the pixels of others.
+- The gradient of the weights is cut to length 1: squares of derivatives span orders of magnitude
+  between models, and their difference falls without bound.
 - There is no weight decay: nothing here would make up for what it takes from the other classes.
 """
 
+from contextlib import contextmanager
+
 import torch
+from torch import nn
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unlearn.config import Option
@@ -27,6 +33,7 @@ from utils.prediction import PREDICTION_BATCH
 OPTIONS = {
     "delta": Option(1.0, "stop once the other classes are this sensitive again, 1 = as before")
 }
+LONGEST_GRADIENT = 1.0
 
 
 def mu_mis(model, forget_set, retain_set, config):
@@ -45,8 +52,22 @@ def mu_mis(model, forget_set, retain_set, config):
             lowest = min(lowest, now)
             drawn = _with_other_class(forget_set, num_classes, generator)
 
-    with sdpa_kernel(SDPBackend.MATH):  # the only attention with second derivatives
+    with _twice_differentiable(model):
         return descend(model, passes, config)
+
+
+@contextmanager
+def _twice_differentiable(model):
+    """Attention and hard sigmoids are worked out by what has second derivatives meanwhile."""
+    hard = [module for module in model.modules() if isinstance(module, nn.Hardsigmoid)]
+    for module in hard:
+        module.forward = lambda values: functional.relu6(values + 3) / 6
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        for module in hard:
+            del module.forward
 
 
 def sensitivities(model, images, classes, create_graph=False):
@@ -87,6 +108,7 @@ def _step(seen):
         loss = (true - other).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), LONGEST_GRADIENT)
         optimizer.step()
         seen.append(other.detach().sqrt().mean())
         return loss.detach()
