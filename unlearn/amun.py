@@ -1,0 +1,108 @@
+"""AMUN: learn the images that lie close to the forget set and that the model gets wrong already.
+
+Ebrahimpour-Boroojeny et al., "Not all wrong is bad: using adversarial examples for unlearning",
+ICML 2025. Algorithm 1 finds for each image the closest adversarial example: projected gradient
+ascent of the loss inside an L2 ball, which is doubled until the prediction is another:
+
+    D_A = { (x', argmax f_0(x')) : (x, y) in D_f, |x' - x|_2 <= epsilon, argmax f_0(x') != y }
+    minimise E_{(x, y) in D_r + D_A (+ D_f)} [ CE(f(x), y) ]
+
+The model believes the wrong labels already, so that learning them costs it little elsewhere, but it
+loses its confidence between x' and x. Choices:
+
+- The paper trains on D_r + D_f + D_A, and leaves D_f out where it is large. `keep` says which; by
+  default it is left out, because a class cannot be forgotten while its images are being learned.
+- A step is 0.1 epsilon, as in the paper. An image stops at the first step at which it is wrong,
+  because the closest example is asked for; one that is wrong from the start is its own example.
+  So fewer steps than the paper's 50 do.
+- Epsilon begins at 0.1, a length over all pixels of a range of 1; the paper names no number. An
+  image that no change within the largest ball gets wrong has no example.
+- The examples are kept as floats: rounded to whole grey levels, many would be right again.
+- The rate falls from epoch to epoch, as the paper's may.
+"""
+
+import torch
+
+from unlearn.adversarial import logits_and_gradient
+from unlearn.combined import Combined
+from unlearn.config import Option
+from unlearn.descent import Pass, descend, falling
+from utils.datasets import ImageSet
+from utils.errors import UserError
+from utils.losses import classification_loss
+from utils.prediction import PREDICTION_BATCH
+from utils.training import gradient_step
+
+OPTIONS = {
+    "steps": Option(20, "steps of the attack in each ball", 1, 1000),
+    "keep": Option(0, "1: the forget set is trained on as well, under its labels", 0, 1),
+}
+FIRST_EPSILON = 0.1  # of a range of 1
+STEP_SHARE = 0.1  # of epsilon
+
+
+def amun(model, forget_set, retain_set, config):
+    """Train on the retain set and on adversarial examples of the forget set."""
+    epochs = config.recipe.epochs
+    adversarial = adversarial_examples(model, forget_set, config.options["steps"])
+    if len(adversarial) == 0:
+        raise UserError(
+            "no image to forget has an adversarial example: the model gives all images one class; "
+            "choose another method"
+        )
+    natural = forget_set.joined(retain_set) if config.options["keep"] else retain_set
+    mixed = Combined(natural, adversarial)
+
+    def passes(_):
+        for epoch in range(epochs):
+            yield Pass(mixed, gradient_step(classification_loss), falling(epoch, epochs))
+
+    return descend(model, passes, config)
+
+
+def adversarial_examples(model, image_set, steps):
+    """An ImageSet of float images, 0 to 255, close to those of `image_set`, and the model's labels.
+
+    In the order of `image_set`, less those for which there is none.
+    """
+    model.eval()
+    found_images, found_labels = [], []
+    for part in torch.arange(len(image_set), device=image_set.device).split(PREDICTION_BATCH):
+        images, labels = image_set.batch(part)
+        images = images.float()
+        examples, wrong = images.clone(), labels.clone()
+        left = torch.arange(len(part), device=part.device)
+        epsilon, largest = 255 * FIRST_EPSILON, 255 * images[0].numel() ** 0.5
+        while len(left) and epsilon < 2 * largest:
+            examples[left], wrong[left] = _attack(model, images[left], labels[left], epsilon, steps)
+            left = left[wrong[left] == labels[left]]
+            epsilon *= 2
+        found = wrong != labels
+        found_images.append(examples[found])
+        found_labels.append(wrong[found])
+    return ImageSet.of(torch.cat(found_images), torch.cat(found_labels))
+
+
+def _attack(model, images, labels, epsilon, steps):
+    """(images, predictions) after up to `steps` steps, or at the first that is predicted wrong."""
+    moving = images
+    for _ in range(steps):
+        logits, gradient = logits_and_gradient(model, moving, labels)
+        still_right = (logits.argmax(1) == labels)[:, None, None, None]
+        stepped = moving + STEP_SHARE * epsilon * _unit(gradient)
+        change = stepped - images
+        change = change * (epsilon / _length(change).clamp(min=epsilon))
+        moving = torch.where(still_right, (images + change).clamp(0, 255), moving)
+    with torch.no_grad():
+        return moving, model(moving).argmax(1)
+
+
+def _unit(gradient):
+    """Each image's gradient at length 1, however small it is: a sure model's nearly vanishes."""
+    largest = gradient.abs().amax((1, 2, 3), keepdim=True)
+    scaled = gradient / largest.clamp(min=torch.finfo(gradient.dtype).tiny)
+    return scaled / _length(scaled).clamp(min=1)  # 1 at least, but for a gradient of zero
+
+
+def _length(images):
+    return torch.linalg.vector_norm(images, dim=(1, 2, 3), keepdim=True)

@@ -1,0 +1,116 @@
+"""MUMis: take back how sensitive the true class has become to the images that are to be forgotten.
+
+Cheng et al., "Remaining-data-free machine unlearning by suppressing sample contribution" (MU-Mis),
+ICLR 2026. What a model has learned of an image shows in how strongly the logit of its class c
+answers to changes of its pixels, compared with the logit of another class c', drawn at random:
+
+    minimise E_{(x, c) in D_f} [ |d f_c(x) / dx|^2 - |d f_c'(x) / dx|^2 ]
+
+The retain set is not looked at. The second term has no bound; the paper stops once the sensitivity
+of the other classes, which falls at first, is on its way up from its lowest and has come back to
+`delta` times what it was. Choices that it leaves open:
+
+- c' is drawn afresh for each image in each epoch. Pixels have a range of 1.
+- The sensitivity is compared after each epoch: its mean in the epoch with that of the base model.
+- The network is in evaluation mode throughout, because batch normalisation by batch would let an
+  image's logit answer to the pixels of others.
+- The gradient of the weights is cut to length 1: squares of derivatives span orders of magnitude
+  between models, and their difference falls without bound.
+- There is no weight decay: nothing here would make up for what it takes from the other classes.
+"""
+
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from unlearn.config import Option
+from unlearn.descent import Pass, descend
+from utils.prediction import PREDICTION_BATCH
+
+OPTIONS = {
+    "delta": Option(1.0, "stop once the other classes are this sensitive again, 1 = as before")
+}
+LONGEST_GRADIENT = 1.0
+
+
+def mu_mis(model, forget_set, retain_set, config):
+    """Lower the true class's sensitivity to the forget set and raise the others'."""
+    num_classes = model.spec.num_classes
+
+    def passes(generator):
+        drawn = _with_other_class(forget_set, num_classes, generator)
+        before = lowest = _mean_sensitivity(model, drawn)
+        for _ in range(config.recipe.epochs):
+            seen = []
+            yield Pass(drawn, _step(seen), update_statistics=False)
+            now = torch.stack(seen).mean().item()
+            if now > lowest and now >= config.options["delta"] * before:
+                break
+            lowest = min(lowest, now)
+            drawn = _with_other_class(forget_set, num_classes, generator)
+
+    with _twice_differentiable(model):
+        return descend(model, passes, config)
+
+
+@contextmanager
+def _twice_differentiable(model):
+    """Attention and hard sigmoids are worked out by what has second derivatives meanwhile."""
+    hard = [module for module in model.modules() if isinstance(module, nn.Hardsigmoid)]
+    for module in hard:
+        module.forward = lambda values: functional.relu6(values + 3) / 6
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        for module in hard:
+            del module.forward
+
+
+def sensitivities(model, images, classes, create_graph=False):
+    """|d logit / d pixel|^2 of one class of each image: (B, J) for `classes` (B, J) int64."""
+    pixels = (images / 255).requires_grad_()
+    logits = model(255 * pixels).gather(1, classes)
+    columns = []
+    for column in logits.unbind(1):
+        (gradient,) = torch.autograd.grad(
+            column.sum(), pixels, create_graph=create_graph, retain_graph=True
+        )
+        columns.append(gradient.square().sum((1, 2, 3)))
+    return torch.stack(columns, 1)
+
+
+def _with_other_class(forget_set, num_classes, generator):
+    """The set with labels (M, 2): each image's class, and one of the others, equally likely."""
+    true = forget_set.labels
+    step = torch.randint(1, num_classes, (len(true),), generator=generator).to(true.device)
+    return forget_set.with_labels(torch.stack([true, (true + step) % num_classes], 1))
+
+
+def _mean_sensitivity(model, drawn):
+    """Mean of |d logit / d pixel| of the other class, in evaluation mode: a scalar."""
+    model.eval()
+    total = 0.0
+    for part in torch.arange(len(drawn), device=drawn.device).split(PREDICTION_BATCH):
+        images, classes = drawn.batch(part)
+        total += sensitivities(model, images, classes[:, 1:]).sqrt().sum().item()
+    return total / len(drawn)
+
+
+def _step(seen):
+    """The step of one epoch; adds the other class's sensitivity of each batch to `seen`."""
+
+    def step(model, optimizer, images, classes):
+        true, other = sensitivities(model, images, classes, create_graph=True).unbind(1)
+        loss = (true - other).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), LONGEST_GRADIENT)
+        optimizer.step()
+        seen.append(other.detach().sqrt().mean())
+        return loss.detach()
+
+    return step
