@@ -113,7 +113,7 @@ def test_without_ascent_the_forget_set_has_no_say():
 def test_forgets_and_keeps():
     forget_set, retain_set = REQUEST.split(tiny_set(120))
     model = trained_model()
-    recipe = Recipe(5, 0.01, 10)
+    recipe = Recipe(5, 0.05, 10)
     sfron(model, forget_set, retain_set, config_with(recipe, alpha=1000.0))
     assert share_right(model, forget_set) < 0.2
     assert share_right(model, retain_set) > 0.9
