@@ -74,7 +74,7 @@ def test_one_outer_step_by_hand(monkeypatch, alpha, beta):
     optimizer = torch.optim.SGD(reference.parameters(), 0.01, momentum=0.9, nesterov=True)
 
     images, labels = forget_set.batch(slice(None))
-    losses = REQUEST.losses(reference.eval()(images), labels)
+    losses = REQUEST.losses(reference.train()(images), labels)
     (-alpha * adaptive_loss(losses, config.options["decline"])).backward()
     for name, weight in reference.named_parameters():
         weight.grad *= mask[name]

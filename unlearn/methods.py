@@ -119,7 +119,7 @@ _ROWS = [
         "SFRon",
         "Saliency Forgetting in the Remain-preserving manifold",
         sfron,
-        _recipe(3, 0.01),
+        _recipe(2, 0.01),
         "Huang et al., NeurIPS 2024",
         SFRON_OPTIONS,
     ),
