@@ -25,7 +25,7 @@ from unlearn.config import Option
 from unlearn.fisher import diagonal_fisher, random_signs
 from utils.losses import probabilities
 
-OPTIONS = {"alpha": Option(1e-9, "the noise: its standard deviation grows with alpha^(1/4)")}
+OPTIONS = {"alpha": Option(1e-12, "the noise: its standard deviation grows with alpha^(1/4)")}
 FLOOR = 1e-3
 
 

@@ -17,9 +17,10 @@ and alpha = 1 this is the leave-out solution itself. Choices:
   adds all at once: F^-1 v = (v - G^T (n damping I + G G^T)^-1 G v) / damping, with G the n samples
   as rows. Memory: `samples` times the model's size. The code of Jia et al. carries the first
   gradient through the recursion alone, so that the others never enter; the paper's F is used here.
-- WoodFisher's damping is for pruning. A network's gradients span few directions, and in all others
-  the step is one of gradient ascent at the rate alpha / damping / |D_r|: the two defaults are such
-  that a class is forgotten by a ResNet-18.
+- A network's gradients span few directions, and in all others the step is one of gradient ascent
+  at the rate alpha / damping / |D_r|. The linear picture does not hold as far as alpha = 1 takes a
+  deep network (at a damping of 1, a ResNet-18 that forgets a class is ruined from 0.2 on). The
+  default is where it has forgotten most of the class and kept the rest.
 """
 
 import torch
@@ -28,8 +29,8 @@ from unlearn.config import Option
 from unlearn.fisher import check_finite, image_losses, signed_gradients
 
 OPTIONS = {
-    "alpha": Option(1.0, "length of the step; 1 removes the forget set once"),
-    "damping": Option(0.1, "added to the Fisher information's diagonal", low=1e-12),
+    "alpha": Option(0.1, "share of the step to the leave-out solution"),
+    "damping": Option(1.0, "added to the Fisher information's diagonal", low=1e-12),
     "samples": Option(16, "batches of retain images that the Fisher information is from", low=1),
 }
 

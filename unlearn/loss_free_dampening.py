@@ -22,7 +22,7 @@ from unlearn.fisher import check_finite
 from unlearn.synaptic_dampening import dampen
 
 OPTIONS = {
-    "alpha": Option(1.5, "how many times as important to the forget set a weight must be"),
+    "alpha": Option(1.3, "how many times as important to the forget set a weight must be"),
     "dampening": Option(1.0, "the paper's lambda: how little is left, the smaller the less"),
     "images": Option(300, "of each set, drawn at random, that importance is measured on", low=1),
 }

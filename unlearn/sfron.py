@@ -20,8 +20,9 @@ authors' code where the paper leaves them open:
   so that the slow weights are the fast ones.
 - An epoch is one pass over the forget set, with `inner` batches of retain images after each batch.
 - The Fisher information is over single images' gradients (fisher.py); the code squares batches'.
-- The ascent runs in evaluation mode: batches of the forget set alone, of one class or one image,
-  would pull the running statistics of batch normalisation away from what the retain set needs.
+- Batch normalisation goes by the batch in the ascent as well, as in the code. In evaluation mode
+  the ascent goes by running statistics that lag behind weights in motion, and wrecks the model. A
+  single image has no statistics of its own: there the ascent has to do with the running ones.
 """
 
 import torch
@@ -36,7 +37,7 @@ from utils.losses import classification_loss
 from utils.training import SMALLEST_SET, TOO_FEW, gradient_step
 
 OPTIONS = {
-    "alpha": Option(1.0, "weight of the ascent on the forget set, at first"),
+    "alpha": Option(0.1, "weight of the ascent on the forget set, at first"),
     "inner": Option(5, "retain batches after each forget batch", low=1),
     "decline": Option(
         0.5, "how soon an image that is forgotten stops pushing (the paper's lambda)"
@@ -62,6 +63,7 @@ def sfron(model, forget_set, retain_set, config):
             rate = falling(epoch, recipe.epochs)
             step = _outer_step(mask, options["alpha"] * rate, config)
             paired = Paired(forget_set, retain_set, side_size, generator)
+            # the step sets the mode itself: a single image is enough to be forgotten
             yield Pass(paired, step, rate, update_statistics=False)
 
     return descend(model, passes, config)
@@ -88,7 +90,8 @@ def _outer_step(mask, alpha, config):
         forget_labels, retain_labels = labels
         slow = [weight.detach().clone() for weight in model.parameters()]
         forget_images, retain_images = images.split([len(forget_labels), len(retain_labels)])
-        losses = config.request.losses(model.eval()(forget_images), forget_labels)
+        model.train(len(forget_labels) >= SMALLEST_SET)
+        losses = config.request.losses(model(forget_images), forget_labels)
         optimizer.zero_grad(set_to_none=True)
         (-alpha * adaptive_loss(losses, options["decline"])).backward()
         for name, weight in model.named_parameters():
