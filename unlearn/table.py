@@ -114,6 +114,7 @@ ROWS = [
         "SCRUB_R",
         "SCRUB with Rewinding",
         scrub.scrub,
+        # SGD hardly leaves the teacher, where the gradient of its divergence is zero
         _recipe(3, 5e-4, optimizer="adam"),
         "Kurmanji et al., NeurIPS 2023",
         options=scrub.OPTIONS,
@@ -131,7 +132,8 @@ ROWS = [
         "DELETE",
         "Decoupled Distillation",
         delete.delete,
-        _recipe(5, 0.001),
+        # Adam as in GA: gradients are large at first, and near zero in the end
+        _recipe(5, 1e-5, optimizer="adam", weight_decay=0.0),
         "Zhou et al., CVPR 2025",
         one_label=True,
     ),
@@ -188,7 +190,7 @@ ROWS = [
         "SFRon",
         "Saliency Forgetting in the Remain-preserving manifold",
         sfron.sfron,
-        _recipe(3, 0.01),
+        _recipe(2, 0.01),
         "Huang et al., NeurIPS 2024",
         options=sfron.OPTIONS,
     ),
