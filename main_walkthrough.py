@@ -68,12 +68,13 @@ def main(argv=None):
         nargs="+",
         default=METHODS_SHOWN,
         metavar="METHOD",
-        help=f"{ALL}, or some of {', '.join(METHODS)}",
+        help=f"{ALL} (that need no base model in shards), or some of {', '.join(METHODS)}",
     )
     mask_flag(group)
     measures_flag(group, MEASURES)
     args = parser.parse_args(argv)
-    methods = list(METHODS.values()) if args.unlearn == [ALL] else map(find_method, args.unlearn)
+    fitting = [method for method in METHODS.values() if not method.needs_shards]
+    methods = fitting if args.unlearn == [ALL] else map(find_method, args.unlearn)
     methods = list(dict.fromkeys(methods))
     if any(method.uses_mask for method in methods):
         to_percent(args.mask_thresh)

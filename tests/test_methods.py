@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from models.architectures import build_model, make_spec
+from models.architectures import build_model, in_shards, make_spec
 from tiny import (
     SIZE,
     same_weights,
@@ -46,9 +46,10 @@ by_own_recipe = pytest.mark.parametrize("method", OWN_RECIPE, ids=lambda method:
 by_task = pytest.mark.parametrize("multi_label", [False, True], ids=["single", "multi"])
 
 
-def real_model(seed=3):
+def real_model(seed=3, shards=0):
     """A small torchvision network with dropout, which Retrain can build anew."""
-    return build_model(make_spec("mobilenet_v3_small", 4, 1, SIZE), seed=seed)
+    spec = in_shards(make_spec("mobilenet_v3_small", 4, 1, SIZE), shards, 0, multi_label=False)
+    return build_model(spec, seed=seed)
 
 
 def config_for(method, image_set, *, seed=1, epochs=3):
@@ -83,8 +84,10 @@ def with_recipe(config, **changes):
 
 def unlearned(method, image_set, *, seed=1, epochs=3):
     multi_label = image_set.labels.ndim == 2
-    trains_anew = method.recipe is None
-    model = real_model() if trains_anew else trained_model(multi_label=multi_label, dropout=0.3)
+    if method.recipe is None:
+        model = real_model(shards=2 if method.needs_shards else 0)
+    else:
+        model = trained_model(multi_label=multi_label, dropout=0.3)
     config = config_for(method, image_set, seed=seed, epochs=epochs)
     return method.run(model, *REQUEST.split(image_set), config)
 

@@ -8,6 +8,7 @@ from unlearn.fine_tune import fine_tune
 from unlearn.gradient_ascent import gradient_ascent
 from unlearn.random_label import random_label
 from unlearn.retrain import retrain
+from unlearn.sisa import sisa
 from utils.errors import UserError
 from utils.files import nearest
 from utils.training import Recipe
@@ -21,6 +22,7 @@ class Method:
     base model's own. options: the method's own settings. paper: where it is from. follows_gradient:
     whether there is a variant inside a mask, and uses_mask: whether this is it. one_step: the
     method has neither epochs nor a rate. one_label: it needs exactly one class an image.
+    needs_shards: it needs a base model that was trained in shards.
     """
 
     id: str
@@ -32,6 +34,7 @@ class Method:
     follows_gradient: bool = True
     one_step: bool = False
     one_label: bool = False
+    needs_shards: bool = False
     uses_mask: bool = False
 
 
@@ -65,6 +68,15 @@ _ROWS = [
         # Adam would follow a decay wherever the gradient is near zero
         _recipe(5, 3e-6, optimizer="adam", weight_decay=0.0),
         "Thudi et al., EuroS&P 2022",
+    ),
+    Method(
+        "SISA",
+        "Exact Unlearning by Shards",
+        sisa,
+        None,
+        "Bourtoule et al., IEEE S&P 2021",
+        follows_gradient=False,
+        needs_shards=True,
     ),
 ]
 _WITH_SALUN = [
