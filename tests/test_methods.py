@@ -20,7 +20,7 @@ from tiny import (
     weights_of,
 )
 from unlearn import descent
-from unlearn.config import UnlearnConfig
+from unlearn.config import UnlearnConfig, write_option
 from unlearn.methods import (
     METHODS,
     chosen_config,
@@ -424,7 +424,7 @@ def test_options_are_letters_and_their_defaults_are_in_range(method):
     for name, option in method.options.items():
         assert name.isalpha()  # in a model id they stand between "_" and "-"
         assert option.low <= option.default <= option.high
-        assert chosen_config(method, config, {}, [(name, f"{option.default:g}")]) == config
+        assert chosen_config(method, config, {}, [(name, write_option(option.default))]) == config
 
 
 @by_id

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from unlearn.config import BATCH_SIZE, Option, UnlearnConfig
+from unlearn.clinical_risk import OPTIONS as CLINICAL_RISK_OPTIONS
+from unlearn.clinical_risk import clinical_risk_aware
+from unlearn.config import BATCH_SIZE, Option, UnlearnConfig, write_option
 from unlearn.fine_tune import fine_tune
 from unlearn.gradient_ascent import gradient_ascent
 from unlearn.random_label import random_label
@@ -77,6 +79,15 @@ _ROWS = [
         "Bourtoule et al., IEEE S&P 2021",
         follows_gradient=False,
         needs_shards=True,
+    ),
+    Method(
+        "CRA",
+        "Clinically Risk-Aware Labeling",
+        clinical_risk_aware,
+        _recipe(5, 0.01),
+        "Falcao and Cordeiro, 2026",
+        CLINICAL_RISK_OPTIONS,
+        one_label=True,
     ),
 ]
 _WITH_SALUN = [
@@ -180,7 +191,9 @@ def describe_recipe(method):
 
 def describe_options(method):
     """`alpha=10 lambda=1`: the options of a method with their defaults."""
-    return " ".join(f"{name}={option.default:g}" for name, option in method.options.items())
+    return " ".join(
+        f"{name}={write_option(option.default)}" for name, option in method.options.items()
+    )
 
 
 def _read_option(method, name, text):
@@ -192,11 +205,11 @@ def _read_option(method, name, text):
             + (f"{nearest(name, method.options)}; it has {known}" if known else ", nor any other")
         )
     try:
-        value = type(option.default)(text)
+        value = option.read(text)
     except ValueError:
-        kind = "whole number" if isinstance(option.default, int) else "number"
-        raise UserError(f"--unlearn_options {name}={text}: give a {kind}") from None
-    if not option.low <= value <= option.high:  # NaN is refused as well
+        raise UserError(f"--unlearn_options {name}={text}: give {option.kind}") from None
+    each = value if isinstance(value, tuple) else (value,)
+    if not all(option.low <= number <= option.high for number in each):  # NaN is refused as well
         raise UserError(
             f"--unlearn_options {name}={text}: from {option.low:g} to {option.high:g} makes sense"
         )
