@@ -24,6 +24,7 @@ from utils.training import OPTIMIZERS, SMALLEST_SET, WEIGHT_DECAY
 
 DEFAULT_SEED = 1
 DEFAULT_LR = {"sgd": 0.01, "adam": 0.001, "adamw": 0.001}
+FEWEST_SHARDS = 2
 NON_MEMBERS = ("val", "test")
 HIGHEST = 2**63 - 1  # what torch takes for a whole number
 
@@ -317,6 +318,17 @@ def training_flags(parser, epochs=20):
         "--pretrained", action="store_true", help="begin with torchvision's ImageNet weights"
     )
     input_size_flag(model)
+
+
+def shards_flag(parser):
+    group = parser.add_argument_group("exact unlearning")
+    group.add_argument(
+        "--sisa_shards",
+        type=_whole_number(FEWEST_SHARDS),
+        metavar="S",
+        help="part the training images into this many shards and train a network on each, so that "
+        "--unlearn SISA can forget exactly; by default one network is trained on all",
+    )
 
 
 def unlearning_flags(parser):

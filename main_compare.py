@@ -39,8 +39,7 @@ def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     groups = (trained_model_flags, data_flags, compare_flags, device_flags)
     args = make_parser(__doc__, *groups).parse_args(argv)
-    methods = dict.fromkeys([METHODS[RETRAIN], *find_methods(args.unlearn)])
-    if any(method.uses_mask for method in methods):
+    if any(method.uses_mask for method in find_methods(args.unlearn)):
         to_percent(args.mask_thresh)
     ensure_folder(MODEL_FOLDER)
     ensure_folder(RESULT_FOLDER)
@@ -48,6 +47,8 @@ def main(argv=None):
     model, record, dataset = open_model_and_data(device=device, **model_and_data(args))
     if record.get("kind") == "unlearned":
         raise UserError(f"{args.model_id} is an unlearned model already: give its base model's id")
+    chosen = find_methods(args.unlearn, shards=model.spec.shards > 0)
+    methods = dict.fromkeys([METHODS[RETRAIN], *chosen])
     request = asked_request(args, dataset)
     name = check_id(
         f"{args.model_id}{FORGOTTEN}{request.id_part()}_comparison", "the comparison's name"

@@ -10,9 +10,10 @@ from arg_parser import (
     data_source,
     device_flags,
     make_parser,
+    shards_flag,
     training_flags,
 )
-from models.architectures import build_model, count_weights, make_spec
+from models.architectures import build_model, count_weights, in_shards, make_spec
 from models.checkpoint import (
     delete_training_state,
     load_training_state,
@@ -21,18 +22,19 @@ from models.checkpoint import (
     save_training_state,
 )
 from models.opening import describe_data
+from models.shards import training_run
 from utils.devices import describe, pick_device
 from utils.errors import run_script
 from utils.files import MODEL_FOLDER, PICTURE_FOLDER, check_id, ensure_folder
 from utils.loading import load_dataset
 from utils.plots import training_curves
 from utils.saving import save_picture
-from utils.training import Recipe, TrainingRun
+from utils.training import Recipe
 
 
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
-    parser = make_parser(__doc__, data_flags, training_flags, device_flags)
+    parser = make_parser(__doc__, data_flags, training_flags, shards_flag, device_flags)
     parser.add_argument(
         "--save_model_id", required=True, help="name of the model: letters, digits, '.', '_', '-'"
     )
@@ -56,6 +58,8 @@ def main(argv=None):
         pretrained=args.pretrained,
         stem=args.stem,
     )
+    if args.sisa_shards:
+        spec = in_shards(spec, args.sisa_shards, args.seed, dataset.is_multi_label)
     recipe = Recipe(
         args.epochs,
         args.lr or DEFAULT_LR[args.optimizer],
@@ -73,11 +77,12 @@ def main(argv=None):
     if not args.resume:
         _say_what_goes(name)
     model = build_model(spec, seed=recipe.seed, initial_weights=state is None).to(device)
-    run = TrainingRun(model, dataset.train, dataset.val, recipe)
+    run = training_run(model, dataset.train, dataset.val, recipe)
     if state:
         run.restore(state)
+    what = f"{spec.shards} shards of {spec.arch}" if spec.shards else spec.arch
     print(
-        f"training {spec.arch} ({count_weights(model):,} weights) on {dataset.name}, "
+        f"training {what} ({count_weights(model):,} weights) on {dataset.name}, "
         f"{len(dataset.train):,} images, {describe(device)}"
     )
     _train_and_keep(run, name, origin)
@@ -95,9 +100,14 @@ def main(argv=None):
     print(f"model: {save_model(f'{name}_last', model, last)}, epoch {recipe.epochs}")
     model.load_state_dict(run.best_weights)
     best = record | {"selection": "best", "epoch": run.best_epoch}
-    print(f"model: {save_model(f'{name}_best', model, best)}, epoch {run.best_epoch}")
+    epochs = ", ".join(map(str, run.best_epoch)) if spec.shards else run.best_epoch
+    print(f"model: {save_model(f'{name}_best', model, best)}, epoch {epochs}")
     delete_training_state(name)
-    curves = training_curves(run.history, f"{name} on {dataset.name}", run.best_epoch)
+    title = f"{name} on {dataset.name}"
+    if spec.shards:  # each has a best epoch of its own
+        curves = training_curves(run.history, f"{title}, mean of {spec.shards} shards")
+    else:
+        curves = training_curves(run.history, title, run.best_epoch)
     save_picture(curves, PICTURE_FOLDER / name / "training.png")
     print(f"trained in {run.seconds:.1f} s")
 

@@ -59,6 +59,11 @@ class ShadowSetting:
         """
         if "recipe" not in record:
             raise UserError("the model file does not tell how the model was trained: no attack")
+        if model.spec.shards:
+            raise UserError(
+                "the shadow models of this attack are single networks, and this model has "
+                f"{model.spec.shards} shards: attack a model trained without --sisa_shards"
+            )
         other = dataset.splits[non_members]
         pool = ImageSet.of(
             torch.cat([dataset.train.images, other.images]),

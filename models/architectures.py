@@ -15,13 +15,14 @@ thread, by `benchmarks/compare_stems.py --dataset SynthBloodMNIST --epochs 3 --s
 """
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import torchvision
 from torch import nn
 
+from models.ensemble import Ensemble, shard_seed
 from utils.errors import UserError
 from utils.files import nearest
 
@@ -47,7 +48,10 @@ class ModelSpec:
     """All that is needed to build a classifier, as plain data.
 
     stem: a key of STEMS, None for architectures that are no ResNets. network_size: height and
-    width that images are enlarged to before the network, None for their own.
+    width that images are enlarged to before the network, None for their own. shards: how many
+    networks of this architecture the classifier is made of, each trained on a part of the images
+    (see models.shards), 0 for a single one trained on all. partition_seed: of the draw of these
+    parts. multi_label: whether the networks' answers are averaged finding by finding.
     """
 
     arch: str
@@ -57,6 +61,9 @@ class ModelSpec:
     stem: str | None = None
     pretrained: bool = False
     network_size: int | None = None
+    shards: int = 0
+    partition_seed: int = 0
+    multi_label: bool = False
 
 
 class Classifier(nn.Module):
@@ -64,7 +71,7 @@ class Classifier(nn.Module):
 
     forward: (N, C, H, W) uint8 -> logits (N, K) float. Pixels are normalised here, with the
     ImageNet statistics for a pretrained network, to [-1, 1] otherwise. `network` has the names of
-    parameters that torchvision gives it.
+    parameters that torchvision gives it, after `shards.{number}.` where there are several.
     """
 
     def __init__(self, network, spec):
@@ -108,12 +115,34 @@ def make_spec(arch, num_classes, channels, input_size, *, pretrained=False, stem
     )
 
 
+def in_shards(spec, shards, partition_seed, multi_label):
+    """The spec of an ensemble of `shards` networks, each as `spec` says."""
+    return replace(spec, shards=shards, partition_seed=partition_seed, multi_label=multi_label)
+
+
+def one_shard(spec):
+    """The spec of a single network of the ensemble that `spec` is of."""
+    return in_shards(spec, 0, 0, False)
+
+
+def build_shard(spec, number, *, seed=None, initial_weights=True):
+    """A Classifier that is network `number` of build_model(spec, seed=seed), by itself."""
+    own_seed = None if seed is None else shard_seed(seed, number)
+    return build_model(one_shard(spec), seed=own_seed, initial_weights=initial_weights)
+
+
 def build_model(spec, *, seed=None, initial_weights=True):
     """A Classifier with fresh weights drawn with `seed`; ImageNet's if the spec says pretrained.
 
     initial_weights: False where a checkpoint's weights follow, so that none are fetched. Raises
     UserError if the ImageNet weights cannot be had.
     """
+    if spec.shards:
+        networks = [
+            build_shard(spec, number, seed=seed, initial_weights=initial_weights).network
+            for number in range(spec.shards)
+        ]
+        return Classifier(Ensemble(networks, spec.multi_label), spec)
     with torch.random.fork_rng(devices=[]):
         if seed is not None:
             torch.manual_seed(seed)

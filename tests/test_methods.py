@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from models.architectures import build_model, make_spec
+from models.architectures import build_model, in_shards, make_spec
 from tiny import (
     SIZE,
     same_weights,
@@ -21,7 +21,7 @@ from tiny import (
     weights_of,
 )
 from unlearn import descent
-from unlearn.config import UnlearnConfig
+from unlearn.config import UnlearnConfig, write_option
 from unlearn.methods import (
     METHODS,
     chosen_config,
@@ -41,16 +41,17 @@ from utils.training import Recipe, TrainingRun, train_epoch
 REQUEST = ForgetRequest((1,))
 CONFIG = UnlearnConfig(REQUEST, Recipe(3, 0.01, 7), show=False)
 RECIPE = Recipe(epochs=2, lr=0.02, batch_size=5, optimizer="adamw", weight_decay=0.01, seed=7)
-BUILD_ANEW = ("Retrain", "EU_k")  # they need an architecture that can be built
+BUILD_ANEW = ("Retrain", "EU_k", "SISA")  # they need an architecture that can be built
 OWN_RECIPE = [method for method in METHODS.values() if method.recipe]
 by_id = pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.id)
 by_own_recipe = pytest.mark.parametrize("method", OWN_RECIPE, ids=lambda method: method.id)
 by_task = pytest.mark.parametrize("multi_label", [False, True], ids=["single", "multi"])
 
 
-def real_model(seed=3):
+def real_model(seed=3, shards=0):
     """A small torchvision network with dropout, which Retrain can build anew."""
-    return build_model(make_spec("mobilenet_v3_small", 4, 1, SIZE), seed=seed)
+    spec = in_shards(make_spec("mobilenet_v3_small", 4, 1, SIZE), shards, 0, multi_label=False)
+    return build_model(spec, seed=seed)
 
 
 def config_for(method, image_set, *, seed=1, epochs=3):
@@ -85,8 +86,10 @@ def with_recipe(config, **changes):
 
 def unlearned(method, image_set, *, seed=1, epochs=3):
     multi_label = image_set.labels.ndim == 2
-    trains_anew = method.id in BUILD_ANEW
-    model = real_model() if trains_anew else trained_model(multi_label=multi_label, dropout=0.3)
+    if method.id in BUILD_ANEW:
+        model = real_model(shards=2 if method.needs_shards else 0)
+    else:
+        model = trained_model(multi_label=multi_label, dropout=0.3)
     config = config_for(method, image_set, seed=seed, epochs=epochs)
     return method.run(model, *split_set(REQUEST, image_set), config)
 
@@ -423,7 +426,7 @@ def test_options_are_letters_and_their_defaults_are_in_range(method):
     for name, option in method.options.items():
         assert name.isalpha()  # in a model id they stand between "_" and "-"
         assert option.low <= option.default <= option.high
-        assert chosen_config(method, config, {}, [(name, f"{option.default:g}")]) == config
+        assert chosen_config(method, config, {}, [(name, write_option(option.default))]) == config
 
 
 @by_id

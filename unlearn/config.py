@@ -24,7 +24,7 @@ class UnlearnConfig:
 
     request: ForgetRequest
     recipe: Recipe
-    options: Mapping[str, float] = field(default_factory=dict)
+    options: Mapping[str, float | tuple[int, ...]] = field(default_factory=dict)
     mask: WeightMask | None = None
     base_selection: str = "best"
     retain_val: ImageSet | None = None
@@ -32,11 +32,39 @@ class UnlearnConfig:
     show: bool = True
 
 
+EVERY_CLASS = "all"  # how an option that holds classes is written when it is empty
+
+
 @dataclass(frozen=True)
 class Option:
-    """A setting of one method: its default, a whole number or not, its range and its meaning."""
+    """A setting of one method: its default, its meaning and its range.
 
-    default: float
+    The default's kind is the setting's: a whole number, a number, or a tuple of class numbers, in
+    order and each once, where the empty one stands for all classes.
+    """
+
+    default: float | tuple[int, ...]
     meaning: str
     low: float = 0.0
     high: float = float("inf")
+
+    def read(self, text):
+        """The value that `text` stands for, such as `0.5`, `3` or `0,3`. ValueError if none."""
+        if not isinstance(self.default, tuple):
+            return type(self.default)(text)
+        if text.lower() == EVERY_CLASS:
+            return ()
+        return tuple(sorted({int(part) for part in text.split(",")}))
+
+    @property
+    def kind(self):
+        if isinstance(self.default, tuple):
+            return f"class numbers, as 0,3, or {EVERY_CLASS}"
+        return "a whole number" if isinstance(self.default, int) else "a number"
+
+
+def write_option(value):
+    """The text that Option.read takes for a value."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or EVERY_CLASS
+    return f"{value:g}"

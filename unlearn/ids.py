@@ -42,15 +42,18 @@ def unlearned_model_id(base, forgotten, method_id, epochs=0, lr=0.0, mask_thresh
 
     forgotten: ForgetRequest.id_part(). epochs: 0 for methods that work in one step. mask_thresh:
     None for methods without a mask. others: (name, value) of further settings that are not
-    defaults, as ("batch", 50).
+    defaults, as ("batch", 50); a tuple of classes (0, 3) is written 0x3.
     """
     mask = "" if mask_thresh is None else f"_mask{decimal_part(mask_thresh)}"
     course = f"_unlearnEpochs{epochs}_unlearnlr{decimal_part(lr)}" if epochs else ""
-    tail = "".join(
-        f"_{name}-{decimal_part(value) if isinstance(value, float) else value}"
-        for name, value in others
-    )
+    tail = "".join(f"_{name}-{_value_part(value)}" for name, value in others)
     return f"{base}{FORGOTTEN}{forgotten}_{method_id.upper()}{mask}{course}{tail}"
+
+
+def _value_part(value):
+    if isinstance(value, tuple):
+        return "x".join(map(str, value)) or "all"
+    return decimal_part(value) if isinstance(value, float) else value
 
 
 def parse_unlearned_model_id(model_id):

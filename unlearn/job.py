@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 
 from models.checkpoint import save_model
 from models.opening import describe_data
-from unlearn.config import UnlearnConfig
+from unlearn.config import UnlearnConfig, write_option
 from unlearn.ids import unlearned_model_id
 from unlearn.method import Method
 from unlearn.methods import check_task, chosen_config, default_config
@@ -61,7 +61,7 @@ class UnlearnJob:
         """`5 epochs at rate 0.01`, for the terminal."""
         recipe = self.config.recipe
         course = f"{recipe.epochs} epochs at rate {recipe.lr:g}" if recipe.epochs else "one step"
-        options = (f"{name} {value:g}" for name, value in self.config.options.items())
+        options = (f"{name} {write_option(value)}" for name, value in self.config.options.items())
         return ", ".join([course, *options])
 
     def run(self, model, forget_set, retain_set, mask=None):

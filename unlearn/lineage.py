@@ -7,6 +7,7 @@ from utils.errors import UserError
 from utils.files import MODEL_FOLDER
 
 RETRAIN = "Retrain"  # its id in unlearn.methods
+EXACT = ("SISA",)  # ids of methods that may give the very weights that Retrain gives
 
 
 def load_parent(record, spec, device):
@@ -40,7 +41,10 @@ def find_retrain(model_id, record, request):
             continue
         found = read_record(path.stem)
         same_base = found.get("method") == RETRAIN and found.get("parent_digest") == digest
-        is_another = found.get("weights_digest") != record.get("weights_digest")
+        is_another = (
+            found.get("weights_digest") != record.get("weights_digest")
+            or record.get("method") in EXACT
+        )
         if same_base and is_another and not other_settings(found, record.get("recipe", {})):
             return path.stem
     return None
@@ -56,12 +60,14 @@ def other_settings(record, settings):
 def open_retrains(ids, model_id, model, record, request, dataset):
     """Retrain's id -> (Classifier, record), of the ids given; of find_retrain's if that is None.
 
-    Raises UserError if one is no Retrain for the same request, or is there twice.
+    Raises UserError if one is no Retrain for the same request, or is there twice. That the model
+    itself has a Retrain's very weights is what an exact method is for.
     """
     if ids is None:
         found = find_retrain(model_id, record, request)
         ids = [] if found is None else [found]
-    loaded = _load_distinct(ids, "--retrain_model_id", model, record, request, dataset)
+    seen = set() if record.get("method") in EXACT else {digest_of(model, record)}
+    loaded = _load_distinct(ids, "--retrain_model_id", seen, record, request, dataset)
     for each, (_, other) in loaded.items():
         if other.get("method") != RETRAIN:
             raise UserError(f"--retrain_model_id {each} is no Retrain, it is {other.get('method')}")
@@ -72,7 +78,8 @@ def open_peers(ids, model, record, request, dataset):
     """The same of models that differ from `model` in nothing but the seed."""
     if ids and record.get("kind") != "unlearned":
         raise UserError("--seed_model_id: a base model has no method whose other seeds to compare")
-    loaded = _load_distinct(ids, "--seed_model_id", model, record, request, dataset)
+    seen = {digest_of(model, record)}
+    loaded = _load_distinct(ids, "--seed_model_id", seen, record, request, dataset)
     settings = {key: value for key, value in record.get("settings", {}).items() if key != "seed"}
     for each, (_, other) in loaded.items():
         differing = other_settings(other, settings)
@@ -83,9 +90,8 @@ def open_peers(ids, model, record, request, dataset):
     return loaded
 
 
-def _load_distinct(ids, flag, model, record, request, dataset):
-    device = dataset.train.device
-    seen, loaded = {digest_of(model, record)}, {}
+def _load_distinct(ids, flag, seen, record, request, dataset):
+    device, loaded = dataset.train.device, {}
     for each in ids:
         other, other_record = load_model(each, device)
         forgotten = other_record.get("forget_request")
@@ -96,6 +102,6 @@ def _load_distinct(ids, flag, model, record, request, dataset):
             raise UserError(f"{flag} {each} was trained on other images: give one of the same data")
         if other_record["weights_digest"] in seen:
             raise UserError(f"{flag} {each} has the very weights of another one: give it once")
-        seen.add(other_record["weights_digest"])
+        seen = seen | {other_record["weights_digest"]}
         loaded[each] = other, other_record
     return loaded

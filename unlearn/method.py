@@ -15,6 +15,7 @@ class Method:
     base model's own. options: the method's own settings. paper: where it is from. follows_gradient:
     whether there is a variant inside a mask, and uses_mask: whether this is it. one_step: the
     method has neither epochs nor a rate. one_label: it needs exactly one class an image.
+    needs_shards: it needs a base model that was trained in shards.
     """
 
     id: str
@@ -26,4 +27,5 @@ class Method:
     follows_gradient: bool = True
     one_step: bool = False
     one_label: bool = False
+    needs_shards: bool = False
     uses_mask: bool = False

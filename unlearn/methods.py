@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from unlearn.config import UnlearnConfig
+from unlearn.config import UnlearnConfig, write_option
 from unlearn.table import ROWS
 from utils.errors import UserError
 from utils.files import nearest
@@ -36,10 +36,13 @@ def find_method(method_id):
     return by_lower[method_id.lower()]
 
 
-def find_methods(method_ids):
-    """The rows of several ids, each once; ALL by itself stands for every method."""
+def find_methods(method_ids, *, shards=False):
+    """The rows of several ids, each once; ALL by itself stands for every method.
+
+    shards: whether the base model was trained in shards, which some methods need.
+    """
     if list(method_ids) == [ALL]:
-        return list(METHODS.values())
+        return [row for row in METHODS.values() if shards or not row.needs_shards]
     return list(dict.fromkeys(map(find_method, method_ids)))
 
 
@@ -119,7 +122,9 @@ def describe_recipe(method):
 
 def describe_options(method):
     """`alpha=10 lambda=1`: the options of a method with their defaults."""
-    return " ".join(f"{name}={option.default:g}" for name, option in method.options.items())
+    return " ".join(
+        f"{name}={write_option(option.default)}" for name, option in method.options.items()
+    )
 
 
 def _read_option(method, name, text):
@@ -131,11 +136,11 @@ def _read_option(method, name, text):
             + (f"{nearest(name, method.options)}; it has {known}" if known else ", nor any other")
         )
     try:
-        value = type(option.default)(text)
+        value = option.read(text)
     except ValueError:
-        kind = "whole number" if isinstance(option.default, int) else "number"
-        raise UserError(f"--unlearn_options {name}={text}: give a {kind}") from None
-    if not option.low <= value <= option.high:  # NaN is refused as well
+        raise UserError(f"--unlearn_options {name}={text}: give {option.kind}") from None
+    each = value if isinstance(value, tuple) else (value,)
+    if not all(option.low <= number <= option.high for number in each):  # NaN is refused as well
         raise UserError(
             f"--unlearn_options {name}={text}: from {option.low:g} to {option.high:g} makes sense"
         )

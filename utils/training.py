@@ -134,15 +134,18 @@ class TrainingRun:
         self.best_epoch, self.best_weights = 0, None
         self._layer_randomness = None  # random state of layers such as dropout, after an epoch
 
-    def run(self, after_epoch=None, show=True):
-        """Train all epochs still to go. after_epoch: called with this run after each of them."""
+    def run(self, after_epoch=None, show=True, epochs=None):
+        """Train all epochs still to go, or the next `epochs` of them.
+
+        after_epoch: called with this run after each of them.
+        """
         device = self.train_set.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(self.recipe.seed)
             if self._layer_randomness:
                 _set_layer_randomness(device, self._layer_randomness)
             steps = count_steps(len(self.train_set), self.recipe.batch_size)
-            todo = self.recipe.epochs - len(self.history)
+            todo = min(epochs or self.recipe.epochs, self.recipe.epochs - len(self.history))
             with tqdm(total=steps * todo, unit="batch", disable=None if show else True) as bar:
                 for _ in range(todo):
                     self._one_epoch(bar)
