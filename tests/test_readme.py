@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from medmnist import INFO
 
-from unlearn.methods import METHODS
+from unlearn.methods import METHODS, describe_options, describe_recipe
 from utils.loading import NAMES, SYNTHETIC
 from utils.synthetic import SPLIT_SIZES
 
@@ -26,13 +26,22 @@ def test_flags_by_script(script, capsys):
 
 
 def test_methods_and_their_defaults():
-    rows = re.findall(r"^\| ([\w ]+) \| (\w+) \| (\d+) \| ([\de.-]+)(?:, (\w+))? \|", README, re.M)
-    written = {row[1]: (row[0], int(row[2]), float(row[3]), row[4] or "sgd") for row in rows}
-    assert written == {
-        method.id: (method.name, method.epochs, method.lr, method.optimizer)
-        for method in METHODS.values()
-        if method.epochs
-    }
+    rows = re.findall(
+        r"^\| (\w+) \| (.+) \| (.+) \| (.+) \| (yes|-) \| (.+) \| .+ \|$", README, re.M
+    )
+    expected = [
+        (
+            row.id,
+            row.name,
+            describe_recipe(row),
+            describe_options(row) or "-",
+            "yes" if f"{row.id}_with_SalUn" in METHODS else "-",
+            row.paper,
+        )
+        for row in METHODS.values()
+        if not row.uses_mask
+    ]
+    assert rows == expected
 
 
 def test_data_sets_and_their_sizes():

@@ -31,7 +31,7 @@ def find_method(method_id):
     if method_id.lower() not in by_lower:
         raise UserError(
             f"--unlearn {method_id}: no such method{nearest(method_id, METHODS)}; "
-            f"there are {', '.join(METHODS)}"
+            f"there are {', '.join(row.id for row in ROWS)}, most of them {SALUN_SUFFIX} too"
         )
     return by_lower[method_id.lower()]
 
