@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tiny import tiny_set, trained_model
+from tiny import split_set, tiny_set, trained_model
 from unlearn import amnesiac, descent
 from unlearn.config import UnlearnConfig
 from unlearn.methods import METHODS
@@ -14,20 +14,20 @@ from utils.losses import classification_loss
 from utils.prediction import predict
 from utils.training import Recipe, train_epoch
 
-REQUEST = ForgetRequest(1)
+REQUEST = ForgetRequest((1,))
 RECIPE = Recipe(3, 0.01, 10)
 by_task = pytest.mark.parametrize("multi_label", [False, True], ids=["single", "multi"])
 
 
 def unlearned(model, image_set, recipe=RECIPE):
     config = UnlearnConfig(REQUEST, recipe, show=False)
-    return METHODS["Amnesiac"].run(model, *REQUEST.split(image_set), config)
+    return METHODS["Amnesiac"].run(model, *split_set(REQUEST, image_set), config)
 
 
 @by_task
 def test_wrong_labels_are_drawn_once(monkeypatch, multi_label):
     image_set, seen = tiny_set(80, multi_label=multi_label), []
-    forget_set, retain_set = REQUEST.split(image_set)
+    forget_set, retain_set = split_set(REQUEST, image_set)
 
     def watch(model, epoch_set, *arguments, **named):
         seen.append((epoch_set.lead.labels.clone(), epoch_set))
@@ -54,7 +54,7 @@ def test_as_many_retain_images_as_images_to_forget_and_each_image_weighs_the_sam
     monkeypatch.setattr(amnesiac, "classification_loss", watch)
     unlearned(trained_model(), tiny_set(160), replace(RECIPE, epochs=2))
     assert sizes == [20] * 8  # 40 images to forget, 10 at a time beside as many others
-    assert not any((labels == REQUEST.class_index).any() for labels in labels_seen)
+    assert not any((labels == REQUEST.classes[0]).any() for labels in labels_seen)
 
 
 def test_it_learns_the_labels_by_heart_and_keeps_the_rest(monkeypatch):
@@ -68,7 +68,7 @@ def test_it_learns_the_labels_by_heart_and_keeps_the_rest(monkeypatch):
     draw = amnesiac.draw_wrong_labels
     monkeypatch.setattr(amnesiac, "draw_wrong_labels", keep)
     image_set, model = tiny_set(60), trained_model()
-    forget_set, retain_set = REQUEST.split(image_set)
+    forget_set, retain_set = split_set(REQUEST, image_set)
     unlearned(model, image_set, Recipe(60, 0.1, 10, weight_decay=0.0))
     assert len(drawn) == 1
     assert (predict(model, forget_set).argmax(1) == drawn[0]).float().mean() > 0.8

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tiny import same_weights, tiny_set, trained_model, weights_of
+from tiny import same_weights, split_set, tiny_set, trained_model, weights_of
 from unlearn.amun import adversarial_examples
 from unlearn.combined import Combined
 from unlearn.config import UnlearnConfig
@@ -18,7 +18,7 @@ from utils.losses import classification_loss
 from utils.prediction import predict
 from utils.training import Recipe
 
-REQUEST = ForgetRequest(1)
+REQUEST = ForgetRequest((1,))
 OPTIONS = {"steps": 20, "keep": 0}
 CONFIG = UnlearnConfig(REQUEST, Recipe(4, 0.02, 7), OPTIONS, show=False)
 run = METHODS["AMUN"].run
@@ -64,7 +64,7 @@ def test_a_model_without_boundaries_is_refused_in_one_line():
         model.network[6].weight.zero_()
         model.network[6].bias.copy_(torch.tensor([0.0, 9.0, 0.0, 0.0]))
     with pytest.raises(UserError, match="no image to forget has an adversarial example"):
-        run(model, *REQUEST.split(tiny_set()), CONFIG)
+        run(model, *split_set(REQUEST, tiny_set()), CONFIG)
 
 
 def test_combined_gives_each_image_its_own_label_in_any_order():
@@ -80,7 +80,7 @@ def test_combined_gives_each_image_its_own_label_in_any_order():
 
 @pytest.mark.parametrize("keep", [0, 1])
 def test_an_epoch_is_plain_training_on_the_sets_of_the_paper(keep):
-    forget_set, retain_set = REQUEST.split(tiny_set())
+    forget_set, retain_set = split_set(REQUEST, tiny_set())
     model = trained_model()
     examples = adversarial_examples(model, forget_set, 20)
     natural = forget_set.joined(retain_set) if keep else retain_set
@@ -102,7 +102,7 @@ def test_an_epoch_is_plain_training_on_the_sets_of_the_paper(keep):
 
 
 def test_it_loses_confidence_in_the_forget_set_and_keeps_the_rest():
-    forget_set, retain_set = REQUEST.split(tiny_set(120))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(120))
     model = trained_model()
     before = predict(model, forget_set).softmax(1)[:, 1].mean()
     run(model, forget_set, retain_set, CONFIG)

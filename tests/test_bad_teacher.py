@@ -9,7 +9,7 @@ from torchvision.models import ConvNeXt, ResNet, SwinTransformer, VisionTransfor
 from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.resnet import BasicBlock
 
-from tiny import same_weights, tiny_set, trained_model
+from tiny import same_weights, split_set, tiny_set, trained_model
 from unlearn import bad_teacher
 from unlearn.bad_teacher import make_incompetent
 from unlearn.config import UnlearnConfig
@@ -19,7 +19,7 @@ from utils.prediction import predict
 from utils.training import Recipe
 
 METHOD = METHODS["BadTeacher"]
-REQUEST = ForgetRequest(1)
+REQUEST = ForgetRequest((1,))
 OPTIONS = {"share": 0.5, "temperature": 2.0}
 
 
@@ -29,7 +29,7 @@ def config_of(**changes):
 
 
 def test_one_step_is_the_gradient_of_both_divergences():
-    forget_set, retain_set = REQUEST.split(tiny_set(40))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(40))
     model, config = trained_model(), config_of()
     base, student = copy.deepcopy(model), copy.deepcopy(model).train()
     METHOD.run(model, forget_set, retain_set, config)
@@ -77,7 +77,7 @@ def test_the_incompetent_teacher_forgets_the_running_statistics():
 
 
 def test_multi_label_other_findings_keep_the_competent_teacher(monkeypatch):
-    forget_set, retain_set = REQUEST.split(tiny_set(40, multi_label=True))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(40, multi_label=True))
     model, seen = trained_model(multi_label=True), []
 
     def look(logits, targets, multi_label):
@@ -98,7 +98,7 @@ def test_multi_label_other_findings_keep_the_competent_teacher(monkeypatch):
 
 
 def test_it_forgets_and_keeps():
-    forget_set, retain_set = REQUEST.split(tiny_set(120))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(120))
     model = trained_model()
     config = replace(config_of(epochs=15, lr=0.1, batch_size=20), options=OPTIONS | {"share": 1.0})
     METHOD.run(model, forget_set, retain_set, config)

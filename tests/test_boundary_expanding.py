@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from models.architectures import build_model, make_spec
 from models.features import classifier_head
-from tiny import tiny_set, trained_model, weights_of
+from tiny import split_set, tiny_set, trained_model, weights_of
 from unlearn.boundary_expanding import _expanded
 from unlearn.config import UnlearnConfig
 from unlearn.masking import WeightMask
@@ -19,7 +19,7 @@ from utils.errors import NotFiniteError
 from utils.prediction import predict
 from utils.training import Recipe
 
-REQUEST = ForgetRequest(1)
+REQUEST = ForgetRequest((1,))
 CONFIG = UnlearnConfig(REQUEST, Recipe(5, 0.01, 7, weight_decay=0.0), show=False)
 run = METHODS["BoundaryExpanding"].run
 
@@ -43,7 +43,7 @@ def test_only_the_shadow_is_added_and_nothing_of_it_remains(arch):
 
 
 def test_a_step_is_descent_with_one_more_class_worked_out_anew():
-    forget_set, retain_set = REQUEST.split(tiny_set(60))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(60))
     model = trained_model()
     plain = copy.deepcopy(model).eval()
     with _expanded(plain, seed=1):
@@ -60,7 +60,7 @@ def test_a_step_is_descent_with_one_more_class_worked_out_anew():
 
 
 def test_it_forgets_and_keeps():
-    forget_set, retain_set = REQUEST.split(tiny_set(120))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(120))
     model = run(trained_model(), forget_set, retain_set, CONFIG)
     right = [
         (predict(model, part).argmax(1) == part.labels).float().mean()
@@ -70,7 +70,7 @@ def test_it_forgets_and_keeps():
 
 
 def test_with_all_weights_protected_only_the_shadow_learns_and_the_model_stays():
-    forget_set, retain_set = REQUEST.split(tiny_set())
+    forget_set, retain_set = split_set(REQUEST, tiny_set())
     model = trained_model()
     before = weights_of(model)
     mask = WeightMask({n: torch.zeros_like(p).bool() for n, p in model.named_parameters()})
@@ -83,5 +83,5 @@ def test_the_last_layer_comes_back_after_an_error():
     before = shapes(model)
     config = replace(CONFIG, recipe=replace(CONFIG.recipe, lr=1e30))
     with pytest.raises(NotFiniteError):
-        run(model, *REQUEST.split(tiny_set()), config)
+        run(model, *split_set(REQUEST, tiny_set()), config)
     assert shapes(model) == before

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from models.architectures import Classifier, ModelSpec
-from tiny import same_weights, tiny_set, trained_model, weights_of
+from tiny import same_weights, split_set, tiny_set, trained_model, weights_of
 from unlearn.boundary_shrink import neighbour_labels
 from unlearn.config import UnlearnConfig
 from unlearn.methods import METHODS
@@ -17,7 +17,7 @@ from utils.datasets import ImageSet
 from utils.prediction import predict
 from utils.training import Recipe
 
-REQUEST = ForgetRequest(1)
+REQUEST = ForgetRequest((1,))
 CONFIG = UnlearnConfig(REQUEST, Recipe(3, 0.003, 7, weight_decay=0.0), {"bound": 0.1}, show=False)
 
 
@@ -50,7 +50,7 @@ def test_no_image_keeps_its_class_even_where_the_step_does_not_reach_the_boundar
 
 
 def test_a_step_is_plain_descent_on_the_labels_of_the_base_model():
-    forget_set, retain_set = REQUEST.split(tiny_set(60))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(60))
     model = trained_model()
     nearest = neighbour_labels(model, forget_set, 25.5)
     plain = copy.deepcopy(model).eval()
@@ -67,7 +67,7 @@ def test_a_step_is_plain_descent_on_the_labels_of_the_base_model():
 
 
 def test_it_forgets_and_keeps_and_looks_at_no_retained_image():
-    forget_set, retain_set = REQUEST.split(tiny_set(120))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(120))
     models = [trained_model(), trained_model()]
     METHODS["BoundaryShrink"].run(models[0], forget_set, retain_set, CONFIG)
     METHODS["BoundaryShrink"].run(models[1], forget_set, retain_set.subset(slice(0, 2)), CONFIG)

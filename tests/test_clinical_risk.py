@@ -7,7 +7,7 @@ import torch
 
 from conftest import BASE, model_flags
 from models.checkpoint import load_model
-from tiny import tiny_set, trained_model, weights_of
+from tiny import split_set, tiny_set, trained_model, weights_of
 from unlearn.config import Option, UnlearnConfig, write_option
 from unlearn.ids import parse_unlearned_model_id, unlearned_model_id
 from unlearn.methods import METHODS, chosen_config, default_config
@@ -16,9 +16,9 @@ from utils.errors import UserError
 from utils.prediction import predict
 from utils.training import Recipe
 
-REQUEST = ForgetRequest(1)
+REQUEST = ForgetRequest((1,))
 RECIPE = Recipe(15, 0.03, 10)
-SETS = REQUEST.split(tiny_set(120))
+SETS = split_set(REQUEST, tiny_set(120))
 
 
 def unlearned(method="CRA", risky=(), recipe=RECIPE, sets=SETS):

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from tiny import same_weights, tiny_set, trained_model, weights_of
+from tiny import same_weights, split_set, tiny_set, trained_model, weights_of
 from unlearn.config import UnlearnConfig
 from unlearn.fisher import diagonal_fisher, image_losses, signed_gradients
 from unlearn.fisher_forgetting import FLOOR, own_label_scores
@@ -18,7 +18,7 @@ from utils.errors import UserError
 from utils.losses import classification_loss
 from utils.training import Recipe
 
-REQUEST = ForgetRequest(1)
+REQUEST = ForgetRequest((1,))
 by_task = pytest.mark.parametrize("multi_label", [False, True], ids=["single", "multi"])
 
 
@@ -109,7 +109,7 @@ def test_scores_have_the_covariance_of_the_models_own_labels(multi_label):
 
 def test_noise_is_large_where_the_fisher_information_is_small():
     """30 draws, against the sum over all labels of each retain image."""
-    forget_set, retain_set = REQUEST.split(tiny_set(60))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(60))
     model = trained_model()
     before = weights_of(model)
 
@@ -138,7 +138,7 @@ def test_noise_is_large_where_the_fisher_information_is_small():
 
 def test_no_noise_at_all_changes_nothing():
     model, before = trained_model(), weights_of(trained_model())
-    METHODS["Fisher"].run(model, *REQUEST.split(tiny_set()), config_for("Fisher", alpha=0.0))
+    METHODS["Fisher"].run(model, *split_set(REQUEST, tiny_set()), config_for("Fisher", alpha=0.0))
     assert same_weights(model, before)
 
 
@@ -167,7 +167,7 @@ def test_dampening_never_enlarges_a_weight():
 @pytest.mark.parametrize("method_id", ["SSD", "LFSSD"])
 def test_beyond_the_largest_ratio_nothing_changes(method_id):
     """24 images, 6 of the class: I_Df / I_D is below 4 whatever the model."""
-    sets, before = REQUEST.split(tiny_set(24)), weights_of(trained_model())
+    sets, before = split_set(REQUEST, tiny_set(24)), weights_of(trained_model())
     model = METHODS[method_id].run(trained_model(), *sets, config_for(method_id, alpha=4.0))
     assert same_weights(model, before)
     model = METHODS[method_id].run(trained_model(), *sets, config_for(method_id, alpha=1.2))
@@ -175,7 +175,7 @@ def test_beyond_the_largest_ratio_nothing_changes(method_id):
 
 
 def test_ssd_dampens_by_squared_gradients_of_single_images():
-    sets, model = REQUEST.split(tiny_set(24)), trained_model()
+    sets, model = split_set(REQUEST, tiny_set(24)), trained_model()
     of_forget, of_whole = (
         mean_square(gradients_by_image(model, part, classification_loss))
         for part in (sets[0], tiny_set(24))
@@ -195,7 +195,7 @@ def test_lfssd_reads_no_labels_and_takes_absolute_gradients_of_single_images():
     for name, part in found.items():
         expected = torch.stack([each[name] for each in by_image]).abs().mean(0)
         torch.testing.assert_close(part, expected)
-    forget_set, retain_set = REQUEST.split(tiny_set(24))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(24))
     results = [
         METHODS["LFSSD"].run(trained_model(), forget_set.with_labels(labels), retain_set, config)
         for labels, config in (

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from models.architectures import Classifier, ModelSpec
-from tiny import SIZE, same_weights, tiny_set, trained_model, weights_of
+from tiny import SIZE, same_weights, split_set, tiny_set, trained_model, weights_of
 from unlearn.config import UnlearnConfig
 from unlearn.influence import influence_unlearning, inverse_fisher_product
 from unlearn.masking import WeightMask
@@ -18,7 +18,7 @@ from utils.losses import classification_loss
 from utils.prediction import predict
 from utils.training import Recipe
 
-REQUEST = ForgetRequest(1)
+REQUEST = ForgetRequest((1,))
 
 
 def config_with(batch_size=10, mask=None, **options):
@@ -77,7 +77,7 @@ def linear_classifier():
 
 def test_the_whole_method_is_the_step_of_its_equation():
     """Single images as samples, so that the signs cancel; the matrix is inverted as it stands."""
-    forget_set, retain_set = REQUEST.split(tiny_set(24))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(24))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = linear_classifier()
@@ -105,7 +105,7 @@ def test_the_whole_method_is_the_step_of_its_equation():
 @pytest.mark.parametrize("multi_label", [False, True], ids=["single", "multi"])
 def test_the_forget_loss_rises_more_than_the_retain_loss(multi_label):
     image_set = tiny_set(120, multi_label=multi_label)
-    forget_set, retain_set = REQUEST.split(image_set)
+    forget_set, retain_set = split_set(REQUEST, image_set)
     model = trained_model(multi_label=multi_label)
     before = losses_of(model, forget_set, retain_set)
     influence_unlearning(model, forget_set, retain_set, config_with(alpha=0.05, damping=0.1))
@@ -119,7 +119,7 @@ def losses_of(model, forget_set, retain_set):
 
 
 def test_a_step_of_no_length_changes_nothing_and_statistics_never_change():
-    sets, before = REQUEST.split(tiny_set()), weights_of(trained_model())
+    sets, before = split_set(REQUEST, tiny_set()), weights_of(trained_model())
     assert same_weights(
         influence_unlearning(trained_model(), *sets, config_with(alpha=0.0)), before
     )
@@ -130,7 +130,7 @@ def test_a_step_of_no_length_changes_nothing_and_statistics_never_change():
 
 
 def test_inside_a_mask_the_step_is_the_same():
-    sets, model = REQUEST.split(tiny_set()), trained_model()
+    sets, model = split_set(REQUEST, tiny_set()), trained_model()
     mask = WeightMask(
         {name: torch.rand_like(part) < 0.5 for name, part in model.named_parameters()}
     )

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tiny import same_weights, tiny_set, trained_model, weights_of
+from tiny import same_weights, split_set, tiny_set, trained_model, weights_of
 from unlearn.config import UnlearnConfig
 from unlearn.methods import METHODS
 from unlearn.request import ForgetRequest
@@ -14,19 +14,21 @@ from utils.losses import classification_loss
 from utils.prediction import predict
 from utils.training import Recipe
 
-REQUEST = ForgetRequest(1)
+REQUEST = ForgetRequest((1,))
 RECIPE = Recipe(3, 0.01, 7, weight_decay=0.0)
 
 
 def unlearned(model, gamma, recipe=RECIPE, image_set=None):
     config = UnlearnConfig(REQUEST, recipe, {"gamma": gamma}, show=False)
-    sets = REQUEST.split(tiny_set(60) if image_set is None else image_set)
+    sets = split_set(REQUEST, tiny_set(60) if image_set is None else image_set)
     return METHODS["L1_sparse"].run(model, *sets, config)
 
 
 def test_without_a_penalty_it_is_fine_tuning():
     tuned = METHODS["FT"].run(
-        trained_model(), *REQUEST.split(tiny_set(60)), UnlearnConfig(REQUEST, RECIPE, show=False)
+        trained_model(),
+        *split_set(REQUEST, tiny_set(60)),
+        UnlearnConfig(REQUEST, RECIPE, show=False),
     )
     assert same_weights(unlearned(trained_model(), 0.0), tuned)
 
@@ -37,7 +39,7 @@ def test_one_step_adds_the_sign_of_each_weight(multi_label):
     image_set = tiny_set(60, multi_label=multi_label)
     model = trained_model(multi_label=multi_label)
     reference, before = copy.deepcopy(model).train(), weights_of(model)
-    images, labels = REQUEST.split(image_set)[1].batch(slice(None))
+    images, labels = split_set(REQUEST, image_set)[1].batch(slice(None))
     classification_loss(reference(images), labels).backward()
     unlearned(model, 0.5, replace(RECIPE, epochs=1, batch_size=1000), image_set)
     for (name, after), part in zip(model.named_parameters(), reference.parameters(), strict=True):
@@ -71,7 +73,7 @@ def test_more_of_the_penalty_leaves_smaller_weights():
 
 def test_it_forgets_what_fine_tuning_does_not_and_keeps():
     image_set = tiny_set(120)
-    sets = REQUEST.split(image_set)
+    sets = split_set(REQUEST, image_set)
     known = {}
     for gamma in (0.0, 0.05):
         model = unlearned(trained_model(), gamma, Recipe(15, 0.1, 10), image_set)

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from models.architectures import build_model, make_spec
-from tiny import SIZE, same_weights, tiny_set, trained_model, weights_of
+from tiny import SIZE, same_weights, split_set, tiny_set, trained_model, weights_of
 from unlearn.config import UnlearnConfig
 from unlearn.last_layers import split_at_last
 from unlearn.methods import METHODS
 from unlearn.request import ForgetRequest
 from utils.training import Recipe
 
-REQUEST = ForgetRequest(1)
+REQUEST = ForgetRequest((1,))
 RECIPE = Recipe(2, 0.01, 7, seed=5)
 METHOD_IDS = ["EU_k", "CF_k"]
 
@@ -25,7 +25,7 @@ def small_network(seed=3):
 
 def unlearned(method_id, model, k, recipe=RECIPE, image_set=None):
     config = UnlearnConfig(REQUEST, recipe, {"k": k}, show=False)
-    sets = REQUEST.split(tiny_set() if image_set is None else image_set)
+    sets = split_set(REQUEST, tiny_set() if image_set is None else image_set)
     return METHODS[method_id].run(model, *sets, config)
 
 
@@ -128,7 +128,7 @@ def test_all_layers_of_cf_k_are_fine_tuning(multi_label):
     image_set = tiny_set(multi_label=multi_label)
     base = [trained_model(multi_label=multi_label, dropout=0.2) for _ in range(2)]
     tuned = METHODS["FT"].run(
-        base[0], *REQUEST.split(image_set), UnlearnConfig(REQUEST, RECIPE, show=False)
+        base[0], *split_set(REQUEST, image_set), UnlearnConfig(REQUEST, RECIPE, show=False)
     )
     assert same_weights(unlearned("CF_k", base[1], 50, image_set=image_set), tuned)
 
@@ -136,7 +136,7 @@ def test_all_layers_of_cf_k_are_fine_tuning(multi_label):
 def test_the_forget_set_is_not_looked_at():
     image_set = tiny_set()
     other = image_set.images.clone()
-    other[image_set.labels == REQUEST.class_index] //= 2
+    other[image_set.labels == REQUEST.classes[0]] //= 2
     changed = replace(image_set, images=other)
     for method_id in METHOD_IDS:
         first = unlearned(method_id, small_network(), 2, image_set=image_set)

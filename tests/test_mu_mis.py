@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from models.architectures import build_model, make_spec
-from tiny import same_weights, tiny_set, trained_model
+from tiny import same_weights, split_set, tiny_set, trained_model
 from unlearn.config import UnlearnConfig
 from unlearn.mu_mis import _with_other_class, mu_mis, sensitivities
 from unlearn.request import ForgetRequest
 from utils.training import Recipe
 
-REQUEST = ForgetRequest(1)
+REQUEST = ForgetRequest((1,))
 NEVER = {"delta": 1e9}
 CONFIG = UnlearnConfig(REQUEST, Recipe(3, 1e-3, 7, weight_decay=0.0), NEVER, show=False)
 
@@ -57,7 +57,7 @@ def gap(model, image_set):
 
 
 def test_the_gap_between_true_and_other_classes_closes():
-    forget_set, retain_set = REQUEST.split(tiny_set(120))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(120))
     model = trained_model()
     before = gap(model, forget_set)
     mu_mis(model, forget_set, retain_set, CONFIG)
@@ -66,7 +66,7 @@ def test_the_gap_between_true_and_other_classes_closes():
 
 def test_it_stops_once_the_other_classes_are_sensitive_again():
     """With delta 0 the first epoch in which they are more so is the last, else it goes on."""
-    forget_set, retain_set = REQUEST.split(tiny_set(60))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(60))
     long = replace(CONFIG, recipe=replace(CONFIG.recipe, epochs=6))
     short = replace(CONFIG, recipe=replace(CONFIG.recipe, epochs=1))
     stopped = mu_mis(trained_model(), forget_set, retain_set, replace(long, options={"delta": 0.0}))
@@ -76,7 +76,7 @@ def test_it_stops_once_the_other_classes_are_sensitive_again():
 
 
 def test_no_retained_image_matters_and_the_running_statistics_stay():
-    forget_set, retain_set = REQUEST.split(tiny_set(60))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(60))
     first = mu_mis(trained_model(), forget_set, retain_set, CONFIG)
     second = mu_mis(trained_model(), forget_set, retain_set.subset(slice(0, 2)), CONFIG)
     assert same_weights(first, second)
@@ -94,5 +94,5 @@ def test_attention_and_other_activations_have_second_derivatives(arch):
         model.network.conv_proj = torch.nn.Conv2d(1, 8, 4, 4)
         torch.nn.init.normal_(model.network.heads.head.weight)
     before = copy.deepcopy(model)
-    mu_mis(model, *REQUEST.split(tiny_set(8)), replace(CONFIG, recipe=Recipe(1, 1e-3, 4)))
+    mu_mis(model, *split_set(REQUEST, tiny_set(8)), replace(CONFIG, recipe=Recipe(1, 1e-3, 4)))
     assert not same_weights(model, before)

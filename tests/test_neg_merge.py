@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tiny import same_weights, tiny_set, trained_model, weights_of
+from tiny import same_weights, split_set, tiny_set, trained_model, weights_of
 from unlearn import neg_merge
 from unlearn.config import UnlearnConfig
 from unlearn.methods import METHODS
@@ -16,7 +16,7 @@ from utils.prediction import predict
 from utils.training import Recipe
 
 METHOD = METHODS["NegMerge"]
-REQUEST = ForgetRequest(1)
+REQUEST = ForgetRequest((1,))
 
 
 def config_of(strength=1.0, models=3, **changes):
@@ -39,7 +39,7 @@ def test_only_entries_of_one_sign_are_kept_and_averaged():
 
 
 def test_the_result_is_the_base_less_the_merged_vectors():
-    sets = REQUEST.split(tiny_set(40))
+    sets = split_set(REQUEST, tiny_set(40))
     config = config_of(2.5)
     base = weights_of(trained_model())
     tuned = [fine_tuned(trained_model(), sets[0], config, number) for number in range(3)]
@@ -56,7 +56,7 @@ def test_the_result_is_the_base_less_the_merged_vectors():
 
 
 def test_one_model_is_plain_task_arithmetic_and_lambda_zero_nothing():
-    sets = REQUEST.split(tiny_set(40))
+    sets = split_set(REQUEST, tiny_set(40))
     base, config = trained_model(), config_of(1.0, models=1)
     tuned = fine_tuned(base, sets[0], config, 0)
     assert same_weights(base, trained_model())
@@ -75,13 +75,13 @@ def test_rates_go_in_powers_of_two_and_seeds_differ(monkeypatch):
         return model
 
     monkeypatch.setattr(neg_merge, "descend", look)
-    METHOD.run(trained_model(), *REQUEST.split(tiny_set(40)), config_of())
+    METHOD.run(trained_model(), *split_set(REQUEST, tiny_set(40)), config_of())
     assert seen == [(0.01, 1), (0.02, 2), (0.04, 3)]
 
 
 @pytest.mark.parametrize("multi_label", [False, True], ids=["single", "multi"])
 def test_it_forgets_and_keeps(multi_label):
-    forget_set, retain_set = REQUEST.split(tiny_set(120, multi_label=multi_label))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(120, multi_label=multi_label))
     model = trained_model(multi_label=multi_label)
     METHOD.run(model, forget_set, retain_set, config_of(20.0, epochs=5, lr=0.1))
     known = [
@@ -93,4 +93,4 @@ def test_it_forgets_and_keeps(multi_label):
 
 def test_too_long_a_way_stops_with_one_line():
     with pytest.raises(UserError, match="not finite"):
-        METHOD.run(trained_model(), *REQUEST.split(tiny_set(40)), config_of(1e38, lr=1.0))
+        METHOD.run(trained_model(), *split_set(REQUEST, tiny_set(40)), config_of(1e38, lr=1.0))

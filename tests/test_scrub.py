@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from models.architectures import Classifier, ModelSpec
-from tiny import SIZE, same_weights, tiny_set, trained_model, weights_of
+from tiny import SIZE, same_weights, split_set, tiny_set, trained_model, weights_of
 from unlearn import scrub
 from unlearn.config import UnlearnConfig
 from unlearn.methods import METHODS
@@ -17,7 +17,7 @@ from utils.prediction import predict
 from utils.training import Recipe
 
 METHOD = METHODS["SCRUB_R"]
-REQUEST = ForgetRequest(1)
+REQUEST = ForgetRequest((1,))
 RECIPE = Recipe(3, 0.1, 1000, weight_decay=0.0)
 by_task = pytest.mark.parametrize("multi_label", [False, True], ids=["single", "multi"])
 
@@ -39,7 +39,7 @@ def plain_model():
 def test_without_disobedience_and_labels_the_student_stays_at_its_teacher(multi_label):
     model = plain_model()
     before = weights_of(model)
-    sets = REQUEST.split(tiny_set(40, multi_label=multi_label))
+    sets = split_set(REQUEST, tiny_set(40, multi_label=multi_label))
     METHOD.run(model, *sets, config_of(0, 5.0, 0.0))
     for name, after in model.state_dict().items():
         torch.testing.assert_close(after, before[name], rtol=0, atol=1e-5)
@@ -49,7 +49,7 @@ def test_without_disobedience_and_labels_the_student_stays_at_its_teacher(multi_
 
 @by_task
 def test_without_teacher_it_is_training_on_the_retain_set(multi_label):
-    sets = REQUEST.split(tiny_set(40, multi_label=multi_label))
+    sets = split_set(REQUEST, tiny_set(40, multi_label=multi_label))
     ours = METHOD.run(plain_model(), *sets, config_of(0, 0.0, 1.0, epochs=1))
     theirs = METHODS["FT"].run(plain_model(), *sets, config_of(0, 0.0, 1.0, epochs=1))
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
@@ -57,7 +57,7 @@ def test_without_teacher_it_is_training_on_the_retain_set(multi_label):
 
 def test_the_two_passes_follow_both_gradients():
     """SGD by hand, momentum and all: up the divergence first, then down the two losses."""
-    forget_set, retain_set = REQUEST.split(tiny_set(40))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(40))
     model = trained_model()
     teacher, student = copy.deepcopy(model).eval(), copy.deepcopy(model).train()
     METHOD.run(model, forget_set, retain_set, config_of(1, 0.5, 2.0, epochs=1))
@@ -78,7 +78,7 @@ def test_the_two_passes_follow_both_gradients():
 
 def test_multi_label_disobedience_spares_the_other_findings():
     """The output layer's other rows have no gradient from a forget pass."""
-    forget_set, retain_set = REQUEST.split(tiny_set(40, multi_label=True))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(40, multi_label=True))
     model = trained_model(multi_label=True)
     before = weights_of(model)["network.6.weight"]
     METHOD.run(model, forget_set, retain_set, config_of(1, 0.0, 0.0, epochs=1))
@@ -94,7 +94,7 @@ def test_the_nearest_error_is_taken_and_of_equals_the_last():
 
 def test_rewinding_ends_at_the_epoch_whose_forget_error_is_nearest(monkeypatch):
     """Each epoch as it was, by hand; the reference is the last model's error on unseen images."""
-    forget_set, retain_set = REQUEST.split(tiny_set(40))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(40))
     unseen = forget_set.subset(slice(0, 6))
     config = replace(config_of(3, 0.0, 0.0, epochs=3), comparable_val=unseen)
     ends, errors = [], iter([0.2, 0.5, 0.9, 0.45])  # after each epoch, and the reference
@@ -120,7 +120,7 @@ def test_rewinding_ends_at_the_epoch_whose_forget_error_is_nearest(monkeypatch):
 
 @by_task
 def test_error_is_the_share_of_wrong_answers(multi_label):
-    forget_set = REQUEST.split(tiny_set(40, multi_label=multi_label))[0]
+    forget_set = split_set(REQUEST, tiny_set(40, multi_label=multi_label))[0]
     model = trained_model(multi_label=multi_label)
     logits = predict(model, forget_set)
     right = logits[:, 1] > 0 if multi_label else logits.argmax(1) == 1
@@ -129,10 +129,10 @@ def test_error_is_the_share_of_wrong_answers(multi_label):
 
 
 def test_it_forgets_and_keeps():
-    forget_set, retain_set = REQUEST.split(tiny_set(120))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(120))
     model = trained_model()
     config = config_of(2, 0.5, 1.0, epochs=5, lr=0.02, batch_size=10, optimizer="adam")
-    config = replace(config, comparable_val=REQUEST.split(tiny_set(40, seed=1))[0])
+    config = replace(config, comparable_val=split_set(REQUEST, tiny_set(40, seed=1))[0])
     METHOD.run(model, forget_set, retain_set, config)
     assert scrub.error(model, forget_set, REQUEST) > 0.8
     assert scrub.error(model, retain_set, REQUEST) < 0.1

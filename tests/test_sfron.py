@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tiny import same_weights, tiny_set, trained_model, weights_of
+from tiny import same_weights, split_set, tiny_set, trained_model, weights_of
 from unlearn import sfron as module
 from unlearn.config import UnlearnConfig
 from unlearn.fisher import diagonal_fisher, image_losses
@@ -19,7 +19,7 @@ from utils.losses import classification_loss
 from utils.prediction import predict
 from utils.training import Recipe
 
-REQUEST = ForgetRequest(1)
+REQUEST = ForgetRequest((1,))
 
 
 def config_with(recipe=None, **options):
@@ -50,7 +50,7 @@ def test_images_known_by_heart_do_not_weigh_without_bounds():
 
 def test_the_mask_is_the_ratio_of_fisher_information(monkeypatch):
     monkeypatch.setattr(module, "FISHER_BATCH", 1)  # exact, whatever the signs
-    sets, model = REQUEST.split(tiny_set()), trained_model()
+    sets, model = split_set(REQUEST, tiny_set()), trained_model()
     draws = torch.Generator()
     forget, retain = (diagonal_fisher(model, part, image_losses, 1, draws) for part in sets)
     mask = fisher_ratio_mask(model, *sets, config_with(gamma=2.0), draws)
@@ -66,7 +66,7 @@ def test_the_mask_is_the_ratio_of_fisher_information(monkeypatch):
 def test_one_outer_step_by_hand(monkeypatch, alpha, beta):
     """All images in a batch; an ascent, two repairs on half of the retain set each, a slow step."""
     monkeypatch.setattr(module, "FISHER_BATCH", 1)
-    forget_set, retain_set = REQUEST.split(tiny_set())
+    forget_set, retain_set = split_set(REQUEST, tiny_set())
     config = config_with(alpha=alpha, beta=beta, inner=2)
     reference = trained_model()
     mask = fisher_ratio_mask(reference, forget_set, retain_set, config, torch.Generator())
@@ -103,7 +103,7 @@ def test_one_outer_step_by_hand(monkeypatch, alpha, beta):
 
 
 def test_without_ascent_the_forget_set_has_no_say():
-    forget_set, retain_set = REQUEST.split(tiny_set(60))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(60))
     config = config_with(alpha=0.0)
     others = forget_set.with_labels(forget_set.labels * 0 + 2)
     first = sfron(trained_model(), forget_set, retain_set, config)
@@ -111,7 +111,7 @@ def test_without_ascent_the_forget_set_has_no_say():
 
 
 def test_forgets_and_keeps():
-    forget_set, retain_set = REQUEST.split(tiny_set(120))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(120))
     model = trained_model()
     recipe = Recipe(5, 0.05, 10)
     sfron(model, forget_set, retain_set, config_with(recipe, alpha=1000.0))
@@ -120,7 +120,7 @@ def test_forgets_and_keeps():
 
 
 def test_a_single_forget_image_is_enough_and_a_single_retain_image_is_not():
-    forget_set, retain_set = REQUEST.split(tiny_set())
+    forget_set, retain_set = split_set(REQUEST, tiny_set())
     one = forget_set.subset(slice(0, 1))
     model = sfron(trained_model(), one, retain_set, config_with(alpha=0.1))
     assert not same_weights(model, weights_of(trained_model()))
@@ -133,4 +133,4 @@ def test_an_ascent_that_breaks_the_model_stops_with_one_line():
     config = config_with()
     config = replace(config, recipe=replace(config.recipe, lr=1e30, epochs=2))
     with pytest.raises(UserError, match="not finite"):
-        sfron(trained_model(), *REQUEST.split(tiny_set()), config)
+        sfron(trained_model(), *split_set(REQUEST, tiny_set()), config)

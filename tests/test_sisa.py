@@ -72,7 +72,7 @@ def split_at(rows):
 
 def config_of(selection="last", recipe=RECIPE):
     return UnlearnConfig(
-        ForgetRequest(1), recipe, base_selection=selection, retain_val=VAL_SET, show=False
+        ForgetRequest((1,)), recipe, base_selection=selection, retain_val=VAL_SET, show=False
     )
 
 

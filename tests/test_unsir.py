@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch.nn import functional
 
-from tiny import same_weights, tiny_set, trained_model, weights_of
+from tiny import same_weights, split_set, tiny_set, trained_model, weights_of
 from unlearn import descent
 from unlearn.config import UnlearnConfig
 from unlearn.methods import METHODS
@@ -17,7 +17,7 @@ from utils.prediction import predict
 from utils.training import Recipe, train_epoch
 
 METHOD = METHODS["UNSIR"]
-REQUEST = ForgetRequest(1)
+REQUEST = ForgetRequest((1,))
 OPTIONS = {"share": 0.5, "lambda": 0.1, "steps": 20, "noise": 6}
 CONFIG = UnlearnConfig(REQUEST, Recipe(2, 0.05, 10, weight_decay=0.0), OPTIONS, show=False)
 
@@ -79,7 +79,7 @@ def passes_of(monkeypatch, config=CONFIG, image_set=None):
         return loss
 
     monkeypatch.setattr(descent, "train_epoch", watch)
-    METHOD.run(trained_model(), *REQUEST.split(image_set or tiny_set(120)), config)
+    METHOD.run(trained_model(), *split_set(REQUEST, image_set or tiny_set(120)), config)
     return seen, known
 
 
@@ -89,7 +89,7 @@ def test_impair_has_noise_and_half_the_retain_set_and_repair_all_of_it(monkeypat
     assert len(impair) == len(impair.lead.indices.unique()) == 45
     assert impair.side.labels.tolist() == [1] * 6 and impair.side.images.is_floating_point()
     assert not REQUEST.members(impair.lead.labels).any()
-    assert torch.equal(repair.indices, REQUEST.split(image_set)[1].indices)
+    assert torch.equal(repair.indices, split_set(REQUEST, image_set)[1].indices)
     assert [rate for rate, _ in known] == [0.05, 0.025]
 
 
@@ -100,13 +100,13 @@ def test_it_forgets_and_the_repair_keeps(monkeypatch):
     _, known = passes_of(monkeypatch, config, image_set)
     right = [
         (predict(known[-1][1], part).argmax(1) == part.labels).float().mean()
-        for part in REQUEST.split(image_set)
+        for part in split_set(REQUEST, image_set)
     ]
     assert right[0] < 0.5 and right[1] > 0.9
 
 
 def test_no_image_of_the_forget_set_is_looked_at():
-    forget_set, retain_set = REQUEST.split(tiny_set(40))
+    forget_set, retain_set = split_set(REQUEST, tiny_set(40))
     other = ImageSet.of(torch.zeros(10, 1, 8, 8, dtype=torch.uint8), forget_set.labels)
     first, second = (
         METHOD.run(trained_model(), part, retain_set, CONFIG) for part in (forget_set, other)

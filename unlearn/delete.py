@@ -11,8 +11,9 @@ classes that the request forgets. The retain set is not looked at.
 
 The running statistics of batch normalisation stay the base model's and dropout is off, which the
 paper leaves open: batches of a single class would pull the statistics away from what is to stay.
-Images of classes that stay as classes are unlearned with their own class masked, until they are
-mistaken: the method is made for classes, and goes further than Retrain would with samples.
+The method is made for classes. Single images of classes that stay are taught that they are not
+of their own class, which no Retrain would say, and their class goes with them: choose another
+method for them.
 """
 
 import torch

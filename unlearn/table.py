@@ -28,6 +28,7 @@ from unlearn import (
     sfron,
     sisa,
     synaptic_dampening,
+    unlearning_aware,
     unsir,
 )
 from unlearn.config import BATCH_SIZE
@@ -248,5 +249,13 @@ ROWS = [
         "Falcao and Cordeiro, 2026",
         options=clinical_risk.OPTIONS,
         one_label=True,
+    ),
+    Method(
+        "UAM",
+        "Unlearning-Aware Minimization",
+        unlearning_aware.unlearning_aware,
+        _recipe(2, 0.01),
+        "Kim et al., NeurIPS 2025",
+        options=unlearning_aware.OPTIONS,
     ),
 ]

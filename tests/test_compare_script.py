@@ -1,0 +1,186 @@
+"""main_compare.py: every trial once, whatever happens in between, and one table of them all."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import evaluation.comparison
+from models.checkpoint import load_model, read_record
+from tiny import same_weights
+from unlearn.job import UnlearnJob
+from utils.errors import NotFiniteError
+
+NAME = "tiny_best_FORGOTTEN_3_comparison"
+METHODS = ("GA", "FT_with_SalUn", "DELETE")
+
+
+@pytest.fixture
+def grey(data_files):
+    return data_files["grey"]
+
+
+@pytest.fixture
+def flags(trained, grey):
+    data = ("--model_id", "tiny_best", "--dataset", grey, "--device", "cpu")
+    return (*data, "--class_to_forget", "3", "--unlearn", *METHODS)
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The (method, seed) of every unlearning that is run from now on."""
+    seen, run = [], UnlearnJob.run
+
+    def watch(job, *arguments):
+        seen.append((job.method.id, job.config.recipe.seed))
+        return run(job, *arguments)
+
+    monkeypatch.setattr(UnlearnJob, "run", watch)
+    return seen
+
+
+def table():
+    with open(f"results/{NAME}.csv", newline="") as file:
+        return {row["method"]: row for row in csv.DictReader(file)}
+
+
+def trials():
+    return json.loads(Path(f"results/{NAME}.json").read_bytes())["trials"]
+
+
+def test_every_method_and_retrain_once_a_seed_and_never_again(done, flags, made):
+    printed = done("main_compare", *flags, "--seeds", "1", "2")
+    wanted = [(m, seed) for seed in (1, 2) for m in ("Retrain", *METHODS)]
+    assert made == wanted
+    assert {row["seeds"] for row in table().values()} == {"2"}
+    assert list(table())[0] == "Retrain" and set(table()) == {"Retrain", *METHODS, "base model"}
+    gaps = [float(row["average_gap_points_mean"]) for row in list(table().values())[1:]]
+    assert gaps == sorted(gaps)
+    assert "0 trials to go, about 0 min" in printed
+    assert Path(f"results/{NAME}.md").exists()
+    assert Path("pics/tiny_best/comparison_3.png").exists()
+
+    before = table()
+    printed = done("main_compare", *flags, "--seeds", "1", "2")
+    assert "8 of 8 trials are finished already" in printed
+    assert made == wanted and table() == before
+    done("main_compare", *flags, "--seeds", "3")
+    assert made[len(wanted) :] == [(m, 3) for m in ("Retrain", *METHODS)]
+
+
+def test_figures_are_those_of_main_test_unlearn(done, flags, grey):
+    done("main_compare", *flags)
+    model_id = next(name for name in trials() if "_DELETE_" in name)
+    tested = ("--model_id", model_id, "--dataset", grey, "--device", "cpu")
+    done("main_test_unlearn", *tested, "--measures", "privacy", "distance")
+    results = json.loads(Path(f"results/{model_id}.json").read_bytes())
+    for key in evaluation.comparison.MEASURED:
+        assert trials()[model_id][key] == results[key], key
+    gap = float(table()["DELETE"]["average_gap_points_mean"])
+    assert gap == pytest.approx(results["average_gap_points"], rel=1e-5)
+
+
+def test_its_models_are_those_of_main_unlearn(done, flags, grey, workplace):
+    done("main_compare", *flags)
+    asked = ("--class_to_forget", "3", "--dataset", grey, "--device", "cpu")
+    for method in METHODS:
+        model_id = next(name for name in trials() if f"_{method.upper()}_" in name)
+        compared, record = load_model(model_id)
+        made = done("main_unlearn", "--model_id", "tiny_best", "--unlearn", method, *asked)
+        assert made.split()[-1] == model_id
+        again, again_record = load_model(model_id)
+        assert same_weights(compared, again)
+        told = ("command", "seconds", "saved_at")
+        assert all(again_record[key] == record[key] for key in record if key not in told)
+
+
+def test_a_model_that_is_there_already_is_measured_and_not_made_again(done, flags, grey, made):
+    asked = ("--class_to_forget", "3", "--dataset", grey, "--device", "cpu")
+    done("main_unlearn", "--model_id", "tiny_best", "--unlearn", "GA", *asked)
+    done("main_compare", *flags)
+    assert made.count(("GA", 1)) == 1
+
+
+def test_a_method_that_fails_is_a_row_with_its_reason_and_is_tried_again(
+    done, flags, made, monkeypatch
+):
+    run = UnlearnJob.run
+
+    def fail(job, *arguments):
+        if job.method.id == "DELETE":
+            raise NotFiniteError("at step 3")
+        if job.method.id == "GA":
+            raise RuntimeError("a bug\nin two lines")
+        return run(job, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UnlearnJob, "run", fail)
+        printed = done("main_compare", *flags)
+    assert "DELETE failed: seed 1: the loss is not finite any more at step 3" in printed
+    assert table()["GA"]["failure"] == "seed 1: RuntimeError: a bug in two lines"
+    assert table()["FT_with_SalUn"]["failure"] == ""
+    assert set(list(table())[-2:]) == {"DELETE", "GA"}
+    done("main_compare", *flags)
+    assert not any(row["failure"] for row in table().values())
+    assert made.count(("FT_with_SalUn", 1)) == 1
+
+
+def test_ctrl_c_says_what_is_finished_and_the_same_command_goes_on(
+    run_here, done, flags, made, monkeypatch
+):
+    run = UnlearnJob.run
+
+    def stop(job, *arguments):
+        if job.method.id == "FT_with_SalUn":
+            raise KeyboardInterrupt
+        return run(job, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UnlearnJob, "run", stop)
+        stopped = run_here("main_compare", *flags)
+    assert stopped.returncode == 130
+    assert stopped.stderr.splitlines() == [
+        "main_compare.py: interrupted: 2 of 4 trials are finished; the same command goes on"
+    ]
+    made.clear()
+    assert "2 of 4 trials are finished already" in done("main_compare", *flags)
+    assert made == [("FT_with_SalUn", 1), ("DELETE", 1)]
+
+
+def test_a_model_that_was_replaced_is_measured_anew(done, flags, grey):
+    done("main_compare", *flags)
+    model_id = next(name for name in trials() if "_GA_" in name)
+    before = trials()[model_id]
+    path = Path(f"model_weights/{model_id}.pt")
+    other = next(name for name in trials() if "_DELETE_" in name)
+    path.write_bytes(Path(f"model_weights/{other}.pt").read_bytes())
+    done("main_compare", *flags)
+    assert trials()[model_id]["weights_digest"] == read_record(model_id)["weights_digest"]
+    assert trials()[model_id]["weights_digest"] == before["weights_digest"]  # GA's again
+
+
+def test_sample_wise_requests_are_compared_too(done, trained, grey):
+    data = ("--model_id", "tiny_best", "--dataset", grey, "--device", "cpu")
+    share = ("--forget_fraction", "0.25", "--unlearn", "RL_with_SalUn", "Fisher")
+    printed = done("main_compare", *data, *share)
+    assert "25% of the training images, drawn with seed 1 forgotten" in printed
+    assert Path("results/tiny_best_FORGOTTEN_f25-s1_comparison.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "more, says",
+    [
+        (("--class_to_forget", "9"), "--class_to_forget 9: .* has no such class"),
+        (("--unlearn", "nothing"), "--unlearn nothing: no such method"),
+        (("--model_id", "nobody"), "nobody"),
+        (("--seeds", "-1"), "--seeds"),
+        (("--unlearn", "GA_with_SalUn", "--mask_thresh", "0.123"), "--mask_thresh 0.123"),
+    ],
+)
+def test_bad_input(run_here, flags, more, says):
+    stopped = run_here("main_compare", *flags, *more)
+    assert stopped.returncode == 2
+    assert len(stopped.stderr.splitlines()) == 1
+    assert re.search(says, stopped.stderr)
