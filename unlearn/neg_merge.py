@@ -29,7 +29,7 @@ from utils.prediction import predict
 from utils.training import gradient_step
 
 OPTIONS = {
-    "lambda": Option(1.0, "how far to go against the merged task vector"),
+    "lambda": Option(0.5, "how far to go against the merged task vector"),
     "models": Option(3, "models that are fine-tuned on the forget set", 1, 30),
 }
 

@@ -8,6 +8,7 @@ WIDTH, HEIGHT = 9.5, 5.5  # inches; higher where the list of methods is long
 LINES_AN_INCH = 6.5  # of that list
 SMALLEST, LARGEST = 25, 500  # areas of marks, in square points
 YARDSTICK, NOTHING = BLUE, GREY
+TOGETHER = 0.025  # of the axes: marks that are nearer share a number
 
 
 def forgetting_against_utility(rows, title):
@@ -27,10 +28,10 @@ def forgetting_against_utility(rows, title):
             s=area,
             color=colors[row["role"]],
             marker="*" if row["role"] == "yardstick" else "o",
-            alpha=0.65,
+            alpha=0.65 if row["role"] == "method" else 1,
             edgecolors="black",
             linewidths=0.6,
-            zorder=3,
+            zorder=5 if row["role"] == "yardstick" else 3,
         )
     _number(axes, rows)
     yardstick = next((row for row in rows if row["role"] == "yardstick"), None)
@@ -46,51 +47,45 @@ def forgetting_against_utility(rows, title):
 
 
 def _number(axes, rows):
-    """A number beside each mark; numbers of marks that lie together share one place."""
-    spans = (
-        [
-            max(1e-9, max(values) - min(values))
-            for values in ([row[key] for row in rows] for key in ("forgetting", "utility"))
-        ]
-        if rows
-        else []
-    )
-    placed = []  # (x, y, numbers)
-    for number, row in enumerate(rows, 1):
-        point = row["forgetting"], row["utility"]
-        near = next(
-            (
-                place
-                for place in placed
-                if math.dist(*(((p[0]) / spans[0], p[1] / spans[1]) for p in (place, point))) < 0.02
-            ),
-            None,
-        )
+    """A number beside each mark; marks that lie together share one place."""
+    places = []  # [point, numbers], points as shares of the span
+    for number, point in enumerate(_scaled(rows), 1):
+        near = next((each for each in places if math.dist(each[0], point) < TOGETHER), None)
         if near:
-            near[2].append(number)
+            near[1].append(number)
         else:
-            placed.append((*point, [number]))
-    for x, y, numbers in placed:
-        text = _runs(numbers)
+            places.append([point, [number]])
+    for _, numbers in places:
+        row = rows[numbers[0] - 1]
         axes.annotate(
-            text,
-            (x, y),
+            runs(numbers),
+            (row["forgetting"], row["utility"]),
             xytext=(7, 5),
             textcoords="offset points",
             fontsize=SMALL_POINTS,
-            zorder=4,
+            zorder=6,
         )
 
 
-def _runs(numbers):
-    """`1, 3-5, 9`; where there are many, the first of them and how many more."""
-    runs = []
+def _scaled(rows):
+    """Points of the rows, 0 to 1 each way."""
+    columns = []
+    for key in ("forgetting", "utility"):
+        values = [row[key] for row in rows]
+        low, span = min(values, default=0), max(values, default=0) - min(values, default=0)
+        columns.append([(value - low) / (span or 1) for value in values])
+    return list(zip(*columns, strict=True))
+
+
+def runs(numbers):
+    """`1, 3-5, 9` of ascending whole numbers."""
+    found = []
     for number in numbers:
-        if runs and runs[-1][-1] == number - 1:
-            runs[-1].append(number)
+        if found and found[-1][-1] == number - 1:
+            found[-1].append(number)
         else:
-            runs.append([number])
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+            found.append([number])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in found)
 
 
 def _list_names(axes, rows, longest):
