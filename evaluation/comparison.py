@@ -26,6 +26,7 @@ from utils.files import ensure_folder, write_atomically
 
 FORMAT = "medical-unlearning-comparison-1"
 NON_MEMBERS = "val"  # whose images the attack by loss compares the forget set with
+NAMES = ("dataset", "forget_words")  # what images are called, not which they are
 MEASURED = (
     "unlearn_accuracy_percent",
     "remaining_accuracy_percent",
@@ -62,7 +63,7 @@ class Comparison:
             "model_id": base_id,
             "weights_digest": self.base_digest,
             **{f"{split}_digest": dataset.digest(split) for split in dataset.splits},
-            **request.brief(dataset),
+            "forget_request": request.record(),
         }
         self.kept = self._read()
 
@@ -103,10 +104,22 @@ class Comparison:
         )
 
     def _kept_of(self, job):
-        found = self.kept.get(job.model_id)
-        if found is None or not model_path(job.model_id).exists():
+        """The figures of the very model that the job would make, if they are kept."""
+        found, record = self.kept.get(job.model_id), self._record_there(job)
+        if not isinstance(found, dict) or record is None:
             return None
-        same = read_record(job.model_id).get("weights_digest") == found["weights_digest"]
+        return found if found.get("weights_digest") == record.get("weights_digest") else None
+
+    def _record_there(self, job):
+        """The record of the model that is there under the job's id, None if it is another one."""
+        if not model_path(job.model_id).exists():
+            return None
+        try:
+            found = read_record(job.model_id)
+        except UserError:  # damaged: it is made anew
+            return None
+        wanted = job.record(self.record, self.base_digest, self.dataset)
+        same = all(found.get(key) == wanted[key] for key in wanted if key not in NAMES)
         return found if same else None
 
     def _run(self, job):
@@ -121,13 +134,12 @@ class Comparison:
 
     def _made(self, job):
         """The record of the job's model, which is made unless it is there as it would be made."""
-        wanted = job.record(self.record, self.base_digest, self.dataset)
-        if model_path(job.model_id).exists():
-            found = read_record(job.model_id)
-            if all(found.get(key) == value for key, value in wanted.items()):
-                return found
+        found = self._record_there(job)
+        if found is not None:
+            return found
         mask = self._mask if job.method.uses_mask else None
         model, seconds = job.run(copy.deepcopy(self.model), *self.sets, mask)
+        wanted = job.record(self.record, self.base_digest, self.dataset)
         job.save(model, wanted, seconds, self.dataset.train.device, self.command)
         return read_record(job.model_id)
 
@@ -157,7 +169,8 @@ class Comparison:
         if not isinstance(content, dict):
             return {}
         same = all(content.get(key) == value for key, value in self._origin.items())
-        return content.get("trials", {}) if same else {}
+        trials = content.get("trials")
+        return trials if same and isinstance(trials, dict) else {}
 
     def _keep(self, model_id, figures):
         self.kept[model_id] = figures

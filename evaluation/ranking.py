@@ -48,7 +48,7 @@ def ranked_rows(base, trials, failures):
 
     base: figures of the base model. trials: method id -> seed -> figures, as plain data. failures:
     method id -> why. The gap of a seed is that from the Retrain of the same seed; that of Retrain
-    itself from the Retrain of the next seed, which shows how far apart two Retrains are.
+    itself from the Retrain of the seed before, which shows how far apart two Retrains are.
     """
     retrains = trials.get(RETRAIN, {})
     by_method = {NOTHING_DONE: dict.fromkeys(retrains or [None], base), **trials}
@@ -107,8 +107,8 @@ def _values(name, by_seed, retrains):
                 found[key].append(figures[key])
         yardstick = retrains.get(seed)
         if name == RETRAIN:
-            following = seeds[(seeds.index(seed) + 1) % len(seeds)]
-            yardstick = retrains[following] if following != seed else None
+            earlier = seeds[: seeds.index(seed)]
+            yardstick = retrains[earlier[-1]] if earlier else None
         elif yardstick and figures.get("device") == yardstick["device"]:
             share = 100 * figures["seconds"] / yardstick["seconds"]
             found["share_of_retrain_time_percent"].append(share)

@@ -1029,7 +1029,7 @@ def forbid_training(monkeypatch):
 
     monkeypatch.setattr("evaluation.shadows.TrainingRun", no_training)
     monkeypatch.setattr("unlearn.descent.train_epoch", no_training)
-    monkeypatch.setattr("unlearn.retrain.TrainingRun", no_training)
+    monkeypatch.setattr("models.shards.TrainingRun", no_training)
 
 
 def files_of_the_attack(folder):

@@ -62,7 +62,8 @@ def falling(epoch, epochs):
 
 
 def _one_pass(model, optimizer, each, recipe, generator, bar, passes_left):
-    if each.update_statistics and len(each.image_set) < SMALLEST_SET:
+    alone = not isinstance(each.image_set, Paired)  # a pair's batches hold two images at least
+    if each.update_statistics and alone and len(each.image_set) < SMALLEST_SET:
         raise UserError(TOO_FEW.format(len(each.image_set)))
     batch_size = each.batch_size or recipe.batch_size
     bar.total = bar.n + passes_left * count_steps(len(each.image_set), batch_size)
@@ -83,6 +84,7 @@ def _one_pass(model, optimizer, each, recipe, generator, bar, passes_left):
 @torch.inference_mode()
 def _check_finite(model, image_set, batch_size):
     """train_epoch sees each loss before its step, so nothing has looked at the last step yet."""
-    images, _ = image_set.batch(torch.arange(min(batch_size, len(image_set))))
+    some = torch.arange(min(batch_size, len(image_set)), device=image_set.device)
+    images, _ = image_set.batch(some)
     if not model.eval()(images).isfinite().all():
         raise NotFiniteError("after the last step")

@@ -10,6 +10,7 @@ from itertools import chain
 
 from torch import nn
 
+from models.features import classifier_head
 from unlearn.config import Option
 from unlearn.descent import Pass, descend, falling
 from utils.losses import classification_loss
@@ -41,6 +42,7 @@ def train_last_layers(model, retain_set, config):
     Their batch normalisation and dropout work as in evaluation. They have no gradient, so that
     the way back ends where they begin. Returns the model in evaluation mode.
     """
+    classifier_head(model)  # of a model in shards there is no one last layer: it says so
     epochs, first = config.recipe.epochs, split_at_last(model.network, config.options["k"])[0]
     frozen = [parameter for module in first for parameter in module.parameters(recurse=False)]
     inner_step = gradient_step(classification_loss)

@@ -9,6 +9,7 @@ from utils.files import nearest
 from utils.training import Recipe
 
 ALL = "all"  # every method, where several may be named
+HIGHEST = 1_000_000  # that any option takes
 SALUN_SUFFIX = "_with_SalUn"
 SALUN = "Fan et al., ICLR 2024"
 _WITH_SALUN = [
@@ -140,8 +141,9 @@ def _read_option(method, name, text):
     except ValueError:
         raise UserError(f"--unlearn_options {name}={text}: give {option.kind}") from None
     each = value if isinstance(value, tuple) else (value,)
-    if not all(option.low <= number <= option.high for number in each):  # NaN is refused as well
+    high = min(option.high, HIGHEST)
+    if not all(option.low <= number <= high for number in each):  # NaN is refused as well
         raise UserError(
-            f"--unlearn_options {name}={text}: from {option.low:g} to {option.high:g} makes sense"
+            f"--unlearn_options {name}={text}: from {option.low:g} to {high:g} makes sense"
         )
     return value

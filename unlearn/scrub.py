@@ -29,7 +29,7 @@ from unlearn.descent import Pass, descend
 from unlearn.teacher import teacher_probabilities
 from utils.losses import classification_loss, distillation_loss
 from utils.prediction import predict
-from utils.training import gradient_step
+from utils.training import SMALLEST_SET, gradient_step
 
 OPTIONS = {
     "msteps": Option(2, "epochs that begin with a pass of disobedience on the forget set"),
@@ -60,11 +60,12 @@ def scrub(model, forget_set, retain_set, config):
         return alpha * to_teacher + gamma * classification_loss(logits, retain_set.labels[rows])
 
     kept_weights = []
+    several = len(forget_set) >= SMALLEST_SET  # batch normalisation learns nothing from one
 
     def passes(_):
         for epoch in range(epochs):
             if epoch < forget_epochs:
-                yield Pass(numbered(forget_set), gradient_step(disobey))
+                yield Pass(numbered(forget_set), gradient_step(disobey), update_statistics=several)
             yield Pass(numbered(retain_set), gradient_step(obey))
             if config.comparable_val:
                 weights = copy.deepcopy(model.state_dict())
