@@ -18,6 +18,7 @@ from unlearn.request_files import listed_request, matching_request
 from utils.errors import EXIT_BAD_INPUT, UserError
 from utils.loading import SYNTHETIC
 from utils.npz import LARGEST_SIDE, SMALLEST_SIDE
+from utils.placement import AUTO, PLACES, READERS, SHARE, Placement, read_size
 from utils.prediction import PREDICTION_BATCH
 from utils.tables import format_table
 from utils.training import OPTIMIZERS, SMALLEST_SET, WEIGHT_DECAY
@@ -81,8 +82,26 @@ def data_flags(parser):
     group.add_argument(
         "--num_workers",
         type=_whole_number(0),
-        default=0,
-        help="threads that unpack the data file; 0 unpacks it in the main thread",
+        default=READERS,
+        help="threads that unpack the data file, and read ahead where images are not in memory; 0 "
+        "does it in the main thread",
+    )
+    group.add_argument(
+        "--data_on",
+        choices=PLACES,
+        default=AUTO,
+        help="where the images lie: the device that works, host memory, or the disk, unpacked; "
+        "auto takes the first of them that has room",
+    )
+    group.add_argument(
+        "--memory_limit",
+        type=_size,
+        metavar="SIZE",
+        help="as 500M or 16G: larger images stay out of a memory; by default "
+        f"{SHARE:.0%} of what is free",
+    )
+    group.add_argument(
+        "--cache_dir", help="folder for unpacked data files; by default ~/.cache/medical-unlearning"
     )
 
 
@@ -426,7 +445,7 @@ def data_source(args):
         "name": args.dataset,
         "input_size": args.input_size,
         "data_root": args.data_root,
-        "workers": args.num_workers,
+        "placement": Placement(args.data_on, args.memory_limit, args.cache_dir, args.num_workers),
     }
 
 
@@ -525,6 +544,15 @@ def _even_number(lowest):
         return number
 
     return read
+
+
+def _size(text):
+    try:
+        return read_size(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a size: give bytes, or as 500M or 16G"
+        ) from None
 
 
 def _assignment(text):

@@ -2,7 +2,7 @@
 
 from models.checkpoint import load_model
 from utils.errors import UserError
-from utils.loading import load_dataset
+from utils.loading import FREELY, load_dataset
 
 
 def open_model_and_data(
@@ -14,7 +14,7 @@ def open_model_and_data(
     input_size=None,
     stem=None,
     data_root=None,
-    workers=0,
+    placement=FREELY,
     allow_other_data=False,
 ):
     """(Classifier, record, MedicalDataset), both on `device`, the data at the model's input size.
@@ -24,7 +24,7 @@ def open_model_and_data(
     """
     model, record = load_model(model_id, device, arch=arch, input_size=input_size, stem=stem)
     dataset = load_dataset(
-        dataset_name, input_size=model.spec.input_size, data_root=data_root, workers=workers
+        dataset_name, input_size=model.spec.input_size, data_root=data_root, placement=placement
     )
     _check_fit(model_id, model.spec, dataset)
     if record and not allow_other_data:

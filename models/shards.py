@@ -40,7 +40,7 @@ def shards_of(image_set, spec):
     The set is a view of all training images: its `indices` are their rows.
     """
     numbers = shard_numbers(len(image_set.images), spec)
-    return numbers.to(image_set.device)[image_set.indices]
+    return numbers[image_set.indices.cpu()].to(image_set.device)
 
 
 class ShardedRun:

@@ -14,6 +14,7 @@ from utils import synthetic
 from utils.errors import UserError
 from utils.loading import NAMES, load_dataset
 from utils.medmnist_files import DATASETS
+from utils.placement import Placement
 
 TASKS = {
     "ChestMNIST": "multi-label, binary-class",
@@ -151,7 +152,7 @@ def test_a_file_with_class_names(data_files):
     ],
 )
 def test_a_file_without_class_names(data_files, name, task, classes, channels):
-    dataset = load_dataset(data_files[name], workers=2)
+    dataset = load_dataset(data_files[name], placement=Placement(workers=2))
     assert dataset.task == task
     assert dataset.class_names == tuple(str(number) for number in range(classes))
     assert dataset.describe_class(1) == "1"
@@ -274,6 +275,6 @@ def test_the_drawn_set_has_limits_too(size):
     [("mednist.npz", 6, (8400, 1200, 2400)), ("brain_mri.npz", 4, (2583, 287, 394))],
 )
 def test_real_scans(shared_data, file, classes, sizes):
-    dataset = load_dataset(str(shared_data / file), workers=2)
+    dataset = load_dataset(str(shared_data / file), placement=Placement(workers=2))
     assert (dataset.num_classes, dataset.channels, dataset.input_size) == (classes, 1, 28)
     assert tuple(len(part) for part in dataset.splits.values()) == sizes

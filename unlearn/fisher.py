@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from utils.errors import UserError
+from utils.feeding import feed
 
 
 def image_losses(logits, labels):
@@ -39,11 +40,10 @@ def signed_gradients(model, image_set, losses, batch_size, generator):
     """
     weights = list(model.eval().parameters())
     order = torch.randperm(len(image_set), generator=generator).to(image_set.device)
-    for positions in order.split(batch_size):
-        images, labels = image_set.batch(positions)
-        signs = random_signs((len(positions),), generator, image_set.device)
+    for images, labels in feed(image_set, order.split(batch_size)):
+        signs = random_signs((len(images),), generator, image_set.device)
         loss = signs @ losses(model(images), labels)
-        yield len(positions), torch.autograd.grad(loss, weights, materialize_grads=True)
+        yield len(images), torch.autograd.grad(loss, weights, materialize_grads=True)
 
 
 def diagonal_fisher(model, image_set, losses, batch_size, generator):

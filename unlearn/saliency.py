@@ -17,6 +17,7 @@ import torch
 from models.checkpoint import load_tensors, save_tensors, weights_digest
 from unlearn.masking import WeightMask
 from utils.errors import UserError
+from utils.feeding import feed
 from utils.files import SALIENCY_FOLDER
 from utils.prediction import PREDICTION_BATCH
 
@@ -32,8 +33,7 @@ def gradient_saliency(model, forget_set, request, batch_size=PREDICTION_BATCH):
     was_training = model.training
     model.eval().zero_grad()
     positions = torch.arange(len(forget_set), device=forget_set.device)
-    for part in positions.split(batch_size):
-        images, labels = forget_set.batch(part)
+    for images, labels in feed(forget_set, positions.split(batch_size)):
         request.losses(model(images), labels).sum().backward()
     saliency = {}
     for name, parameter in model.named_parameters():

@@ -6,10 +6,14 @@ from functools import cached_property
 
 import torch
 
+from utils.feeding import batches_at_once
+from utils.placement import Placement, write_size
+
 MULTI_LABEL = "multi-label, binary-class"
 BINARY = "binary-class"
 MULTI_CLASS = "multi-class"
 ORDINAL = "ordinal-regression"
+AT_ONCE = 1024  # images
 TASKS = (MULTI_CLASS, BINARY, ORDINAL, MULTI_LABEL)
 
 
@@ -18,12 +22,15 @@ class ImageSet:
     """A view of M images: rows `indices` of a storage that other views share.
 
     images: (N, C, H, W) uint8, the storage. labels: (M,) int64, or (M, K) int64 of 0 and 1 for
-    multi-label data. indices: (M,) int64, rows of `images`.
+    multi-label data. indices: (M,) int64, rows of `images`, on their device. The labels are on the
+    device that works; where the images are not, or are mapped from a file, `workers` threads read
+    batches ahead (utils.feeding).
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     indices: torch.Tensor
+    workers: int = 0
 
     @classmethod
     def of(cls, images, labels):
@@ -35,15 +42,29 @@ class ImageSet:
 
     @property
     def device(self):
-        return self.images.device
+        """Where the work is done, and batches are brought."""
+        return self.labels.device
 
     def batch(self, positions):
         """Images (B, C, H, W) uint8 and labels at `positions`, (B,) int64 or a slice."""
-        return self.images[self.indices[positions]], self.labels[positions]
+        return self.rows(positions).to(self.device), self.labels[positions]
+
+    def rows(self, positions):
+        """The images at `positions` alone, where the storage is."""
+        rows = self._own(positions)
+        if self.images.is_contiguous():
+            return self.images[rows]
+        # files have the channels last: whole images are copied, not single values
+        return self.images.permute(0, 2, 3, 1)[rows].permute(0, 3, 1, 2)
 
     def subset(self, keep):
         """The view of `keep`: (M,) bool, positions as int64, or a slice."""
-        return ImageSet(self.images, self.labels[keep], self.indices[keep])
+        return replace(self, labels=self.labels[keep], indices=self._own(keep))
+
+    def _own(self, positions):
+        if torch.is_tensor(positions):
+            positions = positions.to(self.indices.device)
+        return self.indices[positions]
 
     def with_labels(self, labels):
         """The same images under other labels."""
@@ -53,22 +74,27 @@ class ImageSet:
         """Both views as one. Raises ValueError if they look into different storages."""
         if self.images is not other.images:
             raise ValueError("only views of the same images can be joined")
-        return ImageSet(
-            self.images,
-            torch.cat([self.labels, other.labels]),
-            torch.cat([self.indices, other.indices]),
+        return replace(
+            self,
+            labels=torch.cat([self.labels, other.labels]),
+            indices=torch.cat([self.indices, other.indices]),
         )
 
     def to(self, device):
         """The view on `device`, storage and all."""
         return ImageSet(*(t.to(device) for t in (self.images, self.labels, self.indices)))
 
+    def fed_to(self, device, workers):
+        """The view with its labels on `device`, and the images left where they are."""
+        return replace(self, labels=self.labels.to(device), workers=workers)
+
 
 @dataclass(frozen=True)
 class MedicalDataset:
     """Train, val and test split of one data set, with what its classes are called.
 
-    task: one of TASKS, in MedMNIST's words.
+    task: one of TASKS, in MedMNIST's words. placement: where the user wants the images.
+    on_disk: whether they are mapped from files.
     """
 
     name: str
@@ -77,6 +103,8 @@ class MedicalDataset:
     train: ImageSet
     val: ImageSet
     test: ImageSet
+    placement: Placement = Placement()
+    on_disk: bool = False
 
     @property
     def splits(self):
@@ -104,11 +132,37 @@ class MedicalDataset:
         name = self.class_names[number]
         return str(number) if name == str(number) else f"{number} {name}"
 
+    @property
+    def image_bytes(self):
+        """Size of the images of all splits."""
+        return sum(split.images.nbytes for split in self.splits.values())
+
     def to(self, device):
-        """The data set with its images and labels on `device`."""
-        moved = replace(self, **{name: split.to(device) for name, split in self.splits.items()})
+        """The data set with its labels on `device`, and its images as well if they are to be."""
+        device = torch.device(device)
+        if device.type == "cpu":
+            copied = not self.on_disk
+        else:
+            copied = self.placement.on_device(self.image_bytes, device)
+        if copied:
+            splits = {name: split.to(device) for name, split in self.splits.items()}
+        else:
+            workers = self.placement.workers
+            splits = {name: split.fed_to(device, workers) for name, split in self.splits.items()}
+        moved = replace(self, **splits)
         vars(moved)["_digests"] = self._digests  # the same images
         return moved
+
+    def describe_place(self, batch_size):
+        """Where the images lie, and how much memory they take, in words."""
+        size, images = write_size(self.image_bytes), self.train.images
+        if images.device == self.train.device and not self.on_disk:
+            return f"images: {size}, {'in memory' if images.is_cpu else 'on the GPU'}"
+        at_once = batches_at_once(self.train.workers) * batch_size * images[0].nbytes
+        return (
+            f"images: {size}, {'on disk' if self.on_disk else 'in memory'}, read batch by batch, "
+            f"at most {write_size(at_once)} at a time"
+        )
 
     def train_digest(self):
         """SHA-256 of the training images and labels: says which data a model was trained on."""
@@ -120,7 +174,8 @@ class MedicalDataset:
             digest = hashlib.sha256()
             for tensor in (self.splits[split].images, self.splits[split].labels):
                 digest.update(str(tuple(tensor.shape)).encode())
-                digest.update(tensor.cpu().contiguous().numpy())
+                for part in tensor.split(AT_ONCE):  # a copy of all may not fit into memory
+                    digest.update(part.cpu().contiguous().numpy())
             self._digests[split] = digest.hexdigest()
         return self._digests[split]
 

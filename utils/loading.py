@@ -1,31 +1,34 @@
 """From what a user calls a data set to the data set itself."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import torch
 from medmnist.info import INFO
 from torchvision.transforms.v2 import functional as transforms
 
-from utils import datasets, medmnist_files, synthetic
+from utils import datasets, medmnist_files, synthetic, unpacked
 from utils.datasets import ImageSet, MedicalDataset
 from utils.errors import UserError
 from utils.files import nearest
-from utils.npz import SPLITS, read_npz
+from utils.npz import IMAGE_KEYS, SPLITS, image_bytes, read_npz
+from utils.placement import Placement
 
 SYNTHETIC = "SynthBloodMNIST"
 NAMES = (SYNTHETIC, *medmnist_files.DATASETS)
 DRAWN_SEED = 0  # one and the same SynthBloodMNIST for everybody
 LARGEST_DRAWN = 1024  # pixels
 RESIZED_AT_ONCE = 1024  # images
+FREELY = Placement()
 
 
-def load_dataset(name, *, input_size=None, data_root=None, workers=0):
+def load_dataset(name, *, input_size=None, data_root=None, placement=FREELY):
     """The data set `name`: a MedMNIST class name in any letter case, SynthBloodMNIST, or a path.
 
     input_size: height and width in pixels; by default 28, or a .npz file's own. A file's images
     of another size are resized. data_root: where MedMNIST's files lie, by default medmnist's
-    cache. workers: threads that unpack a file. Raises UserError for anything a user can mend.
+    cache. placement: where the images are to lie. Raises UserError for anything a user can mend.
     """
     by_lower = {known.lower(): known for known in NAMES}
     known = by_lower.get(name.lower())
@@ -43,9 +46,9 @@ def load_dataset(name, *, input_size=None, data_root=None, workers=0):
         }
         return _assemble(SYNTHETIC, datasets.MULTI_CLASS, synthetic.CLASS_NAMES, arrays)
     if known:
-        return _load_medmnist(known, input_size, data_root, workers)
+        return _load_medmnist(known, input_size, data_root, placement)
     if name.lower().endswith(".npz") or os.path.exists(name):
-        return _load_file(Path(name), input_size, workers)
+        return _load_file(Path(name), input_size, placement)
     if name.lower() in (other.lower() for other in medmnist_files.DATASETS_3D):
         raise UserError(f"--dataset {name} is three-dimensional; only 2D sets can be used")
     raise UserError(
@@ -54,20 +57,20 @@ def load_dataset(name, *, input_size=None, data_root=None, workers=0):
     )
 
 
-def _load_medmnist(known, input_size, data_root, workers):
+def _load_medmnist(known, input_size, data_root, placement):
     size = input_size or medmnist_files.SIZES[0]
     if size not in medmnist_files.SIZES:
         sizes = ", ".join(map(str, medmnist_files.SIZES))
         raise UserError(f"--input_size {size}: {known} comes in {sizes} pixels")
     flag = medmnist_files.DATASETS[known]
     info = INFO[flag]
-    arrays = read_npz(medmnist_files.medmnist_file(flag, size, data_root), workers)
+    arrays, on_disk = _read(medmnist_files.medmnist_file(flag, size, data_root), placement)
     names = tuple(info["label"][str(number)] for number in range(len(info["label"])))
-    return _assemble(known, info["task"], names, arrays)
+    return _assemble(known, info["task"], names, arrays, placement, on_disk)
 
 
-def _load_file(path, input_size, workers):
-    arrays = read_npz(path, workers)
+def _load_file(path, input_size, placement):
+    arrays, on_disk = _read(path, placement)
     labels = [arrays[f"{split}_labels"] for split in SPLITS]
     multi_label = labels[0].ndim == 2
     found = labels[0].shape[1] if multi_label else 1 + max(int(part.max()) for part in labels)
@@ -78,28 +81,48 @@ def _load_file(path, input_size, workers):
         raise UserError(f"{path} has a single class; a classifier needs at least two")
     task = datasets.BINARY if len(names) == 2 else datasets.MULTI_CLASS
     task = datasets.MULTI_LABEL if multi_label else task
-    dataset = _assemble(path.stem, task, names, arrays)
-    if input_size in (None, dataset.input_size):
-        return dataset
-    resized = {
-        f"{split}_images": _resize(part.images, input_size)
-        for split, part in dataset.splits.items()
-    }
-    return _assemble(path.stem, task, names, arrays | resized)
+    own_size = arrays["train_images"].shape[-1]
+    if input_size not in (None, own_size):
+        needed = sum(arrays[key].nbytes for key in IMAGE_KEYS) * input_size**2 // own_size**2
+        on_disk = not placement.in_memory(needed)
+        for key in IMAGE_KEYS:
+            arrays[key] = _resized(arrays[key], input_size, path, key, placement, on_disk)
+    return _assemble(path.stem, task, names, arrays, placement, on_disk)
 
 
-def _assemble(name, task, class_names, arrays):
+def _read(path, placement):
+    """(arrays of read_npz, whether the images are mapped from the disk)."""
+    if placement.in_memory(image_bytes(path)):
+        return read_npz(path, placement.workers), False
+    mapped = partial(unpacked.mapped_arrays, cache=placement.cache)
+    return read_npz(path, placement.workers, mapped), True
+
+
+def _assemble(name, task, class_names, arrays, placement=FREELY, on_disk=False):
     splits = {
         split: ImageSet.of(
-            torch.as_tensor(arrays[f"{split}_images"]).contiguous(),
+            torch.as_tensor(arrays[f"{split}_images"]),
             torch.as_tensor(arrays[f"{split}_labels"]).long(),
         )
         for split in SPLITS
     }
-    return MedicalDataset(name, task, tuple(class_names), **splits)
+    if on_disk:
+        splits = {key: part.fed_to("cpu", placement.workers) for key, part in splits.items()}
+    return MedicalDataset(
+        name, task, tuple(class_names), **splits, placement=placement, on_disk=on_disk
+    )
 
 
-def _resize(images, size):
+def _resized(images, size, path, key, placement, on_disk):
     """Bilinear with antialiasing, as an image viewer would, once and not batch by batch."""
-    parts = images.split(RESIZED_AT_ONCE)
-    return torch.cat([transforms.resize(part, [size, size], antialias=True) for part in parts])
+    parts = (
+        transforms.resize(part, [size, size], antialias=True).permute(0, 2, 3, 1)
+        for part in torch.as_tensor(images).split(RESIZED_AT_ONCE)
+    )
+    count, channels = images.shape[:2]
+    shape = (count, size, size, channels)
+    if on_disk:
+        whole = unpacked.mapped_parts(path, f"{key}_{size}", parts, shape, placement.cache)
+    else:
+        whole = torch.cat(list(parts)).numpy()
+    return whole.transpose(0, 3, 1, 2)

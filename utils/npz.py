@@ -5,6 +5,7 @@ colour, H = W; `train_labels`, ..., whole numbers from 0, (N,) or (N, 1), or (N,
 multi-label data; optionally `class_names`, K strings. Nothing is ever unpickled.
 """
 
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,20 +13,24 @@ import numpy as np
 from utils.errors import UserError
 
 SPLITS = ("train", "val", "test")
+IMAGE_KEYS = tuple(f"{split}_images" for split in SPLITS)
 ARRAY_KEYS = tuple(f"{split}_{what}" for split in SPLITS for what in ("images", "labels"))
 SMALLEST_SIDE = 8  # pixels; less holds no picture
 LARGEST_SIDE = 8192
 MOST_CLASSES = 10_000  # a label beyond it is an error, and a table as long would be of no use
 
 
-def read_npz(path, workers=0):
+def read_npz(path, workers=0, map_images=None):
     """Arrays of the file by key: `*_images` (N, C, H, W) uint8, `*_labels` (N,) or (N, K) int64.
 
     `class_names`, if the file has them, is a list of str. workers: threads that unpack the arrays
-    side by side; 0 unpacks them in this thread. Raises UserError for a file that is missing,
-    damaged or not in the format.
+    side by side; 0 unpacks them in this thread. map_images: (path, keys) -> arrays by key, which
+    brings the images where they are not to be read into memory (utils.unpacked). Raises UserError
+    for a file that is missing, damaged or not in the format.
     """
-    arrays = _unpack(path, workers)
+    arrays = _unpack(path, workers, skipped=IMAGE_KEYS if map_images else ())
+    if map_images:
+        arrays |= map_images(path, IMAGE_KEYS)
     names = arrays.pop("class_names", None)
     read = {}
     for split in SPLITS:
@@ -41,7 +46,17 @@ def read_npz(path, workers=0):
     return read
 
 
-def _unpack(path, workers):
+def image_bytes(path):
+    """What the images of the file take in memory, by its table of contents; 0 if it has none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {member.filename: member.file_size for member in archive.infolist()}
+    except (OSError, zipfile.BadZipFile):
+        return 0  # read_npz says what is wrong
+    return sum(sizes.get(f"{key}.npy", 0) for key in IMAGE_KEYS)
+
+
+def _unpack(path, workers, skipped):
     try:
         with open(path, "rb") as stream:  # numpy leaves a file open that it cannot read
             file = np.load(stream, allow_pickle=False)
@@ -53,7 +68,8 @@ def _unpack(path, workers):
                     f"{path} has no {', '.join(missing)}; MedMNIST's format needs "
                     f"{', '.join(ARRAY_KEYS)}"
                 )
-            keys = [*ARRAY_KEYS, *(["class_names"] if "class_names" in file.files else [])]
+            keys = [key for key in ARRAY_KEYS if key not in skipped]
+            keys += ["class_names"] if "class_names" in file.files else []
             if workers == 0:
                 return {key: file[key] for key in keys}
         with ThreadPoolExecutor(workers) as pool:  # a handle each: zip files are not thread-safe
@@ -88,7 +104,7 @@ def _checked_images(images, where):
             f"{where} are {height}x{width} pixels; they must be square and at least "
             f"{SMALLEST_SIDE}x{SMALLEST_SIDE}: crop or pad them"
         )
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    return images.transpose(0, 3, 1, 2)  # a view: a copy might not fit into memory
 
 
 def _checked_labels(labels, images, where):

@@ -2,7 +2,9 @@
 
 import torch
 
-PREDICTION_BATCH = 512  # images
+from utils.feeding import feed
+
+PREDICTION_BATCH = 256  # images: on a CPU the fastest of 50 to 512, on a GPU more gain little
 
 
 @torch.inference_mode()
@@ -16,6 +18,7 @@ def predict(model, image_set, batch_size=PREDICTION_BATCH):
     was_training = model.training
     model.eval()
     positions = torch.arange(len(image_set), device=image_set.device)
-    logits = [model(image_set.batch(part)[0]).float() for part in positions.split(batch_size)]
+    parts = positions.split(batch_size)
+    logits = [model(images).float() for images, _ in feed(image_set, parts)]
     model.train(was_training)
     return torch.cat(logits)

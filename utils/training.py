@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from utils.errors import NotFiniteError, UserError
+from utils.feeding import feed
 from utils.losses import classification_loss
 from utils.prediction import predict
 
@@ -94,8 +95,8 @@ def train_epoch(
     device = image_set.device
     parts = batches(len(image_set), batch_size, generator, device)
     losses = torch.zeros(len(parts), device=device)
-    for number, positions in enumerate(parts):
-        losses[number] = step(model, optimizer, *image_set.batch(positions))
+    for number, batch in enumerate(feed(image_set, parts)):
+        losses[number] = step(model, optimizer, *batch)
         if scheduler:
             scheduler.step()
         if bar:
