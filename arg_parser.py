@@ -19,6 +19,7 @@ from utils.errors import EXIT_BAD_INPUT, UserError
 from utils.loading import SYNTHETIC
 from utils.npz import LARGEST_SIDE, SMALLEST_SIDE
 from utils.placement import AUTO, PLACES, READERS, SHARE, Placement, read_size
+from utils.precision import BF16, FLOAT32, PRECISIONS
 from utils.prediction import PREDICTION_BATCH
 from utils.tables import format_table
 from utils.training import OPTIMIZERS, SMALLEST_SET, WEIGHT_DECAY
@@ -117,6 +118,9 @@ def input_size_flag(parser):
 def device_flags(parser):
     group = parser.add_argument_group("device")
     group.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda:1")
+    group.add_argument(
+        "--threads", type=_whole_number(1), help="of a CPU; by default as many as torch takes"
+    )
 
 
 def window_flags(parser):
@@ -323,6 +327,12 @@ def training_flags(parser, epochs=20):
     )
     group.add_argument("--weight_decay", type=_decay, default=WEIGHT_DECAY, help="on all weights")
     group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=AUTO,
+        help="of learning; auto is bf16 where the device has instructions for it",
+    )
+    group.add_argument(
         "--seed",
         type=_whole_number(0),
         default=DEFAULT_SEED,
@@ -375,6 +385,7 @@ def unlearning_flags(parser):
     group.add_argument("--optimizer", choices=OPTIMIZERS, help="by default the method's own")
     group.add_argument("--weight_decay", type=_decay, help="by default the method's own")
     group.add_argument("--seed", type=_whole_number(0), help="by default the base model's")
+    group.add_argument("--precision", choices=(FLOAT32, BF16), help="by default the base model's")
     group.add_argument(
         "--unlearn_options",
         type=_assignment,
@@ -435,6 +446,7 @@ def chosen_settings(args):
         "optimizer": args.optimizer,
         "weight_decay": args.weight_decay,
         "seed": args.seed,
+        "precision": args.precision,
     }
     return {name: value for name, value in chosen.items() if value is not None}
 

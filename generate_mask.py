@@ -35,10 +35,13 @@ def main(argv=None):
     parser = make_parser(__doc__, *groups)
     request_flags(parser, required=False, note="; by default every class, each by itself")
     args = parser.parse_args(argv)
-    model, _, dataset = open_model_and_data(device=pick_device(args.device), **model_and_data(args))
+    model, _, dataset = open_model_and_data(
+        device=pick_device(args.device, args.threads), **model_and_data(args)
+    )
     asked = asked_request(args, dataset)
     requests = [asked] if asked else _every_class(dataset)
 
+    print(dataset.describe_place(args.batch_size))
     origin = saliency_origin(model, dataset)
     for request in requests:
         name = request.words

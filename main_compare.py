@@ -16,6 +16,7 @@ from arg_parser import (
 from evaluation.comparison import Comparison, Trial
 from evaluation.ranking import COLUMNS, NOTHING_DONE, cells, ranked_rows, to_csv, to_markdown
 from models.opening import open_model_and_data
+from unlearn.config import BATCH_SIZE
 from unlearn.ids import FORGOTTEN
 from unlearn.lineage import RETRAIN
 from unlearn.methods import METHODS, find_methods
@@ -43,7 +44,7 @@ def main(argv=None):
         to_percent(args.mask_thresh)
     ensure_folder(MODEL_FOLDER)
     ensure_folder(RESULT_FOLDER)
-    device = pick_device(args.device)
+    device = pick_device(args.device, args.threads)
     model, record, dataset = open_model_and_data(device=device, **model_and_data(args))
     if record.get("kind") == "unlearned":
         raise UserError(f"{args.model_id} is an unlearned model already: give its base model's id")
@@ -68,6 +69,7 @@ def main(argv=None):
         f"{args.model_id} on {dataset.name} forgets {request.words}: {len(methods)} methods, "
         f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}, {describe(device)}"
     )
+    print(dataset.describe_place(BATCH_SIZE))
     base = comparison.base_figures()
     trials = [Trial(method, seed) for seed in seeds for method in methods]
     found = _run_all(comparison, trials)

@@ -37,7 +37,7 @@ def main(argv=None):
 
 def _attack(args, argv):
     ensure_folder(RESULT_FOLDER)
-    device = pick_device(args.device)
+    device = pick_device(args.device, args.threads)
     model, record, dataset = open_model_and_data(device=device, **model_and_data(args))
     request = requested(args, record, dataset)
     retrains = open_retrains(args.retrain_model_id, args.model_id, model, record, request, dataset)
@@ -50,6 +50,7 @@ def _attack(args, argv):
         f"{describe(device)}; {setting.members} forgotten and "
         f"{len(setting.queries) - setting.members} {args.non_members} images"
     )
+    print(dataset.describe_place(setting.recipe.batch_size))
     models = {MODEL: model}
     for retrain, _ in list(retrains.values())[:1]:
         models[RETRAIN] = retrain

@@ -30,12 +30,13 @@ def main(argv=None):
     groups = (trained_model_flags, data_flags, prediction_flags, device_flags, window_flags)
     args = make_parser(__doc__, *groups).parse_args(argv)
     model, record, dataset = open_model_and_data(
-        device=pick_device(args.device), **model_and_data(args)
+        device=pick_device(args.device, args.threads), **model_and_data(args)
     )
     labels, names = dataset.test.labels, dataset.class_names
     logits = predict(model, dataset.test, args.batch_size)
 
-    print(f"{args.model_id} on {len(labels):,} test images of {dataset.name}\n")
+    print(f"{args.model_id} on {len(labels):,} test images of {dataset.name}")
+    print(f"{dataset.describe_place(args.batch_size)}\n")
     _print_classes(class_rows(logits, labels), names)
     auc, accuracy = evaluator_scores(logits, labels, dataset.task)
     print(f"\noverall accuracy: {percent(accuracy)}")

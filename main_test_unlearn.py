@@ -50,7 +50,7 @@ def main(argv=None):
 
 def _test(args, argv):
     ensure_folder(RESULT_FOLDER)
-    device = pick_device(args.device)
+    device = pick_device(args.device, args.threads)
     model, record, dataset = open_model_and_data(device=device, **model_and_data(args))
     request = requested(args, record, dataset)
     if args.cost_matrix and dataset.is_multi_label:
@@ -80,7 +80,8 @@ def _test(args, argv):
     )
     audit.warnings += _warnings(record, retrains, dataset)
     name = request.words
-    print(f"{args.model_id} on {dataset.name}, {name}\n")
+    print(f"{args.model_id} on {dataset.name}, {name}")
+    print(f"{dataset.describe_place(args.batch_size)}\n")
     headlines = audit.look(MODEL)
     for label, key in HEADLINES.items():
         value = headlines[key].value

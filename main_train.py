@@ -28,6 +28,7 @@ from utils.errors import run_script
 from utils.files import MODEL_FOLDER, PICTURE_FOLDER, check_id, ensure_folder
 from utils.loading import load_dataset
 from utils.plots import training_curves
+from utils.precision import pick_precision
 from utils.saving import save_picture
 from utils.training import Recipe
 
@@ -45,7 +46,7 @@ def main(argv=None):
     name = check_id(args.save_model_id, "--save_model_id")
     check_id(f"{name}_best", "--save_model_id, with _best,")  # before hours of work go by
     ensure_folder(MODEL_FOLDER)
-    device = pick_device(args.device)
+    device = pick_device(args.device, args.threads)
     dataset = load_dataset(**data_source(args))
     data = describe_data(dataset)
     dataset = dataset.to(device)
@@ -67,6 +68,7 @@ def main(argv=None):
         args.optimizer,
         args.weight_decay,
         args.seed,
+        pick_precision(args.precision, device),
     )
     origin = {
         "train_digest": data["train_digest"],
@@ -83,8 +85,9 @@ def main(argv=None):
     what = f"{spec.shards} shards of {spec.arch}" if spec.shards else spec.arch
     print(
         f"training {what} ({count_weights(model):,} weights) on {dataset.name}, "
-        f"{len(dataset.train):,} images, {describe(device)}"
+        f"{len(dataset.train):,} images, {recipe.precision}, {describe(device)}"
     )
+    print(dataset.describe_place(recipe.batch_size))
     _train_and_keep(run, name, origin)
 
     record = {

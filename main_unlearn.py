@@ -39,7 +39,7 @@ def main(argv=None):
     if method.uses_mask:
         to_percent(args.mask_thresh)
     ensure_folder(MODEL_FOLDER)
-    device = pick_device(args.device)
+    device = pick_device(args.device, args.threads)
     model, record, dataset = open_model_and_data(device=device, **model_and_data(args))
     if record.get("kind") == "unlearned":
         raise UserError(f"{args.model_id} is an unlearned model already: give its base model's id")
@@ -64,6 +64,7 @@ def main(argv=None):
         f"{method.name}: {args.model_id} forgets {request.words}, {len(forget_set):,} of "
         f"{len(dataset.train):,} images; {job.course()} on {describe(device)}"
     )
+    print(dataset.describe_place(job.config.recipe.batch_size))
     model, seconds = job.run(model, forget_set, retain_set, mask)
     told = job.record(record, base_digest, dataset)
     path = job.save(model, told, seconds, device, command_line(argv, __file__))

@@ -64,6 +64,11 @@ class ShadowSetting:
                 "the shadow models of this attack are single networks, and this model has "
                 f"{model.spec.shards} shards: attack a model trained without --sisa_shards"
             )
+        if dataset.on_disk:
+            raise UserError(
+                "this attack joins the images of two splits in memory, and they lie on disk: use "
+                "--data_on host on a machine with more memory"
+            )
         other = dataset.splits[non_members]
         pool = ImageSet.of(
             torch.cat([dataset.train.images, other.images]),

@@ -72,12 +72,14 @@ class Classifier(nn.Module):
     forward: (N, C, H, W) uint8 -> logits (N, K) float. Pixels are normalised here, with the
     ImageNet statistics for a pretrained network, to [-1, 1] otherwise. `network` has the names of
     parameters that torchvision gives it, after `shards.{number}.` where there are several.
+    in_bf16: whether the network works in bfloat16 (utils.precision.learning_in).
     """
 
     def __init__(self, network, spec):
         super().__init__()
         self.network = network
         self.spec = spec
+        self.in_bf16 = False
         mean, std = _pixel_statistics(spec)
         self.register_buffer("mean", mean.view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", std.view(1, -1, 1, 1), persistent=False)
@@ -87,7 +89,22 @@ class Classifier(nn.Module):
         if self.spec.network_size:
             size = (self.spec.network_size,) * 2
             pixels = nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
-        return self.network(pixels)
+        # files have the channels last, which a GPU likes best, and a CPU not for training
+        on_gpu = pixels.is_cuda
+        layout = torch.channels_last if on_gpu else torch.contiguous_format
+        pixels = pixels.contiguous(memory_format=layout)
+        if not self.in_bf16:
+            return self.network(pixels)
+        with torch.autocast(pixels.device.type, torch.bfloat16):
+            logits = self.network(pixels)
+        return logits.float()
+
+    def to(self, *args, **kwargs):
+        """As nn.Module.to; on a GPU the kernels of convolutions have their channels last."""
+        moved = super().to(*args, **kwargs)
+        if moved.mean.is_cuda:
+            moved.network.to(memory_format=torch.channels_last)
+        return moved
 
 
 def make_spec(arch, num_classes, channels, input_size, *, pretrained=False, stem=None):

@@ -23,6 +23,8 @@ class Ensemble(nn.Module):
 
     def forward(self, pixels):
         logits = torch.stack([network(pixels) for network in self.shards])
+        if logits.dtype == torch.bfloat16:
+            logits = logits.float()  # for the sums over networks
         if self.multi_label:
             return _log_mean(functional.logsigmoid(logits)) - _log_mean(
                 functional.logsigmoid(-logits)

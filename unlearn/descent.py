@@ -10,6 +10,7 @@ from tqdm import tqdm
 from unlearn.pairing import Paired
 from utils.datasets import ImageSet
 from utils.errors import NotFiniteError, UserError
+from utils.precision import learning_in
 from utils.training import SMALLEST_SET, TOO_FEW, count_steps, make_optimizer, train_epoch
 
 
@@ -70,15 +71,16 @@ def _one_pass(model, optimizer, each, recipe, generator, bar, passes_left):
     for group in optimizer.param_groups:
         group["lr"] = recipe.lr * each.rate
     model.train(each.update_statistics)
-    return train_epoch(
-        model,
-        each.image_set,
-        each.step,
-        optimizer,
-        batch_size=batch_size,
-        generator=generator,
-        bar=bar,
-    )
+    with learning_in(model, recipe.precision):
+        return train_epoch(
+            model,
+            each.image_set,
+            each.step,
+            optimizer,
+            batch_size=batch_size,
+            generator=generator,
+            bar=bar,
+        )
 
 
 @torch.inference_mode()

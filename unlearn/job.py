@@ -17,6 +17,7 @@ SHORT_NAMES = {  # in model ids
     "optimizer": "optim",
     "weight_decay": "decay",
     "seed": "seed",
+    "precision": "prec",
 }
 
 

@@ -10,6 +10,7 @@ from utils.training import Recipe
 
 ALL = "all"  # every method, where several may be named
 HIGHEST = 1_000_000  # that any option takes
+SHARED = ("seed", "precision")  # settings that a method takes from the base model's recipe
 SALUN_SUFFIX = "_with_SalUn"
 SALUN = "Fan et al., ICLR 2024"
 _WITH_SALUN = [
@@ -56,7 +57,8 @@ def default_config(method, request, base_record):
     recipe = base_record.get("recipe")
     options = {name: option.default for name, option in method.options.items()}
     if method.recipe is not None:
-        own = replace(method.recipe, seed=recipe["seed"]) if recipe else method.recipe
+        shared = {key: recipe[key] for key in SHARED if key in recipe} if recipe else {}
+        own = replace(method.recipe, **shared)
         return UnlearnConfig(request, own, options)
     if recipe is None:
         raise UserError(

@@ -9,8 +9,11 @@ from utils.errors import UserError
 CUBLAS_REPEATABLE = ":4096:8"  # workspaces of fixed size, as torch's notes on randomness ask
 
 
-def pick_device(name="auto"):
+def pick_device(name="auto", threads=None):
     """The torch.device called `name`; `auto` is the first GPU, or the CPU where there is none.
+
+    threads: that the CPU works with from now on, by default as many as torch has chosen. How many
+    there are changes the order of sums, so that they are not chosen anew by a clock at each start.
 
     On a GPU kernels that give the same result at every run are chosen, so that the same command
     gives the same weights; torch warns where it has none. Raises UserError if there is no such
@@ -24,6 +27,8 @@ def pick_device(name="auto"):
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError):
         raise UserError(f"--device {name} is not there: use auto, cpu, cuda or cuda:1") from None
+    if threads:
+        torch.set_num_threads(threads)
     if device.type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)
     return device

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from utils.errors import NotFiniteError, UserError
 from utils.feeding import feed
 from utils.losses import classification_loss
+from utils.precision import FLOAT32, learning_in
 from utils.prediction import predict
 
 OPTIMIZERS = {
@@ -33,7 +34,10 @@ WARMUP_SHARE = 0.05  # of all steps, from 0 to the full rate; then a cosine down
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a classifier is trained. optimizer: a key of OPTIMIZERS. lr: the highest rate."""
+    """How a classifier is trained.
+
+    optimizer: a key of OPTIMIZERS. lr: the highest rate. precision: FLOAT32 or BF16.
+    """
 
     epochs: int
     lr: float
@@ -41,6 +45,7 @@ class Recipe:
     optimizer: str = "sgd"
     weight_decay: float = WEIGHT_DECAY
     seed: int = 1
+    precision: str = FLOAT32
 
 
 def make_optimizer(model, name, lr, weight_decay):
@@ -188,16 +193,17 @@ class TrainingRun:
             correct += count_correct(logits.detach(), labels)
             return classification_loss(logits, labels)
 
-        loss = train_epoch(
-            self.model,
-            self.train_set,
-            gradient_step(loss_function),
-            self.optimizer,
-            batch_size=self.recipe.batch_size,
-            generator=self.generator,
-            scheduler=self.scheduler,
-            bar=bar,
-        )
+        with learning_in(self.model, self.recipe.precision):
+            loss = train_epoch(
+                self.model,
+                self.train_set,
+                gradient_step(loss_function),
+                self.optimizer,
+                batch_size=self.recipe.batch_size,
+                generator=self.generator,
+                scheduler=self.scheduler,
+                bar=bar,
+            )
         accuracy = correct.item() / self.train_set.labels.numel()
         val_loss, val_accuracy = _validate(self.model, self.val_set)
         if len(self.val_set) and not math.isfinite(val_loss):

@@ -44,7 +44,7 @@ def mapped_arrays(path, keys, cache=None):
 
 
 def mapped_parts(path, key, parts, shape, cache=None):
-    """One array made of `parts`, arrays one after the other, mapped from a file in path's folder."""
+    """One array of `parts`, arrays one after the other, mapped from a file in path's folder."""
     cache = Path(cache or default_cache())
     file = _folder(Path(path), cache) / f"{key}.npy"
     with os_errors_told(f"cannot write into {cache}"):
