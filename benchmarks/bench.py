@@ -35,6 +35,7 @@ from unlearn.methods import METHODS
 from unlearn.request import ForgetRequest
 from unlearn.saliency import entry_percents, gradient_saliency, mask_at, save_percents
 from utils.devices import describe, pick_device
+from utils.errors import UserError
 from utils.loading import SYNTHETIC, load_dataset
 from utils.npz import SPLITS
 from utils.placement import Placement, write_size
@@ -255,7 +256,11 @@ def _methods_table(bench, quick):
         )
         model = copy.deepcopy(base)
         began = time.perf_counter()
-        method.run(model, forget_set, retain_set, config)
+        try:
+            method.run(model, forget_set, retain_set, config)
+        except UserError as error:  # a model that has learned little asks too much of some
+            rows.append([method.id, "failed", "-", str(error)])
+            continue
         floors.wait_for(bench.device)
         seconds = time.perf_counter() - began
         whole = seconds * (method.recipe.epochs or 1)

@@ -49,13 +49,21 @@ class ImageSet:
         """Images (B, C, H, W) uint8 and labels at `positions`, (B,) int64 or a slice."""
         return self.rows(positions).to(self.device), self.labels[positions]
 
-    def rows(self, positions):
-        """The images at `positions` alone, where the storage is."""
+    def rows(self, positions, allocate=None):
+        """The images at `positions` alone, where the storage is.
+
+        allocate: shape -> uint8 tensor for them, in place of torch's own; positions are (B,) then.
+        """
         rows = self._own(positions)
-        if self.images.is_contiguous():
-            return self.images[rows]
         # files have the channels last: whole images are copied, not single values
-        return self.images.permute(0, 2, 3, 1)[rows].permute(0, 3, 1, 2)
+        channels_last = not self.images.is_contiguous()
+        stored = self.images.permute(0, 2, 3, 1) if channels_last else self.images
+        if allocate is None:
+            found = stored[rows]
+        else:
+            there = allocate((len(rows), *stored.shape[1:]))
+            found = torch.index_select(stored, 0, rows, out=there)
+        return found.permute(0, 3, 1, 2) if channels_last else found
 
     def subset(self, keep):
         """The view of `keep`: (M,) bool, positions as int64, or a slice."""

@@ -1,5 +1,7 @@
 """Batches read ahead of their use, where the images do not lie on the device."""
 
+import math
+import mmap
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
@@ -36,8 +38,19 @@ def batches_at_once(workers):
 
 
 def _rows(image_set, positions, pinned):
-    images = image_set.rows(positions)
-    return images.pin_memory() if pinned else images
+    return image_set.rows(positions, _pinned_memory if pinned else _own_memory)
+
+
+def _pinned_memory(shape):
+    return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+
+
+def _own_memory(shape):
+    """Given back as soon as nobody needs it: the C library keeps what threads free, for each."""
+    size = math.prod(shape)
+    if size == 0:
+        return torch.empty(shape, dtype=torch.uint8)
+    return torch.frombuffer(mmap.mmap(-1, size), dtype=torch.uint8).view(shape)
 
 
 def _brought(positions, read, image_set, copies):

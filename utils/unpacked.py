@@ -17,7 +17,7 @@ import numpy as np
 
 from utils.errors import UserError, os_errors_told
 
-AT_ONCE = 16 * 2**20  # bytes
+AT_ONCE = 2**20  # bytes
 NOTE = "source.json"  # which file it is from
 NAME_PART = 40  # characters of the file's name in that of its folder
 

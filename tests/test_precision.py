@@ -1,0 +1,114 @@
+"""What float32 learns stays what it was, and bf16 learns nearly the same."""
+
+import pytest
+import torch
+
+from models.architectures import build_model, make_spec
+from tiny import same_weights, tiny_model, tiny_set, trained_model
+from unlearn.methods import METHODS, default_config
+from unlearn.request import ForgetRequest
+from utils import precision
+from utils.loading import load_dataset
+from utils.losses import classification_loss
+from utils.precision import AUTO, BF16, FLOAT32, learning_in, pick_precision
+from utils.prediction import predict
+from utils.training import Recipe, TrainingRun
+
+# of a ResNet-18 on 120 blood cells, as it was before batches were fed and precisions chosen
+TRAIN_LOSSES = [1.9447, 0.88026, 0.72103, 0.36771]
+VAL_LOSSES = [2.5436, 2.901, 1.61396, 0.9251]
+CPU = torch.device("cpu")
+
+
+def test_the_loss_curve_is_what_it_was():
+    dataset = load_dataset("SynthBloodMNIST")
+    model = build_model(make_spec("resnet18", 8, 3, 28, stem="imagenet"), seed=1)
+    train_set, val_set = dataset.train.subset(slice(0, 120)), dataset.val.subset(slice(0, 40))
+    run = TrainingRun(model, train_set, val_set, Recipe(4, 0.01, 20))
+    run.run(show=False)
+    # other processors add in another order, and differences grow from step to step
+    for key, wanted in (("train_loss", TRAIN_LOSSES), ("val_loss", VAL_LOSSES)):
+        assert [epoch[key] for epoch in run.history] == pytest.approx(wanted, rel=0.02)
+
+
+def test_bf16_learns_nearly_the_same():
+    curves = {}
+    for name in (FLOAT32, BF16):
+        model = tiny_model()
+        run = TrainingRun(
+            model, tiny_set(120), tiny_set(40, seed=1), Recipe(6, 0.05, 10, precision=name)
+        )
+        run.run(show=False)
+        curves[name] = [epoch["train_loss"] for epoch in run.history]
+        assert all(weight.dtype == torch.float32 for weight in model.parameters())
+    assert curves[BF16] == pytest.approx(curves[FLOAT32], rel=0.05)
+    assert curves[BF16] != curves[FLOAT32]  # it was another precision indeed
+
+
+def test_gradients_in_bf16_are_those_of_float32_but_for_rounding():
+    model, image_set = trained_model(), tiny_set(24)
+    found = {}
+    for name in (FLOAT32, BF16):
+        with learning_in(model, name):
+            loss = classification_loss(model(image_set.images), image_set.labels)
+        assert loss.dtype == torch.float32
+        found[name] = torch.cat(
+            [g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))]
+        )
+    error = (found[BF16] - found[FLOAT32]).norm() / found[FLOAT32].norm()
+    assert 0 < error < 0.05
+
+
+def test_what_is_measured_is_in_float32():
+    model, image_set = trained_model(), tiny_set(24)
+    with learning_in(model, BF16):
+        learning = model(image_set.images)
+    measured = predict(model, image_set)
+    assert torch.equal(measured, predict(trained_model(), image_set))
+    assert not torch.equal(measured, learning)
+
+
+def test_an_error_ends_the_precision_too():
+    model = tiny_model()
+    with pytest.raises(ZeroDivisionError), learning_in(model, BF16):
+        1 / 0  # noqa: B018
+    assert not model.in_bf16
+
+
+@pytest.mark.parametrize(
+    "cpuinfo, wanted",
+    [
+        ("flags\t\t: sse avx512_bf16 amx_tile\n", BF16),
+        ("flags\t\t: fpu amx_bf16\n", BF16),
+        ("flags\t\t: fpu avx2 avx512f\nmodel\t: avx512_bf16\n", FLOAT32),
+        ("", FLOAT32),
+    ],
+)
+def test_auto_goes_by_the_processors_instructions(monkeypatch, tmp_path, cpuinfo, wanted):
+    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
+    assert pick_precision(AUTO, CPU) == FLOAT32  # where no processor tells
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert pick_precision(AUTO, CPU) == wanted
+    assert pick_precision(FLOAT32, CPU) == FLOAT32 and pick_precision(BF16, CPU) == BF16
+
+
+def test_a_method_works_in_the_base_models_precision():
+    record = {"recipe": {"epochs": 2, "lr": 0.1, "batch_size": 10, "seed": 7, "precision": BF16}}
+    recipe = default_config(METHODS["RL"], ForgetRequest((1,)), record).recipe
+    assert (recipe.precision, recipe.seed) == (BF16, 7)
+    del record["recipe"]["precision"]  # as in models that are older
+    assert default_config(METHODS["RL"], ForgetRequest((1,)), record).recipe.precision == FLOAT32
+
+
+def test_a_method_learns_in_its_precision():
+    request, train_set = ForgetRequest((1,)), tiny_set(24)
+    covered = request.members(train_set.labels)
+    sets = train_set.subset(covered), train_set.subset(~covered)
+    made = {}
+    for name in (FLOAT32, BF16):
+        record = {"recipe": {"seed": 1, "precision": name}}
+        config = default_config(METHODS["FT"], request, record)
+        made[name] = METHODS["FT"].run(trained_model(), *sets, config)
+    assert not same_weights(*made.values())
+    first, second = (predict(model, train_set).softmax(1) for model in made.values())
+    assert (first - second).abs().max() < 0.05
