@@ -48,7 +48,7 @@ FORGOTTEN = 3  # a class
 BLOOD = {"train": 11_959, "val": 1_712, "test": 3_421}  # images of BloodMNIST
 BLOOD_SIZE, BLOOD_EPOCHS = 224, 50
 SAMPLED_EVERY = 0.005  # seconds
-QUICK = {"images": 120, "rounds": 1, "arch": "shufflenet_v2_x0_5"}
+QUICK = {"images": 64, "rounds": 1, "arch": "shufflenet_v2_x0_5", "epochs": 1}
 
 
 @dataclass
@@ -357,7 +357,7 @@ def _arguments():
     parser.add_argument("--quick", action="store_true", help="only show that all of it runs")
     args = parser.parse_args()
     if args.quick:
-        vars(args).update(QUICK, epochs=2, compile=False, walkthrough=True)
+        vars(args).update(QUICK)
     return args
 
 

@@ -60,7 +60,7 @@ def test_gradients_in_bf16_are_those_of_float32_but_for_rounding():
 
 
 def test_what_is_measured_is_in_float32():
-    model, image_set = trained_model(), tiny_set(24)
+    model, image_set = trained_model().eval(), tiny_set(24)
     with learning_in(model, BF16):
         learning = model(image_set.images)
     measured = predict(model, image_set)
