@@ -99,7 +99,7 @@ def data_flags(parser):
         type=_size,
         metavar="SIZE",
         help="as 500M or 16G: larger images stay out of a memory; by default "
-        f"{SHARE:.0%} of what is free",
+        f"{100 * SHARE:.0f}%% of what is free",
     )
     group.add_argument(
         "--cache_dir", help="folder for unpacked data files; by default ~/.cache/medical-unlearning"

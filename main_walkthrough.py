@@ -84,8 +84,10 @@ def main(argv=None):
         name = "walkthrough_" + re.sub(r"[^A-Za-z0-9._-]", "_", dataset.name)
     check_id(name, "--save_model_id")
 
-    data = _flags(args, "dataset", "data_root", "num_workers")
-    device = _flags(args, "device")
+    data = _flags(
+        args, "dataset", "data_root", "num_workers", "data_on", "memory_limit", "cache_dir"
+    )
+    device = _flags(args, "device", "threads")
     _step(examine_dataset, [*data, *_flags(args, "input_size"), "--no_window"])
     base_id = args.base_model_id
     if base_id is None:
@@ -127,9 +129,8 @@ def main(argv=None):
 
 
 def _train_base(args, name, flags):
-    recipe = _flags(
-        args, "epochs", "lr", "batch_size", "optimizer", "weight_decay", "seed", "arch", "stem"
-    )
+    names = ("epochs", "lr", "batch_size", "optimizer", "weight_decay", "precision", "seed")
+    recipe = _flags(args, *names, "arch", "stem")
     size = _flags(args, "input_size") + (["--pretrained"] if args.pretrained else [])
     _step(main_train, ["--save_model_id", name, *flags, *recipe, *size])
 
