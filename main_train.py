@@ -21,7 +21,7 @@ from models.checkpoint import (
     save_model,
     save_training_state,
 )
-from models.opening import describe_data
+from models.opening import check_same_everywhere, describe_data
 from models.shards import training_run
 from utils.devices import describe, pick_device
 from utils.errors import run_script
@@ -48,6 +48,7 @@ def main(argv=None):
     ensure_folder(MODEL_FOLDER)
     device = pick_device(args.device, args.threads)
     dataset = load_dataset(**data_source(args))
+    check_same_everywhere(dataset)
     data = describe_data(dataset)
     dataset = dataset.to(device)
 

@@ -23,6 +23,7 @@ from unlearn.saliency import (
 )
 from utils.errors import UserError
 from utils.files import ensure_folder, write_atomically
+from utils.processes import count
 
 FORMAT = "medical-unlearning-comparison-1"
 NON_MEMBERS = "val"  # whose images the attack by loss compares the forget set with
@@ -79,6 +80,8 @@ class Comparison:
         try:
             return self._run(self._job(trial))
         except Exception as error:  # whatever it is, the other methods go on
+            if count() > 1 and not isinstance(error, UserError):
+                raise  # the other processes may be elsewhere
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             self.failures.append((trial, " ".join(f"{kind}{error}".split())))
             return None

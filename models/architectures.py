@@ -23,6 +23,7 @@ import torchvision
 from torch import nn
 
 from models.ensemble import Ensemble, shard_seed
+from models.parallel import in_parts
 from utils.errors import UserError
 from utils.files import nearest
 
@@ -84,6 +85,7 @@ class Classifier(nn.Module):
         self.register_buffer("mean", mean.view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", std.view(1, -1, 1, 1), persistent=False)
 
+    @in_parts
     def forward(self, images):
         pixels = (images / 255 - self.mean) / self.std
         if self.spec.network_size:

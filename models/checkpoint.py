@@ -17,6 +17,7 @@ import torchvision
 from models.architectures import STEMS, ModelSpec, build_model, make_spec
 from utils.errors import UserError, os_errors_told
 from utils.files import MODEL_FOLDER, check_id, nearest, write_atomically
+from utils.processes import by_the_first
 
 FORMAT = "medical-unlearning-model-1"
 STATE_FORMAT = "medical-unlearning-training-state-1"
@@ -104,6 +105,7 @@ def load_training_state(name, origin):
     return content["state"]
 
 
+@by_the_first
 def delete_training_state(name):
     """Forget an interrupted run, because it has come to its end."""
     _state_path(name).unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """A trained model together with the data set that it belongs to."""
 
 from models.checkpoint import load_model
+from utils import processes
 from utils.errors import UserError
 from utils.loading import FREELY, load_dataset
 
@@ -29,6 +30,7 @@ def open_model_and_data(
     _check_fit(model_id, model.spec, dataset)
     if record and not allow_other_data:
         _check_same_data(model_id, record, dataset)
+    check_same_everywhere(dataset, record.get("weights_digest"))
     return model, record, dataset.to(device)
 
 
@@ -40,6 +42,18 @@ def describe_data(dataset):
         "class_names": list(dataset.class_names),
         "train_digest": dataset.train_digest(),
     }
+
+
+def check_same_everywhere(dataset, *others):
+    """Raises UserError unless all processes have the same training images, and the same `others`.
+
+    others: plain data.
+    """
+    if processes.count() > 1 and not processes.agree((dataset.train_digest(), *others)):
+        raise UserError(
+            "two machines read different files under the same names: give all of them the same "
+            "data and models"
+        )
 
 
 def _check_fit(model_id, spec, dataset):

@@ -4,6 +4,7 @@ import os
 
 import torch
 
+from utils import processes
 from utils.errors import UserError
 
 CUBLAS_REPEATABLE = ":4096:8"  # workspaces of fixed size, as torch's notes on randomness ask
@@ -14,6 +15,7 @@ def pick_device(name="auto", threads=None):
 
     threads: that the CPU works with from now on, by default as many as torch has chosen. How many
     there are changes the order of sums, so that they are not chosen anew by a clock at each start.
+    Of several processes each takes a GPU of its own, the first the first one of its machine.
 
     On a GPU kernels that give the same result at every run are chosen, so that the same command
     gives the same weights; torch warns where it has none. Raises UserError if there is no such
@@ -21,6 +23,8 @@ def pick_device(name="auto", threads=None):
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if processes.count() > 1:
+        name = _own_device(name)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_REPEATABLE)  # read when CUDA starts
     try:
         device = torch.device(name)
@@ -36,6 +40,28 @@ def pick_device(name="auto", threads=None):
 
 def describe(device):
     """What the device is, for people: the GPU's name, or how many CPU threads."""
+    processes_said = f", {processes.count()} processes" if processes.count() > 1 else ""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"
+        return torch.cuda.get_device_name(device) + processes_said
+    return f"{device.type}, {torch.get_num_threads()} threads{processes_said}"
+
+
+def _own_device(name):
+    """The name of this process's device, of those that `name` is for each of several processes."""
+    if name not in ("cpu", "cuda"):
+        raise UserError(
+            f"--device {name} is one device for {processes.count()} processes: use auto"
+        )
+    if not processes.agree(name):
+        raise UserError("some of the processes have a GPU and others none: use --device cpu")
+    number, count = processes.here()
+    if name == "cuda" and torch.cuda.is_available():
+        gpus = torch.cuda.device_count()
+        if count > gpus:
+            raise UserError(
+                f"{count} processes on a machine with {gpus} GPU{'s' if gpus > 1 else ''}: give "
+                f"torchrun --nproc_per_node={gpus}, or use --device cpu"
+            )
+        torch.cuda.set_device(number)  # for the messages of the processes to each other
+        return f"cuda:{number}"
+    return name

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 import torch
 
+from utils import processes
+
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 CPU_ALLOCATOR = "DefaultCPUAllocator"  # how torch's RuntimeError names a lack of memory
@@ -26,9 +28,18 @@ class NotFiniteError(UserError):
 
 
 def run_script(main):
-    """Run a script's `main()`; turn what a user can mend into one line and an exit code."""
+    """Run a script's `main()`; turn what a user can mend into one line and an exit code.
+
+    Of several processes one alone tells, whichever comes to it first.
+    """
+    with processes.joined():
+        _run_one(main)
+
+
+def _run_one(main):
     try:
-        main()
+        with processes.only_first_prints():
+            main()
     except UserError as error:
         _stop(f"error: {error}", EXIT_BAD_INPUT)
     except torch.OutOfMemoryError:
@@ -46,7 +57,8 @@ def run_script(main):
 
 def _stop(line, code):
     one_line = " ".join(line.split())
-    print(f"{os.path.basename(sys.argv[0])}: {one_line}", file=sys.stderr)
+    if processes.may_tell():
+        print(f"{os.path.basename(sys.argv[0])}: {one_line}", file=sys.stderr)
     sys.exit(code)
 
 

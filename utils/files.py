@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from utils.errors import UserError, os_errors_told
+from utils.processes import by_the_first
 
 MODEL_FOLDER = Path("model_weights")
 SALIENCY_FOLDER = Path("SaliencyMaps")
@@ -27,6 +28,7 @@ def check_id(name, flag):
     return name
 
 
+@by_the_first
 def ensure_folder(folder):
     """Make `folder` and prove that it can be written to, before hours of work go by."""
     with os_errors_told(f"cannot write to the folder {folder}"):
@@ -34,6 +36,7 @@ def ensure_folder(folder):
         tempfile.TemporaryFile(dir=folder).close()
 
 
+@by_the_first
 def write_atomically(path, data):
     """Write the bytes `data` to `path`: whatever was there stays whole until the new file is."""
     path = Path(path)

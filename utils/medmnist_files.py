@@ -16,6 +16,7 @@ from medmnist.info import DEFAULT_ROOT, INFO
 
 from utils.errors import UserError, os_errors_told
 from utils.files import ensure_folder, write_atomically
+from utils.processes import first_on_each_machine
 
 SIZES = (28, 64, 128, 224)  # pixels; 28 has no suffix in the names of files
 DATASETS = {info["python_class"]: flag for flag, info in INFO.items() if "3d" not in flag}
@@ -23,6 +24,7 @@ SILENCE_SECONDS = 60  # of a server, after which a download has failed
 DATASETS_3D = [info["python_class"] for flag, info in INFO.items() if "3d" in flag]
 
 
+@first_on_each_machine
 def medmnist_file(flag, size, root=None):
     """Path of a checked MedMNIST file, downloaded if need be.
 

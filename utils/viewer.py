@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from utils.figures import png_bytes, wrap_label
 from utils.files import write_atomically
+from utils.processes import is_first
 
 DIGIT_KEYS = 10
 FUNCTION_KEYS = 12
@@ -271,6 +272,8 @@ def key_help(class_names):
 
 def open_window(viewer, class_names):
     """Say which key shows what and open the window; without a display, say that instead."""
+    if not is_first():
+        return
     if not window_available():
         print("no window can be opened here: look at the pictures")
         return

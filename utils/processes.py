@@ -1,0 +1,204 @@
+"""Several processes that do one piece of work together, one device each, as torchrun starts them.
+
+Every process runs the same program with the same seeds and comes to the same decisions; only the
+networks' passes are parted (models/parallel.py). The first process alone prints and writes. Where
+torchrun did not start the program, all of this does nothing.
+"""
+
+import os
+import sys
+import time
+import traceback
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import wraps
+
+import torch
+import torch.distributed as dist
+
+LONGEST_WAIT = timedelta(hours=1)  # for each other: the first may be downloading a data set
+TELLING_SECONDS = 1.0  # left to the process that tells why all of them end
+CPU = torch.device("cpu")
+
+
+@dataclass
+class _Group:
+    """number: this process's own, of `count`; local_number: among those of this machine."""
+
+    number: int = 0
+    count: int = 1
+    local_number: int = 0
+    local_count: int = 1
+    store: object = None
+
+
+_alone = _Group()
+_group = _alone
+
+
+def count():
+    """How many processes work together."""
+    return _group.count
+
+
+def number():
+    """Which of them this is, from 0."""
+    return _group.number
+
+
+def is_first():
+    """Whether this is the process that prints and writes."""
+    return _group.number == 0
+
+
+def here():
+    """(number, count) of this process among those on this machine."""
+    return _group.local_number, _group.local_count
+
+
+@contextmanager
+def joined():
+    """Work with the other processes meanwhile, if torchrun started this one.
+
+    What ends one of them ends all: it leaves at once, as waiting for the others to come to the
+    same place would last for ever, and torchrun, or the lost connection, ends them.
+    """
+    global _group
+    if int(os.environ.get("WORLD_SIZE", 1)) < 2 or "LOCAL_RANK" not in os.environ:
+        yield
+        return
+    _group = _join()
+    try:
+        yield
+    except SystemExit as end:
+        if end.code:
+            _leave(end.code)
+    except BaseException:
+        if may_tell():
+            traceback.print_exc()
+        _leave(1)
+    dist.destroy_process_group()
+    _group = _alone
+
+
+def only_first_prints():
+    """A context in which nothing appears of what the other processes print, bars included."""
+    return _silence() if not is_first() else _nothing()
+
+
+def may_tell():
+    """Whether it is for this process to tell why it ends: the first to ask, all others end too."""
+    if _group.count == 1:
+        return True
+    try:
+        return _group.store.add("ended", 1) == 1
+    except RuntimeError:  # the process that kept the store is gone: it has told
+        return False
+
+
+def agree(value):
+    """Whether `value` (plain data) is what the first process has."""
+    return _from_first(value) == value
+
+
+def by_the_first(work):
+    """A decorator: only the first process does `work`; all wait for its end, and fail as it fails.
+
+    The work returns nothing.
+    """
+
+    @wraps(work)
+    def done_once(*args, **kwargs):
+        if _group.count == 1:
+            work(*args, **kwargs)
+            return
+        failure = None
+        if is_first():
+            try:
+                work(*args, **kwargs)
+            except Exception as error:
+                failure = error
+        failure = _from_first(failure)
+        if failure is not None:
+            raise failure
+
+    return done_once
+
+
+def first_on_each_machine(work):
+    """A decorator: on each machine one process does `work` before all others there do it.
+
+    So that the others find what it has made. Each is on its own meanwhile.
+    """
+
+    @wraps(work)
+    def in_turn(*args, **kwargs):
+        together = _group
+        if together.local_number:
+            _wait_for_all()
+        _set_group(_alone)
+        try:
+            result = work(*args, **kwargs)
+        finally:
+            _set_group(together)
+        if together.count > 1 and not together.local_number:
+            _wait_for_all()
+        return result
+
+    return in_turn
+
+
+def _set_group(group):
+    global _group
+    _group = group
+
+
+def _from_first(value):
+    """The first process's `value`, on all."""
+    if _group.count == 1:
+        return value
+    told = [value]
+    dist.broadcast_object_list(told, src=0, device=CPU)
+    return told[0]
+
+
+def _wait_for_all():
+    dist.all_reduce(torch.zeros(1))
+
+
+def _join():
+    """Tensors on the CPU go by gloo, those on GPUs by nccl."""
+    nccl = torch.cuda.is_available() and dist.is_nccl_available()
+    store, rank, world_size = next(dist.rendezvous("env://", timeout=LONGEST_WAIT))
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if nccl else "gloo",
+        store=store,
+        rank=rank,
+        world_size=world_size,
+        timeout=LONGEST_WAIT,
+    )
+    local = (int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    return _Group(rank, world_size, *local, store)
+
+
+def _leave(code):
+    sys.stdout.flush()
+    sys.stderr.flush()
+    time.sleep(TELLING_SECONDS)
+    os._exit(code)  # what is under way on a GPU would be waited for otherwise
+
+
+@contextmanager
+def _nothing():
+    yield
+
+
+@contextmanager
+def _silence():
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        redirect_stdout(nowhere),
+        redirect_stderr(nowhere),
+    ):
+        yield
