@@ -163,6 +163,12 @@ def evaluation_flags(parser):
     group.add_argument(
         "--group_file", metavar="FILE", help="a group label a line, one for each test image"
     )
+    group.add_argument(
+        "--verify",
+        action="store_true",
+        help="test nothing, but check that model, parents, mask and Retrain are those that the "
+        "records name; the data too if --dataset is given",
+    )
     measures_flag(group, list(GROUPS))
 
 

@@ -9,25 +9,38 @@ import io
 import platform
 from dataclasses import asdict, fields
 from datetime import datetime, timezone
+from textwrap import shorten
 
 import numpy
 import torch
 import torchvision
 
-from models.architectures import STEMS, ModelSpec, build_model, make_spec
+from models.architectures import (
+    STEMS,
+    ModelSpec,
+    build_model,
+    check_spec,
+    make_spec,
+    one_shard,
+    without_values,
+)
+from models.records import record_fault
+from utils.archives import open_file
 from utils.errors import UserError, os_errors_told
-from utils.files import MODEL_FOLDER, check_id, nearest, write_atomically
+from utils.files import MODEL_FOLDER, check_id, check_inside, nearest, write_atomically
+from utils.tensor_files import content_digest, read_tensors, tensor_bytes
 
 FORMAT = "medical-unlearning-model-1"
 STATE_FORMAT = "medical-unlearning-training-state-1"
 IMAGENET_KERNEL = STEMS["imagenet"][0]
 EXTRA_HEADS = ("aux1.", "aux2.", "AuxLogits.")  # GoogLeNet's and Inception's, for training only
+LONGEST_REASON = 120  # characters, of why a file cannot be read
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which others wrap weights
 
 
 def model_path(model_id):
-    """Where the model lies. Raises UserError if the id cannot be a file name."""
-    return MODEL_FOLDER / f"{check_id(model_id, '--model_id')}.pt"
+    """Where the model lies. Raises UserError if the id cannot be a file name, or leads away."""
+    return check_inside(MODEL_FOLDER / f"{check_id(model_id, '--model_id')}.pt")
 
 
 def save_model(model_id, model, record):
@@ -50,7 +63,8 @@ def save_model(model_id, model, record):
         "saved_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     path = model_path(model_id)
-    save_tensors(path, {"format": FORMAT, "weights": weights, "record": record})
+    content = {"format": FORMAT, "weights": weights, "record": record}
+    save_tensors(path, content | {"record_digest": content_digest(record)})
     return path
 
 
@@ -69,7 +83,7 @@ def load_model(model_id, device="cpu", *, arch=None, input_size=None, stem=None)
         )
     content = load_tensors(path, "model")
     if content.get("format") == FORMAT:
-        model, record = _from_checkpoint(content, path), content["record"]
+        model, record = _from_checkpoint(content, path), _checked_record(content, path)
         _check_flags(model.spec, path, arch=arch, input_size=input_size, stem=stem)
     else:
         model, record = _from_bare_weights(content, path, arch, input_size, stem), {}
@@ -77,8 +91,10 @@ def load_model(model_id, device="cpu", *, arch=None, input_size=None, stem=None)
 
 
 def read_record(model_id):
-    """The record of a model, empty if the file holds bare weights; nothing is built or checked."""
-    return load_tensors(model_path(model_id), "model").get("record", {})
+    """The record of a model, empty if the file holds bare weights; no network is built."""
+    path = model_path(model_id)
+    content = load_tensors(path, "model")
+    return _checked_record(content, path) if content.get("format") == FORMAT else {}
 
 
 def save_training_state(name, origin, state):
@@ -114,7 +130,7 @@ def weights_digest(weights):
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(tensor_bytes(tensor))
     return digest.hexdigest()
 
 
@@ -135,14 +151,14 @@ def load_tensors(path, what):
 
     what: the kind of file that is expected, for the UserError that says it is not one.
     """
-    with os_errors_told(f"cannot read {path}"):
-        file = io.BytesIO(path.read_bytes())
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except MemoryError:
+        with open_file(path) as stream, os_errors_told(f"cannot read {path}"):
+            content = read_tensors(stream)
+    except (MemoryError, UserError):
         raise
     except Exception as error:  # torch meets damaged files with nearly any exception
-        raise UserError(f"{path} is cut short, damaged, or not a {what}") from error
+        why = shorten(" ".join(str(error).split()), LONGEST_REASON, placeholder=" ...")
+        raise UserError(f"{path} is cut short, damaged, or not a {what}: {why}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a {what}: it holds a {type(content).__name__}")
     return content
@@ -157,6 +173,7 @@ def _from_checkpoint(content, path):
         weights, record = content["weights"], content["record"]
         known = {field.name for field in fields(ModelSpec)}
         spec = ModelSpec(**{k: v for k, v in record["spec"].items() if k in known})
+        _check_weights(spec, weights)
         model = build_model(spec, initial_weights=False)
         model.network.load_state_dict(weights)
         digest = record["weights_digest"]
@@ -167,6 +184,34 @@ def _from_checkpoint(content, path):
             f"{path} is damaged or altered: the weights are not those it was saved with"
         )
     return model
+
+
+def _checked_record(content, path):
+    """The record of a checkpoint, or UserError if it is not the one that it was saved with."""
+    record = content.get("record")
+    fault = record_fault(record)
+    if fault:
+        raise UserError(f"{path} is damaged: its record and its weights disagree: {fault}")
+    digest = content_digest(record)
+    if content.get("record_digest", digest) != digest:
+        raise UserError(f"{path} is damaged or altered: the record is not the one it was saved with")
+    return record
+
+
+def _check_weights(spec, weights):
+    """Raise ValueError unless a network of this spec has these weights; none is built for it."""
+    check_spec(spec)
+    if not isinstance(weights, dict):
+        raise ValueError("no weights")
+    shards = {name.split(".")[1] for name in weights if name.startswith("shards.")}
+    if len(shards) != spec.shards:
+        raise ValueError("another number of shards")
+    single = without_values(one_shard(spec)).network.state_dict()
+    prefixes = [f"shards.{number}." for number in range(spec.shards)] or [""]
+    wanted = {f"{p}{name}": (t.shape, t.dtype) for p in prefixes for name, t in single.items()}
+    found = {name: (part.shape, part.dtype) for name, part in weights.items()}
+    if wanted != found:
+        raise ValueError("weights of another shape")
 
 
 def _check_flags(spec, path, **flags):

@@ -14,17 +14,34 @@ PICTURE_FOLDER = Path("pics")
 RESULT_FOLDER = Path("results")
 
 LONGEST_ID = 200  # characters; file systems stop at 255 bytes, suffixes included
-ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?<!\.)")  # Windows drops dots at the end
+RESERVED = re.compile(r"(CON|PRN|AUX|NUL|COM\d|LPT\d)(\..*)?", re.IGNORECASE)  # Windows' devices
 
 
 def check_id(name, flag):
     """Return `name` if it can be a file name in any folder, or raise UserError naming `flag`."""
-    if not ID_PATTERN.fullmatch(name) or len(name) > LONGEST_ID:
+    is_name = ID_PATTERN.fullmatch(name) and not RESERVED.fullmatch(name)
+    if not is_name or len(name) > LONGEST_ID:
         raise UserError(
             f"{flag} {name!r} is not a usable id: use letters, digits, '.', '_' and '-' only, "
-            f"beginning with a letter or digit, {LONGEST_ID} characters at most, and no folders"
+            f"beginning with a letter or digit, no '.' at the end, {LONGEST_ID} characters at most, "
+            "no folders, and none of Windows' devices (CON, NUL, COM1, ...)"
         )
     return name
+
+
+def check_inside(path):
+    """Return `path` (folder/name or folder/name/name) unless a link in it leads out of the folder.
+
+    The first folder may itself be a link: whoever moves all models to another disk means to.
+    """
+    home = Path(os.path.realpath(path.parts[0]))
+    if not Path(os.path.realpath(path)).is_relative_to(home):
+        raise UserError(
+            f"{path} is a link that leads out of {path.parts[0]}/: copy the file there, or link "
+            "the whole folder"
+        )
+    return path
 
 
 def ensure_folder(folder):
