@@ -109,7 +109,8 @@ def load_training_state(name, origin):
     if not path.exists():
         raise UserError(f"--resume: there is no {path}: no run of this name was interrupted")
     content = load_tensors(path, "training state")
-    if content.get("format") != STATE_FORMAT:
+    whole = isinstance(content.get("origin"), dict) and isinstance(content.get("state"), dict)
+    if content.get("format") != STATE_FORMAT or not whole:
         raise UserError(f"{path} is not a training state: leave out --resume to begin afresh")
     differing = [key for key, value in origin.items() if content["origin"].get(key) != value]
     if differing:
@@ -118,6 +119,16 @@ def load_training_state(name, origin):
             "its command, or leave out --resume to begin afresh"
         )
     return content["state"]
+
+
+def restore_run(run, state, name):
+    """Let a training run go on from what `load_training_state` read, or UserError if it cannot."""
+    try:
+        run.restore(state)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{_state_path(name)} is damaged: leave out --resume to begin afresh"
+        ) from error
 
 
 def delete_training_state(name):
@@ -152,7 +163,7 @@ def load_tensors(path, what):
     what: the kind of file that is expected, for the UserError that says it is not one.
     """
     try:
-        with open_file(path) as stream, os_errors_told(f"cannot read {path}"):
+        with os_errors_told(f"cannot read {path}"), open_file(path) as stream:
             content = read_tensors(stream)
     except (MemoryError, UserError):
         raise
@@ -165,7 +176,7 @@ def load_tensors(path, what):
 
 
 def _state_path(name):
-    return MODEL_FOLDER / f"{name}_resume.pt"
+    return check_inside(MODEL_FOLDER / f"{name}_resume.pt")
 
 
 def _from_checkpoint(content, path):
@@ -194,7 +205,9 @@ def _checked_record(content, path):
         raise UserError(f"{path} is damaged: its record and its weights disagree: {fault}")
     digest = content_digest(record)
     if content.get("record_digest", digest) != digest:
-        raise UserError(f"{path} is damaged or altered: the record is not the one it was saved with")
+        raise UserError(
+            f"{path} is damaged or altered: the record is not the one it was saved with"
+        )
     return record
 
 

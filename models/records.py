@@ -1,11 +1,9 @@
 """What a record may hold: it comes with a file from elsewhere, and names files and sizes."""
 
-import re
-
 from utils.errors import UserError
 from utils.files import check_id
+from utils.training import OPTIMIZERS, Recipe
 
-DIGEST = re.compile("[0-9a-f]{64}")
 IDS = ("model_id", "parent_id")
 DIGESTS = ("weights_digest", "parent_digest", "train_digest", "mask_digest")
 TEXTS = (
@@ -36,9 +34,6 @@ def record_fault(record):
         for key in keys:
             if key in record and not isinstance(record[key], kind):
                 return f"the record's {key} is no {kind.__name__}"
-    for key in DIGESTS:
-        if key in record and not DIGEST.fullmatch(record[key]):
-            return f"the record's {key} is no SHA-256"
     try:
         for key in IDS:
             if key in record:
@@ -51,13 +46,55 @@ def record_fault(record):
             return f"the record has {key} but no {missing[0]}"
     if not _is_number(record.get("seconds", 0)):
         return "the record's seconds are no number"
-    for key in ("recipe", "settings"):
-        if not all(isinstance(name, str) for name in record.get(key, {})):
-            return f"the record's {key} has no names"
-    return _request_fault(record.get("forget_request"))
+    if record.get("selection") not in (None, "best", "last"):
+        return "the record's selection is neither best nor last"
+    return (
+        _recipe_fault(record.get("recipe"))
+        or _settings_fault(record.get("settings", {}))
+        or _request_fault(record.get("forget_request"), record.get("spec", {}).get("num_classes"))
+    )
 
 
-def _request_fault(request):
+def _recipe_fault(recipe):
+    if recipe is None:
+        return None
+    try:
+        Recipe(**recipe)
+    except TypeError:
+        return "the record's recipe is none"
+    return _settings_fault(recipe)
+
+
+def _settings_fault(settings):
+    ranges = {
+        "epochs": (int, 0, LARGEST_NUMBER),
+        "batch_size": (int, 0, LARGEST_NUMBER),
+        "seed": (int, 0, LARGEST_NUMBER),
+        "lr": (float, 0, 100),
+        "weight_decay": (float, 0, 1),
+        "mask_thresh": (float, 0, 1),
+    }
+    for key, value in settings.items():
+        kind, lowest, highest = ranges.get(key, (None, 0, 0))
+        if key == "mask_thresh" and value is None:
+            continue
+        if kind and not (type(value) in (int, kind) and lowest <= value <= highest):
+            return f"the record's {key} is out of range"
+        if key == "optimizer" and value not in list(OPTIMIZERS):
+            return "the record's optimizer is none that there is"
+    options = settings.get("options", {})
+    if not isinstance(options, dict) or not all(map(_is_option, options.values())):
+        return "the record's options are out of range"
+    return None
+
+
+def _is_option(value):
+    return _is_number(value) or (
+        isinstance(value, list | tuple) and all(type(n) is int for n in value)
+    )
+
+
+def _request_fault(request, num_classes):
     if request is None:
         return None
     classes = request.get("class_to_forget", ())
@@ -69,7 +106,8 @@ def _request_fault(request):
             return "the record's request has no name"
         return None if _ascending(images) else "the record's request names no images"
     classes = [classes] if isinstance(classes, int) else classes
-    return None if _ascending(classes) else "the record's request names no classes"
+    known = _ascending(classes) and classes[-1] < (num_classes or LARGEST_NUMBER)
+    return None if known else "the record's request names no classes"
 
 
 def _ascending(numbers):

@@ -6,12 +6,13 @@ members that overlap or have the same name, sizes that lie, text before or behin
 """
 
 import io
+import os
 import stat
 import struct
 import zipfile
 from zipfile import BadZipFile
 
-from utils.errors import UserError, os_errors_told
+from utils.errors import UserError
 
 END = struct.Struct("<4s4H2LH")  # of the central directory
 END_64 = struct.Struct("<4sQ2H2L4Q")
@@ -34,12 +35,11 @@ DAMAGED = (  # what zipfile meets damaged files with
 
 
 def open_file(path):
-    """A binary stream of a regular file, or UserError: a pipe would be waited for without end."""
-    with os_errors_told(f"cannot read {path}"):
-        mode = path.stat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # open() tells of a directory
-            raise UserError(f"{path} is no file but a device or a pipe: give a file")
-        return open(path, "rb")
+    """A binary stream of a file; UserError for a pipe, which would be waited for without end."""
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # open() tells of a directory
+        raise UserError(f"{path} is no file but a device or a pipe: give a file")
+    return open(path, "rb")
 
 
 def checked_zip(stream, most_members, kinds=(zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)):

@@ -8,11 +8,11 @@ multi-label data; optionally `class_names`, K strings. Nothing is ever unpickled
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.lib.format import (
+    MAGIC_LEN,
     MAGIC_PREFIX,
     read_array_header_1_0,
     read_array_header_2_0,
@@ -58,11 +58,10 @@ def read_npz(path, workers=0):
 
 
 def _unpack(path, workers):
-    if not os.path.lexists(path):
-        raise UserError(f"there is no file {path}")
     try:
-        with open_file(Path(path)) as stream:
-            if stream.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX:
+        with open_file(path) as stream:
+            start = stream.read(MAGIC_LEN)
+            if start[:-2] == MAGIC_PREFIX and tuple(start[-2:]) in HEADERS:
                 raise UserError(f"{path} holds a single array; MedMNIST's format is a .npz file")
             archive = checked_zip(stream, MOST_MEMBERS)
             keys, headers = _wanted_keys(path, archive), {}
@@ -74,6 +73,8 @@ def _unpack(path, workers):
         with ThreadPoolExecutor(workers) as pool:  # a handle each: zip files are not thread-safe
             read = pool.map(lambda key: _read_one(path, key, *headers[key]), keys)
             return dict(zip(keys, read, strict=True))
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
     except (UserError, MemoryError):
         raise
     except Exception as error:  # numpy and zipfile meet damaged files with nearly any exception
