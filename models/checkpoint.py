@@ -205,9 +205,7 @@ def _checked_record(content, path):
         raise UserError(f"{path} is damaged: its record and its weights disagree: {fault}")
     digest = content_digest(record)
     if content.get("record_digest", digest) != digest:
-        raise UserError(
-            f"{path} is damaged or altered: the record is not the one it was saved with"
-        )
+        raise UserError(f"{path} is damaged or altered: the record is not what was saved with it")
     return record
 
 

@@ -1,4 +1,4 @@
-"""Zip files from elsewhere (.pt and .npz are zips): nothing in one is believed before it is checked.
+"""Zip files from elsewhere (.pt and .npz are zips): nothing in one is believed unchecked.
 
 A zip tells where its members lie, and how long they are, in more than one place. What is refused
 here is what makes readers disagree or makes them take memory that the file does not account for:

@@ -24,8 +24,8 @@ def check_id(name, flag):
     if not is_name or len(name) > LONGEST_ID:
         raise UserError(
             f"{flag} {name!r} is not a usable id: use letters, digits, '.', '_' and '-' only, "
-            f"beginning with a letter or digit, no '.' at the end, {LONGEST_ID} characters at most, "
-            "no folders, and none of Windows' devices (CON, NUL, COM1, ...)"
+            f"beginning with a letter or digit, {LONGEST_ID} characters at most, and no folders, "
+            "no '.' at the end, no device of Windows (CON, NUL, COM1, ...)"
         )
     return name
 

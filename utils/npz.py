@@ -118,8 +118,8 @@ def _check_size(headers, packed):
     unpacked = sum(math.prod(shape) * dtype.itemsize for shape, _, dtype, _ in headers)
     if unpacked > max(ALWAYS_UNPACKED, LARGEST_RATIO * packed):
         raise BadZipFile(
-            f"its arrays would take {unpacked / 2**20:,.0f} MB, more than {LARGEST_RATIO} times the "
-            "file: no pictures pack so well; save them with np.savez, unpacked, if they are pictures"
+            f"its arrays would take {unpacked / 2**20:,.0f} MB, over {LARGEST_RATIO} times as much "
+            "as the file: if they are pictures all the same, save them with np.savez, unpacked"
         )
 
 
