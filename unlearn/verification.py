@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from models.checkpoint import digest_of, load_model, model_path, weights_digest
+from models.checkpoint import digest_of, load_model, model_path, read_record, weights_digest
 from unlearn.ids import parse_unlearned_model_id
 from unlearn.lineage import RETRAIN, find_retrain
 from unlearn.request import ForgetRequest
@@ -48,6 +48,8 @@ def verify(model_id, load_data=None):
     """
     if not model_path(model_id).exists():
         load_model(model_id)  # says what there is instead
+    if _is_bare(model_id):
+        raise UserError(f"{model_id} holds bare weights: it has no record to be verified")
     child, seen, dataset = None, [], None
     while model_id is not None:
         if model_id in seen or len(seen) == MOST_GENERATIONS:
@@ -58,8 +60,6 @@ def verify(model_id, load_data=None):
         if link is None:
             yield Finding(BREAKS, why)
             return
-        if not link.record and child is None:
-            raise UserError(f"{model_id} holds bare weights: it has no record to be verified")
         yield from _findings_of(link)
         if child:
             yield from _findings_between(child, link)
@@ -67,6 +67,13 @@ def verify(model_id, load_data=None):
             dataset = dataset or load_data(link.model.spec.input_size)
             yield from _findings_in_data(link, dataset)
         child, model_id = link, link.record.get("parent_id")
+
+
+def _is_bare(model_id):
+    try:
+        return not read_record(model_id)
+    except UserError:  # a damaged record is one that was there
+        return False
 
 
 def _opened(model_id, child):
@@ -168,7 +175,7 @@ def _findings_of_retrains(link, request):
     if path.exists():
         try:
             ids, digests = _compared_with(path, link)
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             yield Finding(BREAKS, f"results {path}: {error}")
             return
         yield Finding(HOLDS, f"results {path}: are of these weights")
@@ -188,8 +195,9 @@ def _compared_with(path, link):
         raise ValueError("it holds no results")
     if results.get("weights_digest") != link.digest:
         raise ValueError("they are of other weights than the model has")
-    ids, digests = results["retrain_model_ids"], results["retrain_weights_digests"]
-    if len(ids) != len(digests) or not all(isinstance(x, str) for x in (*ids, *digests)):
+    ids, digests = results.get("retrain_model_ids"), results.get("retrain_weights_digests")
+    lists = isinstance(ids, list) and isinstance(digests, list) and len(ids) == len(digests)
+    if not lists or not all(isinstance(text, str) for text in (*ids, *digests)):
         raise ValueError("they do not name their Retrains")
     return ids, digests
 
