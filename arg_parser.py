@@ -53,7 +53,8 @@ class OneLineParser(argparse.ArgumentParser):
         return parsed
 
     def error(self, message):
-        self.exit(EXIT_BAD_INPUT, f"{self.prog}: error: {message} (see --help)\n")
+        one_line = " ".join(message.split())
+        self.exit(EXIT_BAD_INPUT, f"{self.prog}: error: {one_line} (see --help)\n")
 
 
 def make_parser(description, *add_groups):

@@ -12,6 +12,7 @@ MODEL_FOLDER = Path("model_weights")
 SALIENCY_FOLDER = Path("SaliencyMaps")
 PICTURE_FOLDER = Path("pics")
 RESULT_FOLDER = Path("results")
+FOLDERS = {str(folder) for folder in (MODEL_FOLDER, SALIENCY_FOLDER, PICTURE_FOLDER, RESULT_FOLDER)}
 
 LONGEST_ID = 200  # characters; file systems stop at 255 bytes, suffixes included
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?<!\.)")  # Windows drops dots at the end
@@ -54,6 +55,8 @@ def ensure_folder(folder):
 def write_atomically(path, data):
     """Write the bytes `data` to `path`: whatever was there stays whole until the new file is."""
     path = Path(path)
+    if path.parts[0] in FOLDERS:
+        check_inside(path.parent)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with os_errors_told(f"cannot write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
