@@ -34,6 +34,9 @@ FORMAT = "medical-unlearning-model-1"
 STATE_FORMAT = "medical-unlearning-training-state-1"
 IMAGENET_KERNEL = STEMS["imagenet"][0]
 EXTRA_HEADS = ("aux1.", "aux2.", "AuxLogits.")  # GoogLeNet's and Inception's, for training only
+REFUSALS = (  # of torchvision and torch, where a record and weights do not fit
+    *(AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError, UserError),
+)
 LONGEST_REASON = 120  # characters, of why a file cannot be read
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which others wrap weights
 
@@ -188,7 +191,7 @@ def _from_checkpoint(content, path):
         model = build_model(spec, initial_weights=False)
         model.network.load_state_dict(weights)
         digest = record["weights_digest"]
-    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, UserError) as error:
+    except REFUSALS as error:
         raise UserError(f"{path} is damaged: its record and its weights disagree") from error
     if digest != weights_digest(weights):
         raise UserError(

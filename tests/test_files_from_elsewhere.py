@@ -107,7 +107,7 @@ def test_a_small_file_that_unfolds_into_gigabytes(workplace):
         for name, content in members.items():
             if name != "train_images.npy":
                 archive.writestr(name, content)
-        with archive.open("train_images.npy", "w") as member:
+        with archive.open("train_images.npy", "w", force_zip64=True) as member:
             member.write(with_header(np.zeros((0,), np.uint8), shape=shape))
             for _ in range(2 * 2**30 // 2**24):
                 member.write(bytes(2**24))
