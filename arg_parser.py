@@ -55,7 +55,8 @@ class OneLineParser(argparse.ArgumentParser):
         return parsed
 
     def error(self, message):
-        self.exit(EXIT_BAD_INPUT, f"{self.prog}: error: {message} (see --help)\n")
+        one_line = " ".join(message.split())
+        self.exit(EXIT_BAD_INPUT, f"{self.prog}: error: {one_line} (see --help)\n")
 
 
 def make_parser(description, *add_groups):
@@ -185,6 +186,12 @@ def evaluation_flags(parser):
     )
     group.add_argument(
         "--group_file", metavar="FILE", help="a group label a line, one for each test image"
+    )
+    group.add_argument(
+        "--verify",
+        action="store_true",
+        help="test nothing, but check that model, parents, mask and Retrain are those that the "
+        "records name; the data too if --dataset is given",
     )
     measures_flag(group, list(GROUPS))
 

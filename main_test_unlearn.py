@@ -1,10 +1,12 @@
 """How well a model has forgotten and what it kept; for unlearned and base models."""
 
 import sys
+from functools import partial
 
 from arg_parser import (
     command_line,
     data_flags,
+    data_source,
     device_flags,
     evaluation_flags,
     make_parser,
@@ -26,13 +28,16 @@ from evaluation.results import (
 from models.opening import open_model_and_data
 from unlearn.lineage import load_parent, open_peers, open_retrains, other_settings
 from unlearn.saliency import load_percents, saliency_origin, saliency_path
+from unlearn.verification import BREAKS, verify
 from utils.devices import pick_device
 from utils.errors import UserError, run_script
 from utils.files import PICTURE_FOLDER, RESULT_FOLDER, ensure_folder, write_atomically
+from utils.loading import load_dataset
 from utils.saving import save_picture
 from utils.side_files import read_cost_matrix, read_groups
 from utils.tables import format_table, percent
 
+EXIT_BROKEN = 1  # of --verify
 HEADLINES = {
     "Unlearn Accuracy": "unlearn_accuracy_percent",
     "Remaining Accuracy": "remaining_accuracy_percent",
@@ -45,7 +50,28 @@ def main(argv=None):
     groups = (trained_model_flags, data_flags, evaluation_flags, device_flags)
     parser = make_parser(__doc__, *groups)
     args = parser.parse_args(argv)
+    if args.verify:
+        given = any(word.partition("=")[0] == "--dataset" for word in argv)
+        return _verify(args.model_id, partial(_dataset, args) if given else None)
     return printed_as_asked(args.json, _test, args, argv)
+
+
+def _verify(model_id, load_data):
+    """Print each link of the model's chain; exit code 1 if one of them breaks."""
+    states = []
+    for finding in verify(model_id, load_data):
+        states.append(finding.state)
+        print(f"{finding.state:8} {finding.text}", flush=True)
+    broken = states.count(BREAKS)
+    if broken:
+        print(f"\nThe chain of {model_id} is broken: {broken} of {len(states)} links do not hold")
+        sys.exit(EXIT_BROKEN)
+    print(f"\nThe chain of {model_id} holds")
+
+
+def _dataset(args, input_size):
+    source = data_source(args) | {"input_size": args.input_size or input_size}
+    return load_dataset(**source)
 
 
 def _test(args, argv):

@@ -18,6 +18,7 @@ from models.checkpoint import (
     delete_training_state,
     load_training_state,
     model_path,
+    restore_run,
     save_model,
     save_training_state,
 )
@@ -82,7 +83,7 @@ def main(argv=None):
     model = build_model(spec, seed=recipe.seed, initial_weights=state is None).to(device)
     run = training_run(model, dataset.train, dataset.val, recipe)
     if state:
-        run.restore(state)
+        restore_run(run, state, name)
     what = f"{spec.shards} shards of {spec.arch}" if spec.shards else spec.arch
     print(
         f"training {what} ({count_weights(model):,} weights) on {dataset.name}, "

@@ -67,7 +67,7 @@ def main(argv=None):
     print(dataset.describe_place(job.config.recipe.batch_size))
     model, seconds = job.run(model, forget_set, retain_set, mask)
     told = job.record(record, base_digest, dataset)
-    path = job.save(model, told, seconds, device, command_line(argv, __file__))
+    path = job.save(model, told, seconds, device, command_line(argv, __file__), mask)
     print(f"unlearned in {seconds:.1f} s\nmodel: {path}\nmodel_id: {job.model_id}")
     return job.model_id
 

@@ -143,7 +143,7 @@ class Comparison:
         mask = self._mask if job.method.uses_mask else None
         model, seconds = job.run(copy.deepcopy(self.model), *self.sets, mask)
         wanted = job.record(self.record, self.base_digest, self.dataset)
-        job.save(model, wanted, seconds, self.dataset.train.device, self.command)
+        job.save(model, wanted, seconds, self.dataset.train.device, self.command, mask)
         return read_record(job.model_id)
 
     @cached_property
@@ -167,7 +167,7 @@ class Comparison:
     def _read(self):
         try:
             content = json.loads(self.path.read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         if not isinstance(content, dict):
             return {}

@@ -78,7 +78,7 @@ def with_earlier(path, results):
     """
     try:
         earlier = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return results
     if not isinstance(earlier, dict) or any(earlier.get(k) != results[k] for k in SAME):
         return results

@@ -26,6 +26,7 @@ from models.ensemble import Ensemble, shard_seed
 from models.parallel import in_parts
 from utils.errors import UserError
 from utils.files import nearest
+from utils.npz import LARGEST_SIDE, MOST_CLASSES, SMALLEST_SIDE
 
 ARCHITECTURES = torchvision.models.list_models(module=torchvision.models)
 
@@ -41,6 +42,7 @@ SMALL_BELOW = 64  # pixels
 HALF = (0.5, 0.5)  # mean and standard deviation that bring pixels from [0, 1] to [-1, 1]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MOST_SHARDS = 1_000_000  # no more than the images that there are
 ENLARGED_SIZES = (32, 64, 128, 224, 299)  # pixels; tried in turn for networks made for large images
 
 
@@ -134,6 +136,32 @@ def make_spec(arch, num_classes, channels, input_size, *, pretrained=False, stem
     )
 
 
+def check_spec(spec):
+    """Raise ValueError if no classifier can be like this: the spec of a file from elsewhere."""
+    numbers = {
+        "num_classes": (1, MOST_CLASSES),
+        "channels": (1, 3),
+        "input_size": (SMALLEST_SIDE, LARGEST_SIDE),
+        "shards": (0, MOST_SHARDS),
+        "partition_seed": (0, 2**63 - 1),
+    }
+    for name, (lowest, highest) in numbers.items():
+        value = getattr(spec, name)
+        if type(value) is not int or not lowest <= value <= highest:
+            raise ValueError(f"no classifier has {name} {value!r}")
+    choices = {
+        "arch": ARCHITECTURES,
+        "stem": STEMS if _is_resnet(str(spec.arch)) else (None,),
+        "network_size": (None, *ENLARGED_SIZES),
+        "pretrained": (False, True),
+        "multi_label": (False, True),
+    }
+    for name, values in choices.items():
+        value = getattr(spec, name)
+        if not any(type(value) is type(known) and value == known for known in values):
+            raise ValueError(f"no classifier has {name} {value!r}")
+
+
 def in_shards(spec, shards, partition_seed, multi_label):
     """The spec of an ensemble of `shards` networks, each as `spec` says."""
     return replace(spec, shards=shards, partition_seed=partition_seed, multi_label=multi_label)
@@ -206,13 +234,14 @@ def _works(spec):
     """Whether a training-mode pass runs at this size: shapes only, nothing is computed."""
     images = torch.empty(2, spec.channels, spec.input_size, spec.input_size, device="meta")
     try:
-        _without_values(spec).train()(images)
+        without_values(spec).train()(images)
     except (RuntimeError, ValueError, AssertionError):
         return False
     return True
 
 
-def _without_values(spec):
+def without_values(spec):
+    """The classifier of a spec with shapes and without memory for its weights."""
     try:
         with torch.device("meta"):
             return build_model(spec, initial_weights=False)

@@ -9,26 +9,42 @@ import io
 import platform
 from dataclasses import asdict, fields
 from datetime import datetime, timezone
+from textwrap import shorten
 
 import numpy
 import torch
 import torchvision
 
-from models.architectures import STEMS, ModelSpec, build_model, make_spec
+from models.architectures import (
+    STEMS,
+    ModelSpec,
+    build_model,
+    check_spec,
+    make_spec,
+    one_shard,
+    without_values,
+)
+from models.records import record_fault
+from utils.archives import open_file
 from utils.errors import UserError, os_errors_told
-from utils.files import MODEL_FOLDER, check_id, nearest, write_atomically
+from utils.files import MODEL_FOLDER, check_id, check_inside, nearest, write_atomically
 from utils.processes import by_the_first
+from utils.tensor_files import content_digest, read_tensors, tensor_bytes
 
 FORMAT = "medical-unlearning-model-1"
 STATE_FORMAT = "medical-unlearning-training-state-1"
 IMAGENET_KERNEL = STEMS["imagenet"][0]
 EXTRA_HEADS = ("aux1.", "aux2.", "AuxLogits.")  # GoogLeNet's and Inception's, for training only
+REFUSALS = (  # of torchvision and torch, where a record and weights do not fit
+    *(AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError, UserError),
+)
+LONGEST_REASON = 120  # characters, of why a file cannot be read
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which others wrap weights
 
 
 def model_path(model_id):
-    """Where the model lies. Raises UserError if the id cannot be a file name."""
-    return MODEL_FOLDER / f"{check_id(model_id, '--model_id')}.pt"
+    """Where the model lies. Raises UserError if the id cannot be a file name, or leads away."""
+    return check_inside(MODEL_FOLDER / f"{check_id(model_id, '--model_id')}.pt")
 
 
 def save_model(model_id, model, record):
@@ -51,7 +67,8 @@ def save_model(model_id, model, record):
         "saved_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     path = model_path(model_id)
-    save_tensors(path, {"format": FORMAT, "weights": weights, "record": record})
+    content = {"format": FORMAT, "weights": weights, "record": record}
+    save_tensors(path, content | {"record_digest": content_digest(record)})
     return path
 
 
@@ -70,7 +87,7 @@ def load_model(model_id, device="cpu", *, arch=None, input_size=None, stem=None)
         )
     content = load_tensors(path, "model")
     if content.get("format") == FORMAT:
-        model, record = _from_checkpoint(content, path), content["record"]
+        model, record = _from_checkpoint(content, path), _checked_record(content, path)
         _check_flags(model.spec, path, arch=arch, input_size=input_size, stem=stem)
     else:
         model, record = _from_bare_weights(content, path, arch, input_size, stem), {}
@@ -78,8 +95,10 @@ def load_model(model_id, device="cpu", *, arch=None, input_size=None, stem=None)
 
 
 def read_record(model_id):
-    """The record of a model, empty if the file holds bare weights; nothing is built or checked."""
-    return load_tensors(model_path(model_id), "model").get("record", {})
+    """The record of a model, empty if the file holds bare weights; no network is built."""
+    path = model_path(model_id)
+    content = load_tensors(path, "model")
+    return _checked_record(content, path) if content.get("format") == FORMAT else {}
 
 
 def save_training_state(name, origin, state):
@@ -94,7 +113,8 @@ def load_training_state(name, origin):
     if not path.exists():
         raise UserError(f"--resume: there is no {path}: no run of this name was interrupted")
     content = load_tensors(path, "training state")
-    if content.get("format") != STATE_FORMAT:
+    whole = isinstance(content.get("origin"), dict) and isinstance(content.get("state"), dict)
+    if content.get("format") != STATE_FORMAT or not whole:
         raise UserError(f"{path} is not a training state: leave out --resume to begin afresh")
     differing = [key for key, value in origin.items() if content["origin"].get(key) != value]
     if differing:
@@ -103,6 +123,16 @@ def load_training_state(name, origin):
             "its command, or leave out --resume to begin afresh"
         )
     return content["state"]
+
+
+def restore_run(run, state, name):
+    """Let a training run go on from what `load_training_state` read, or UserError if it cannot."""
+    try:
+        run.restore(state)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{_state_path(name)} is damaged: leave out --resume to begin afresh"
+        ) from error
 
 
 @by_the_first
@@ -116,7 +146,7 @@ def weights_digest(weights):
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(tensor_bytes(tensor))
     return digest.hexdigest()
 
 
@@ -137,21 +167,21 @@ def load_tensors(path, what):
 
     what: the kind of file that is expected, for the UserError that says it is not one.
     """
-    with os_errors_told(f"cannot read {path}"):
-        file = io.BytesIO(path.read_bytes())
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except MemoryError:
+        with os_errors_told(f"cannot read {path}"), open_file(path) as stream:
+            content = read_tensors(stream)
+    except (MemoryError, UserError):
         raise
     except Exception as error:  # torch meets damaged files with nearly any exception
-        raise UserError(f"{path} is cut short, damaged, or not a {what}") from error
+        why = shorten(" ".join(str(error).split()), LONGEST_REASON, placeholder=" ...")
+        raise UserError(f"{path} is cut short, damaged, or not a {what}: {why}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a {what}: it holds a {type(content).__name__}")
     return content
 
 
 def _state_path(name):
-    return MODEL_FOLDER / f"{name}_resume.pt"
+    return check_inside(MODEL_FOLDER / f"{name}_resume.pt")
 
 
 def _from_checkpoint(content, path):
@@ -159,16 +189,45 @@ def _from_checkpoint(content, path):
         weights, record = content["weights"], content["record"]
         known = {field.name for field in fields(ModelSpec)}
         spec = ModelSpec(**{k: v for k, v in record["spec"].items() if k in known})
+        _check_weights(spec, weights)
         model = build_model(spec, initial_weights=False)
         model.network.load_state_dict(weights)
         digest = record["weights_digest"]
-    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, UserError) as error:
+    except REFUSALS as error:
         raise UserError(f"{path} is damaged: its record and its weights disagree") from error
     if digest != weights_digest(weights):
         raise UserError(
             f"{path} is damaged or altered: the weights are not those it was saved with"
         )
     return model
+
+
+def _checked_record(content, path):
+    """The record of a checkpoint, or UserError if it is not the one that it was saved with."""
+    record = content.get("record")
+    fault = record_fault(record)
+    if fault:
+        raise UserError(f"{path} is damaged: its record and its weights disagree: {fault}")
+    digest = content_digest(record)
+    if content.get("record_digest", digest) != digest:
+        raise UserError(f"{path} is damaged or altered: the record is not what was saved with it")
+    return record
+
+
+def _check_weights(spec, weights):
+    """Raise ValueError unless a network of this spec has these weights; none is built for it."""
+    check_spec(spec)
+    if not isinstance(weights, dict):
+        raise ValueError("no weights")
+    shards = {name.split(".")[1] for name in weights if name.startswith("shards.")}
+    if len(shards) != spec.shards:
+        raise ValueError("another number of shards")
+    single = without_values(one_shard(spec)).network.state_dict()
+    prefixes = [f"shards.{number}." for number in range(spec.shards)] or [""]
+    wanted = {f"{p}{name}": (t.shape, t.dtype) for p in prefixes for name, t in single.items()}
+    found = {name: (part.shape, part.dtype) for name, part in weights.items()}
+    if wanted != found:
+        raise ValueError("weights of another shape")
 
 
 def _check_flags(spec, path, **flags):

@@ -88,9 +88,11 @@ class UnlearnJob:
             "settings": settings | {"options": dict(self.config.options)},
         }
 
-    def save(self, model, record, seconds, device, command):
+    def save(self, model, record, seconds, device, command, mask=None):
         """Write the unlearned model with its `record` and how it was made; returns the path."""
         made = {"seconds": seconds, "device": describe(device), "command": command}
+        if mask is not None:
+            made["mask_digest"] = mask.digest
         return save_model(self.model_id, model, record | made)
 
 

@@ -10,8 +10,9 @@ class WeightMask:
     and go on being measured wherever a method trains.
     """
 
-    def __init__(self, changeable):
+    def __init__(self, changeable, digest=None):
         self.changeable = changeable
+        self.digest = digest  # of the percents that it was made of, for the model's record
 
     def share(self):
         """Share of all weights that may change, 0 to 1."""

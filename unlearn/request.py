@@ -75,6 +75,11 @@ class ForgetRequest(Question):
         """
         if "forget_request" in record:
             request = cls.from_record(record["forget_request"])
+            if not request.is_within(dataset):
+                raise UserError(
+                    f"{model_id} has forgotten classes or images that {dataset.name} has not: it "
+                    "is a model of other data"
+                )
             if request.indices is None:
                 return replace(request, words=_class_words(request.classes, dataset))
             if record.get("train_digest") != dataset.train_digest():
@@ -118,6 +123,11 @@ class ForgetRequest(Question):
             "forget_indices": list(self.indices),
             "forget_id": self.id_part(),
         }
+
+    def is_within(self, dataset):
+        """Whether the data set has all the classes or images that the request names."""
+        last = self.classes[-1] if self.indices is None else self.indices[-1]
+        return last < (dataset.num_classes if self.indices is None else len(dataset.train))
 
     def brief(self, dataset):
         """Plain data for results, without the list of images."""

@@ -18,7 +18,7 @@ from models.checkpoint import load_tensors, save_tensors, weights_digest
 from unlearn.masking import WeightMask
 from utils.errors import UserError
 from utils.feeding import feed
-from utils.files import SALIENCY_FOLDER
+from utils.files import SALIENCY_FOLDER, check_id, check_inside
 from utils.prediction import PREDICTION_BATCH
 
 FORMAT = "medical-unlearning-saliency-1"
@@ -65,7 +65,9 @@ def entry_percents(saliency):
 
 def mask_at(percents, threshold):
     """The WeightMask at `threshold`, a share of all weights in whole percent, above 0, up to 1."""
-    return WeightMask({name: part <= to_percent(threshold) for name, part in percents.items()})
+    percent = to_percent(threshold)
+    changeable = {name: part <= percent for name, part in percents.items()}
+    return WeightMask(changeable, weights_digest(percents))
 
 
 def make_mask(model, forget_set, request, threshold):
@@ -87,7 +89,8 @@ def to_percent(threshold):
 def saliency_path(model_id, request):
     """Where the saliency of a model for a request lies."""
     kind = "class_" if request.indices is None else ""
-    return SALIENCY_FOLDER / model_id / f"{kind}{request.id_part()}.pt"
+    name = check_id(f"{kind}{request.id_part()}", "the request")
+    return check_inside(SALIENCY_FOLDER / check_id(model_id, "--model_id") / f"{name}.pt")
 
 
 def saliency_origin(model, dataset, digest=None):
@@ -95,17 +98,19 @@ def saliency_origin(model, dataset, digest=None):
 
     digest: of the model's weights, if it is known already.
     """
-    return {
-        "model_digest": digest or weights_digest(model.network.state_dict()),
-        "spec": asdict(model.spec),
-        "train_digest": dataset.train_digest(),
-    }
+    digest = digest or weights_digest(model.network.state_dict())
+    return origin_of(digest, model.spec, dataset.train_digest())
+
+
+def origin_of(model_digest, spec, train_digest):
+    """The same from what a record tells."""
+    return {"model_digest": model_digest, "spec": asdict(spec), "train_digest": train_digest}
 
 
 def save_percents(path, percents, request, origin):
     """Write one uint8 a weight, with the request and `saliency_origin` that they belong to."""
     content = {"format": FORMAT, "origin": origin | request.record(), "percents": percents}
-    save_tensors(path, content)
+    save_tensors(path, content | {"percents_digest": weights_digest(percents)})
 
 
 def load_percents(path: Path, model, request, origin, command):
@@ -123,6 +128,8 @@ def load_percents(path: Path, model, request, origin, command):
     found = {name: getattr(part, "shape", None) for name, part in percents.items()}
     if content.get("origin") != origin | request.record() or shapes != found:
         raise UserError(f"{path} was made for other weights or data: make it anew with {command}")
+    if content.get("percents_digest") != weights_digest(percents):
+        raise UserError(f"{path} is damaged or altered: make it anew with {command}")
     return percents
 
 

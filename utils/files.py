@@ -13,19 +13,37 @@ MODEL_FOLDER = Path("model_weights")
 SALIENCY_FOLDER = Path("SaliencyMaps")
 PICTURE_FOLDER = Path("pics")
 RESULT_FOLDER = Path("results")
+FOLDERS = {str(folder) for folder in (MODEL_FOLDER, SALIENCY_FOLDER, PICTURE_FOLDER, RESULT_FOLDER)}
 
 LONGEST_ID = 200  # characters; file systems stop at 255 bytes, suffixes included
-ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?<!\.)")  # Windows drops dots at the end
+RESERVED = re.compile(r"(CON|PRN|AUX|NUL|COM\d|LPT\d)(\..*)?", re.IGNORECASE)  # Windows' devices
 
 
 def check_id(name, flag):
     """Return `name` if it can be a file name in any folder, or raise UserError naming `flag`."""
-    if not ID_PATTERN.fullmatch(name) or len(name) > LONGEST_ID:
+    is_name = ID_PATTERN.fullmatch(name) and not RESERVED.fullmatch(name)
+    if not is_name or len(name) > LONGEST_ID:
         raise UserError(
             f"{flag} {name!r} is not a usable id: use letters, digits, '.', '_' and '-' only, "
-            f"beginning with a letter or digit, {LONGEST_ID} characters at most, and no folders"
+            f"beginning with a letter or digit, {LONGEST_ID} characters at most, and no folders, "
+            "no '.' at the end, no device of Windows (CON, NUL, COM1, ...)"
         )
     return name
+
+
+def check_inside(path):
+    """Return `path` (folder/name or folder/name/name) unless a link in it leads out of the folder.
+
+    The first folder may itself be a link: whoever moves all models to another disk means to.
+    """
+    home = Path(os.path.realpath(path.parts[0]))
+    if not Path(os.path.realpath(path)).is_relative_to(home):
+        raise UserError(
+            f"{path} is a link that leads out of {path.parts[0]}/: copy the file there, or link "
+            "the whole folder"
+        )
+    return path
 
 
 @by_the_first
@@ -40,6 +58,8 @@ def ensure_folder(folder):
 def write_atomically(path, data):
     """Write the bytes `data` to `path`: whatever was there stays whole until the new file is."""
     path = Path(path)
+    if path.parts[0] in FOLDERS:
+        check_inside(path.parent)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with os_errors_told(f"cannot write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -70,6 +70,8 @@ def _load_medmnist(known, input_size, data_root, placement):
 
 
 def _load_file(path, input_size, placement):
+    if not path.stem.strip("."):
+        raise UserError(f"the name of the file {path} cannot be the name of a folder: rename it")
     arrays, on_disk = _read(path, placement)
     labels = [arrays[f"{split}_labels"] for split in SPLITS]
     multi_label = labels[0].ndim == 2

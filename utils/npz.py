@@ -5,11 +5,21 @@ colour, H = W; `train_labels`, ..., whole numbers from 0, (N,) or (N, 1), or (N,
 multi-label data; optionally `class_names`, K strings. Nothing is ever unpickled.
 """
 
-import zipfile
+import math
+import os
 from concurrent.futures import ThreadPoolExecutor
+from zipfile import BadZipFile
 
 import numpy as np
+from numpy.lib.format import (
+    MAGIC_LEN,
+    MAGIC_PREFIX,
+    read_array_header_1_0,
+    read_array_header_2_0,
+    read_magic,
+)
 
+from utils.archives import CHUNK, checked_zip, open_file
 from utils.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -17,6 +27,11 @@ IMAGE_KEYS = tuple(f"{split}_images" for split in SPLITS)
 ARRAY_KEYS = tuple(f"{split}_{what}" for split in SPLITS for what in ("images", "labels"))
 SMALLEST_SIDE = 8  # pixels; less holds no picture
 LARGEST_SIDE = 8192
+MOST_MEMBERS = 1000  # of the file; those of other names are left alone
+LONGEST_HEADER = 10_000  # bytes, of an array's shape and kind
+HEADERS = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}
+ALWAYS_UNPACKED = 2**28  # bytes, however small the file
+LARGEST_RATIO = 200  # of unpacked to packed; pictures reach 10, and deflate 1000
 MOST_CLASSES = 10_000  # a label beyond it is an error, and a table as long would be of no use
 
 
@@ -49,31 +64,31 @@ def read_npz(path, workers=0, map_images=None):
 def image_bytes(path):
     """What the images of the file take in memory, by its table of contents; 0 if it has none."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = {member.filename: member.file_size for member in archive.infolist()}
-    except (OSError, zipfile.BadZipFile):
+        with open_file(path) as stream:
+            members = checked_zip(stream, MOST_MEMBERS).infolist()
+    except (OSError, BadZipFile):
         return 0  # read_npz says what is wrong
+    sizes = {member.filename: member.file_size for member in members}
     return sum(sizes.get(f"{key}.npy", 0) for key in IMAGE_KEYS)
 
 
 def _unpack(path, workers, skipped):
     try:
-        with open(path, "rb") as stream:  # numpy leaves a file open that it cannot read
-            file = np.load(stream, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
+        with open_file(path) as stream:
+            start = stream.read(MAGIC_LEN)
+            if start[:-2] == MAGIC_PREFIX and tuple(start[-2:]) in HEADERS:
                 raise UserError(f"{path} holds a single array; MedMNIST's format is a .npz file")
-            missing = [key for key in ARRAY_KEYS if key not in file.files]
-            if missing:
-                raise UserError(
-                    f"{path} has no {', '.join(missing)}; MedMNIST's format needs "
-                    f"{', '.join(ARRAY_KEYS)}"
-                )
-            keys = [key for key in ARRAY_KEYS if key not in skipped]
-            keys += ["class_names"] if "class_names" in file.files else []
+            archive = checked_zip(stream, MOST_MEMBERS)
+            keys, headers = _wanted_keys(path, archive), {}
+            for key in keys:
+                headers[key] = _read_header(archive, f"{key}.npy")
+            _check_size(headers.values(), os.fstat(stream.fileno()).st_size)
+            keys = [key for key in keys if key not in skipped]
             if workers == 0:
-                return {key: file[key] for key in keys}
+                return {key: _read_array(archive, key, *headers[key]) for key in keys}
         with ThreadPoolExecutor(workers) as pool:  # a handle each: zip files are not thread-safe
-            return dict(zip(keys, pool.map(lambda key: _read_one(path, key), keys), strict=True))
+            read = pool.map(lambda key: _read_one(path, key, *headers[key]), keys)
+            return dict(zip(keys, read, strict=True))
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
     except (UserError, MemoryError):
@@ -82,9 +97,66 @@ def _unpack(path, workers, skipped):
         raise UserError(f"{path} cannot be read as .npz, it may be cut short: {error}") from error
 
 
-def _read_one(path, key):
-    with np.load(path, allow_pickle=False) as file:
-        return file[key]
+def _wanted_keys(path, archive):
+    held = {name.removesuffix(".npy") for name in archive.namelist()}
+    missing = [key for key in ARRAY_KEYS if key not in held]
+    if missing:
+        raise UserError(
+            f"{path} has no {', '.join(missing)}; MedMNIST's format needs {', '.join(ARRAY_KEYS)}"
+        )
+    return [*ARRAY_KEYS, *(["class_names"] if "class_names" in held else [])]
+
+
+def _read_header(archive, name):
+    """(shape, whether it is in Fortran's order, dtype, bytes of the header) of a member.
+
+    Raises BadZipFile unless the member is as long as its header says: then an array takes as much
+    memory as the directory of the file tells, and all of it, CRC and all, is read with the array.
+    """
+    member = archive.getinfo(name)
+    with archive.open(member) as part:
+        version = read_magic(part)
+        if version not in HEADERS:
+            raise BadZipFile(f"{name} is in a version {version} that numpy does not write")
+        shape, is_fortran, dtype = HEADERS[version](part, max_header_size=LONGEST_HEADER)
+        header = part.tell()
+    if dtype.hasobject:
+        raise BadZipFile(f"{name} holds Python objects (pickle), which are not read")
+    if not all(count >= 0 for count in shape):
+        raise BadZipFile(f"{name} has the shape {shape}")
+    if header + math.prod(shape) * dtype.itemsize != member.file_size:
+        raise BadZipFile(f"{name} is not as long as its shape {shape} says")
+    return shape, is_fortran, dtype, header
+
+
+def _check_size(headers, packed):
+    """Refuse arrays that unfold into many times the file, before they do."""
+    unpacked = sum(math.prod(shape) * dtype.itemsize for shape, _, dtype, _ in headers)
+    if unpacked > max(ALWAYS_UNPACKED, LARGEST_RATIO * packed):
+        raise BadZipFile(
+            f"its arrays would take {unpacked / 2**20:,.0f} MB, over {LARGEST_RATIO} times as much "
+            "as the file: if they are pictures all the same, save them with np.savez, unpacked"
+        )
+
+
+def _read_one(path, key, *header):
+    with open(path, "rb") as stream:
+        return _read_array(checked_zip(stream, MOST_MEMBERS), key, *header)
+
+
+def _read_array(archive, key, shape, is_fortran, dtype, header):
+    array = np.empty(math.prod(shape), dtype)
+    content = memoryview(array.view(np.uint8)) if array.nbytes else memoryview(b"")
+    with archive.open(f"{key}.npy") as part:
+        part.read(header)
+        filled = 0
+        while filled < len(content):
+            got = part.readinto(content[filled : filled + CHUNK])
+            if not got:
+                raise BadZipFile(f"{key} is cut short")
+            filled += got
+        part.read(1)  # the CRC is compared at the end
+    return array.reshape(shape[::-1]).T if is_fortran else array.reshape(shape)
 
 
 def _checked_images(images, where):

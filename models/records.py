@@ -1,0 +1,121 @@
+"""What a record may hold: it comes with a file from elsewhere, and names files and sizes."""
+
+from utils.errors import UserError
+from utils.files import check_id
+from utils.training import OPTIMIZERS, Recipe
+
+IDS = ("model_id", "parent_id")
+DIGESTS = ("weights_digest", "parent_digest", "train_digest", "mask_digest")
+TEXTS = (
+    "kind",
+    "dataset",
+    "task",
+    "method",
+    "forget_words",
+    "selection",
+    "device",
+    "command",
+    "saved_at",
+)
+DICTS = ("spec", "recipe", "settings", "versions", "forget_request")
+LISTS = ("class_names", "history")
+ASKED = {  # of a record that has the first: what it cannot be without
+    "parent_id": ("parent_digest",),
+    "forget_request": ("method", "settings", "train_digest"),
+}
+LARGEST_NUMBER = 2**63 - 1
+
+
+def record_fault(record):
+    """What is wrong with the record of a model, in a few words; None if it can be used."""
+    if not isinstance(record, dict) or not all(isinstance(key, str) for key in record):
+        return "it has no record"
+    for kind, keys in ((str, (*IDS, *DIGESTS, *TEXTS)), (dict, DICTS), (list, LISTS)):
+        for key in keys:
+            if key in record and not isinstance(record[key], kind):
+                return f"the record's {key} is no {kind.__name__}"
+    try:
+        for key in IDS:
+            if key in record:
+                check_id(record[key], key)
+    except UserError:
+        return "the record names a model that cannot be one"
+    for key, needs in ASKED.items():
+        missing = [need for need in needs if key in record and need not in record]
+        if missing:
+            return f"the record has {key} but no {missing[0]}"
+    if not _is_number(record.get("seconds", 0)):
+        return "the record's seconds are no number"
+    if record.get("selection") not in (None, "best", "last"):
+        return "the record's selection is neither best nor last"
+    return (
+        _recipe_fault(record.get("recipe"))
+        or _settings_fault(record.get("settings", {}))
+        or _request_fault(record.get("forget_request"), record.get("spec", {}).get("num_classes"))
+    )
+
+
+def _recipe_fault(recipe):
+    if recipe is None:
+        return None
+    try:
+        Recipe(**recipe)
+    except TypeError:
+        return "the record's recipe is none"
+    return _settings_fault(recipe)
+
+
+def _settings_fault(settings):
+    ranges = {
+        "epochs": (int, 0, LARGEST_NUMBER),
+        "batch_size": (int, 0, LARGEST_NUMBER),
+        "seed": (int, 0, LARGEST_NUMBER),
+        "lr": (float, 0, 100),
+        "weight_decay": (float, 0, 1),
+        "mask_thresh": (float, 0, 1),
+    }
+    for key, value in settings.items():
+        kind, lowest, highest = ranges.get(key, (None, 0, 0))
+        if key == "mask_thresh" and value is None:
+            continue
+        if kind and not (type(value) in (int, kind) and lowest <= value <= highest):
+            return f"the record's {key} is out of range"
+        if key == "optimizer" and value not in list(OPTIMIZERS):
+            return "the record's optimizer is none that there is"
+    options = settings.get("options", {})
+    if not isinstance(options, dict) or not all(map(_is_option, options.values())):
+        return "the record's options are out of range"
+    return None
+
+
+def _is_option(value):
+    return _is_number(value) or (
+        isinstance(value, list | tuple) and all(type(n) is int for n in value)
+    )
+
+
+def _request_fault(request, num_classes):
+    if request is None:
+        return None
+    classes = request.get("class_to_forget", ())
+    images = request.get("forget_indices")
+    if classes is None:
+        try:
+            check_id(request.get("forget_id"), "forget_id")
+        except (TypeError, UserError):
+            return "the record's request has no name"
+        return None if _ascending(images) else "the record's request names no images"
+    classes = [classes] if isinstance(classes, int) else classes
+    known = _ascending(classes) and classes[-1] < (num_classes or LARGEST_NUMBER)
+    return None if known else "the record's request names no classes"
+
+
+def _ascending(numbers):
+    if not isinstance(numbers, list | tuple) or not numbers:
+        return False
+    whole = all(type(n) is int and 0 <= n <= LARGEST_NUMBER for n in numbers)
+    return whole and list(numbers) == sorted(set(numbers))
+
+
+def _is_number(value):
+    return type(value) in (int, float) and 0 <= value < float("inf")
