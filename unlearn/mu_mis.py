@@ -10,7 +10,8 @@ The retain set is not looked at. The second term has no bound; the paper stops o
 of the other classes, which falls at first, is on its way up from its lowest and has come back to
 `delta` times what it was. Choices that it leaves open:
 
-- c' is drawn afresh for each image in each epoch. Pixels have a range of 1.
+- c' is drawn afresh for each image in each epoch, and is none of the classes to be forgotten.
+  Pixels have a range of 1.
 - The sensitivity is compared after each epoch: its mean in the epoch with that of the base model.
 - The network is in evaluation mode throughout, because batch normalisation by batch would let an
   image's logit answer to the pixels of others.
@@ -28,6 +29,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unlearn.config import Option
 from unlearn.descent import Pass, descend
+from unlearn.random_label import draw_wrong_labels
 from utils.prediction import PREDICTION_BATCH
 
 OPTIONS = {
@@ -38,10 +40,10 @@ LONGEST_GRADIENT = 1.0
 
 def mu_mis(model, forget_set, retain_set, config):
     """Lower the true class's sensitivity to the forget set and raise the others'."""
-    num_classes = model.spec.num_classes
+    num_classes, request = model.spec.num_classes, config.request
 
     def passes(generator):
-        drawn = _with_other_class(forget_set, num_classes, generator)
+        drawn = _with_other_class(forget_set, num_classes, request, generator)
         before = lowest = _mean_sensitivity(model, drawn)
         for _ in range(config.recipe.epochs):
             seen = []
@@ -50,7 +52,7 @@ def mu_mis(model, forget_set, retain_set, config):
             if now > lowest and now >= config.options["delta"] * before:
                 break
             lowest = min(lowest, now)
-            drawn = _with_other_class(forget_set, num_classes, generator)
+            drawn = _with_other_class(forget_set, num_classes, request, generator)
 
     with _twice_differentiable(model):
         return descend(model, passes, config)
@@ -83,11 +85,11 @@ def sensitivities(model, images, classes, create_graph=False):
     return torch.stack(columns, 1)
 
 
-def _with_other_class(forget_set, num_classes, generator):
-    """The set with labels (M, 2): each image's class, and one of the others, equally likely."""
+def _with_other_class(forget_set, num_classes, request, generator):
+    """The set with labels (M, 2): each image's class, and one of the others that are kept."""
     true = forget_set.labels
-    step = torch.randint(1, num_classes, (len(true),), generator=generator).to(true.device)
-    return forget_set.with_labels(torch.stack([true, (true + step) % num_classes], 1))
+    other = draw_wrong_labels(true, num_classes, request, generator)
+    return forget_set.with_labels(torch.stack([true, other], 1))
 
 
 def _mean_sensitivity(model, drawn):
