@@ -153,6 +153,25 @@ def test_the_model_comes_back_ready_to_predict(method):
 # Random labelling
 
 
+@pytest.mark.parametrize(
+    "method", [method for method in OWN_RECIPE if not method.uses_mask], ids=lambda each: each.id
+)
+def test_no_more_images_than_two_batches_have_gradients_at_a_time(method):
+    """Memory is for the user to choose, by the batch size; some methods pair two sets."""
+    seen = []
+
+    def watch(_, inputs):
+        seen.append(len(inputs[0]) if torch.is_grad_enabled() else 0)
+
+    image_set, model = tiny_set(120), trained_model()
+    if method.id in BUILD_ANEW:
+        model = real_model()
+    config = config_for(method, image_set, epochs=2)
+    with torch.nn.modules.module.register_module_forward_pre_hook(watch):
+        method.run(model, *split_set(REQUEST, image_set), config)
+    assert 1 <= max(seen) <= 2 * config.recipe.batch_size + 1
+
+
 def test_random_labels_are_never_the_true_one():
     generator = torch.Generator().manual_seed(0)
     for num_classes in (2, 3, 8, 14):

@@ -32,7 +32,6 @@ from unlearn.descent import Pass, descend, falling
 from utils.datasets import ImageSet
 from utils.errors import UserError
 from utils.losses import classification_loss
-from utils.prediction import PREDICTION_BATCH
 from utils.training import gradient_step
 
 OPTIONS = {
@@ -46,8 +45,8 @@ STEP_SHARE = 0.1  # of epsilon
 def amun(model, forget_set, retain_set, config):
     """Train on the retain set and on adversarial examples of the forget set."""
     epochs = config.recipe.epochs
-    steps = config.options["steps"]
-    adversarial = adversarial_examples(model, forget_set, steps, config.request)
+    steps, size = config.options["steps"], config.recipe.batch_size
+    adversarial = adversarial_examples(model, forget_set, steps, config.request, size)
     if len(adversarial) == 0:
         raise UserError(
             "no image to forget has an adversarial example: the model gives all images one class; "
@@ -63,15 +62,15 @@ def amun(model, forget_set, retain_set, config):
     return descend(model, passes, config)
 
 
-def adversarial_examples(model, image_set, steps, request):
+def adversarial_examples(model, image_set, steps, request, batch_size):
     """An ImageSet of float images, 0 to 255, close to those of `image_set`, and the model's labels.
 
-    None of the labels is a class that the request forgets.
+    None of the labels is a class that the request forgets. batch_size: images at a time.
     In the order of `image_set`, less those for which there is none.
     """
     model.eval()
     found_images, found_labels = [], []
-    for part in torch.arange(len(image_set), device=image_set.device).split(PREDICTION_BATCH):
+    for part in torch.arange(len(image_set), device=image_set.device).split(batch_size):
         images, labels = image_set.batch(part)
         images, barred = images.float(), request.barred(labels, model.spec.num_classes)
         examples, wrong = images.clone(), labels.clone()

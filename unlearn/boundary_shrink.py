@@ -25,7 +25,6 @@ from unlearn.adversarial import logits_and_gradient
 from unlearn.config import Option
 from unlearn.descent import Pass, descend
 from utils.losses import classification_loss
-from utils.prediction import PREDICTION_BATCH
 from utils.training import gradient_step
 
 OPTIONS = {
@@ -35,8 +34,9 @@ OPTIONS = {
 
 def boundary_shrink(model, forget_set, retain_set, config):
     """Train on the forget set alone, each image under its nearest wrong class."""
+    bound, size = 255 * config.options["bound"], config.recipe.batch_size
     nearest = forget_set.with_labels(
-        neighbour_labels(model, forget_set, 255 * config.options["bound"], config.request)
+        neighbour_labels(model, forget_set, bound, config.request, size)
     )
 
     def passes(_):
@@ -46,14 +46,14 @@ def boundary_shrink(model, forget_set, retain_set, config):
     return descend(model, passes, config)
 
 
-def neighbour_labels(model, image_set, bound, request):
+def neighbour_labels(model, image_set, bound, request, batch_size):
     """The best wrong class of each image one signed step of `bound` (of 255) away: (M,) int64.
 
-    Of a request for classes one that is kept.
+    Of a request for classes one that is kept. batch_size: images at a time.
     """
     model.eval()
     found = []
-    for part in torch.arange(len(image_set), device=image_set.device).split(PREDICTION_BATCH):
+    for part in torch.arange(len(image_set), device=image_set.device).split(batch_size):
         images, labels = image_set.batch(part)
         barred = request.barred(labels, model.spec.num_classes)
         _, gradient = logits_and_gradient(model, images.float(), barred)

@@ -30,7 +30,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from unlearn.config import Option
 from unlearn.descent import Pass, descend
 from unlearn.random_label import draw_wrong_labels
-from utils.prediction import PREDICTION_BATCH
 
 OPTIONS = {
     "delta": Option(1.0, "stop once the other classes are this sensitive again, 1 = as before")
@@ -44,7 +43,7 @@ def mu_mis(model, forget_set, retain_set, config):
 
     def passes(generator):
         drawn = _with_other_class(forget_set, num_classes, request, generator)
-        before = lowest = _mean_sensitivity(model, drawn)
+        before = lowest = _mean_sensitivity(model, drawn, config.recipe.batch_size)
         for _ in range(config.recipe.epochs):
             seen = []
             yield Pass(drawn, _step(seen), update_statistics=False)
@@ -92,11 +91,11 @@ def _with_other_class(forget_set, num_classes, request, generator):
     return forget_set.with_labels(torch.stack([true, other], 1))
 
 
-def _mean_sensitivity(model, drawn):
+def _mean_sensitivity(model, drawn, batch_size):
     """Mean of |d logit / d pixel| of the other class, in evaluation mode: a scalar."""
     model.eval()
     total = 0.0
-    for part in torch.arange(len(drawn), device=drawn.device).split(PREDICTION_BATCH):
+    for part in torch.arange(len(drawn), device=drawn.device).split(batch_size):
         images, classes = drawn.batch(part)
         total += sensitivities(model, images, classes[:, 1:]).sqrt().sum().item()
     return total / len(drawn)
