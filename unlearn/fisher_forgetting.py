@@ -23,6 +23,7 @@ import torch
 
 from unlearn.config import Option
 from unlearn.fisher import diagonal_fisher, random_signs
+from unlearn.one_step import finished
 from utils.losses import probabilities
 
 OPTIONS = {"alpha": Option(1e-12, "the noise: its standard deviation grows with alpha^(1/4)")}
@@ -41,7 +42,7 @@ def fisher_forgetting(model, forget_set, retain_set, config):
         for name, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator).to(weight.device)
             weight.add_(noise * (config.options["alpha"] / fisher[name].clamp(min=FLOOR)) ** 0.25)
-    return model.eval()
+    return finished(model, forget_set, config.recipe.batch_size)
 
 
 def own_label_scores(logits, multi_label, generator):

@@ -30,6 +30,7 @@ import torch
 
 from unlearn.config import Option
 from unlearn.fisher import check_finite, image_losses, signed_gradients
+from unlearn.one_step import finished
 
 OPTIONS = {
     "alpha": Option(0.1, "share of the step to the leave-out solution"),
@@ -50,7 +51,7 @@ def influence_unlearning(model, forget_set, retain_set, config):
     check_finite([samples, towards])
     step = inverse_fisher_product(samples, towards, options["damping"])
     _move(model, step * (options["alpha"] / len(retain_set)), config.mask)
-    return model.eval()
+    return finished(model, forget_set, batch_size)
 
 
 def inverse_fisher_product(samples, vector, damping):

@@ -19,6 +19,7 @@ import torch
 
 from unlearn.config import Option
 from unlearn.fisher import check_finite
+from unlearn.one_step import finished
 from unlearn.synaptic_dampening import dampen
 
 OPTIONS = {
@@ -37,7 +38,7 @@ def loss_free_dampening(model, forget_set, retain_set, config):
     )
     share = len(forget_set) / (len(forget_set) + len(retain_set))
     dampen(model, of_forget, of_retain, share, config.options)
-    return model.eval()
+    return finished(model, forget_set, config.recipe.batch_size)
 
 
 def output_sensitivity(model, image_set, count, generator):

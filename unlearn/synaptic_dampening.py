@@ -20,6 +20,7 @@ import torch
 
 from unlearn.config import Option
 from unlearn.fisher import diagonal_fisher, image_losses
+from unlearn.one_step import finished
 
 OPTIONS = {
     "alpha": Option(3.35, "how many times as important to the forget set a weight must be"),
@@ -36,7 +37,7 @@ def selective_synaptic_dampening(model, forget_set, retain_set, config):
     )
     share = len(forget_set) / (len(forget_set) + len(retain_set))
     dampen(model, of_forget, of_retain, share, config.options)
-    return model.eval()
+    return finished(model, forget_set, config.recipe.batch_size)
 
 
 @torch.no_grad()
