@@ -93,7 +93,8 @@ def _outer_step(mask, alpha, config):
 
     def step(model, optimizer, images, labels):
         forget_labels, retain_labels = labels
-        slow = [weight.detach().clone() for weight in model.parameters()]
+        if options["beta"] < 1:
+            slow = [weight.detach().clone() for weight in model.parameters()]
         forget_images, retain_images = images.split([len(forget_labels), len(retain_labels)])
         model.train(len(forget_labels) >= SMALLEST_SET)
         losses = config.request.losses(model(forget_images), forget_labels)

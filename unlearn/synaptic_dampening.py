@@ -30,11 +30,17 @@ OPTIONS = {
 
 def selective_synaptic_dampening(model, forget_set, retain_set, config):
     """Scale down the weights that matter to the forget set more than to all images."""
+
+    def importance(image_set, generator):
+        return diagonal_fisher(model, image_set, image_losses, config.recipe.batch_size, generator)
+
+    return dampened(model, forget_set, retain_set, config, importance)
+
+
+def dampened(model, forget_set, retain_set, config, importance):
+    """The rule by any importance: (image_set, generator) -> its mean over the images, by name."""
     generator = torch.Generator().manual_seed(config.recipe.seed)
-    of_forget, of_retain = (
-        diagonal_fisher(model, image_set, image_losses, config.recipe.batch_size, generator)
-        for image_set in (forget_set, retain_set)
-    )
+    of_forget, of_retain = (importance(part, generator) for part in (forget_set, retain_set))
     share = len(forget_set) / (len(forget_set) + len(retain_set))
     dampen(model, of_forget, of_retain, share, config.options)
     return finished(model, forget_set, config.recipe.batch_size)
