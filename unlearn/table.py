@@ -93,6 +93,7 @@ ROWS = [
         "Goel et al., 2022",
         options=last_layers.OPTIONS,
         follows_gradient=False,
+        last_layer=True,
     ),
     Method(
         "CF_k",
@@ -101,6 +102,7 @@ ROWS = [
         _recipe(3, 0.03),
         "Goel et al., 2022",
         options=last_layers.OPTIONS,
+        last_layer=True,
     ),
     Method(
         "Amnesiac",
@@ -233,6 +235,7 @@ ROWS = [
         "Chen et al., CVPR 2023",
         one_label=True,
         one_image=True,
+        last_layer=True,
     ),
     Method(
         "AMUN",
