@@ -43,7 +43,8 @@ def describe(device):
     processes_said = f", {processes.count()} processes" if processes.count() > 1 else ""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device) + processes_said
-    return f"{device.type}, {torch.get_num_threads()} threads{processes_said}"
+    threads = torch.get_num_threads()
+    return f"{device.type}, {threads} thread{'s' if threads > 1 else ''}{processes_said}"
 
 
 def _own_device(name):
