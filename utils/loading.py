@@ -67,9 +67,9 @@ def _load_medmnist(known, input_size, data_root, workers):
 
 
 def _load_file(path, input_size, workers):
+    arrays = read_npz(path, workers)
     if not path.stem.strip("."):
         raise UserError(f"the name of the file {path} cannot be the name of a folder: rename it")
-    arrays = read_npz(path, workers)
     labels = [arrays[f"{split}_labels"] for split in SPLITS]
     multi_label = labels[0].ndim == 2
     found = labels[0].shape[1] if multi_label else 1 + max(int(part.max()) for part in labels)
