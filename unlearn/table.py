@@ -40,7 +40,7 @@ def _recipe(epochs, lr, batch_size=BATCH_SIZE, **others):
     return Recipe(epochs, lr, batch_size, **others)
 
 
-STEPS = (
+STEPS = ("epochs", "lr", "optimizer", "weight_decay", "precision")  # only a method of steps has
     "epochs",
     "lr",
     "optimizer",

@@ -70,9 +70,9 @@ def _load_medmnist(known, input_size, data_root, placement):
 
 
 def _load_file(path, input_size, placement):
+    arrays, on_disk = _read(path, placement)
     if not path.stem.strip("."):
         raise UserError(f"the name of the file {path} cannot be the name of a folder: rename it")
-    arrays, on_disk = _read(path, placement)
     labels = [arrays[f"{split}_labels"] for split in SPLITS]
     multi_label = labels[0].ndim == 2
     found = labels[0].shape[1] if multi_label else 1 + max(int(part.max()) for part in labels)
