@@ -120,6 +120,17 @@ def own_view():
     return seen
 
 
+def alone(folder):
+    """How many processes there are for work that the first alone does, which may write."""
+
+    @processes.by_the_first
+    def write():
+        write_atomically(folder / "alone", str(processes.count()).encode())
+
+    write()
+    return (folder / "alone").read_text()
+
+
 def in_turn(folder):
     @processes.first_on_each_machine
     def note():
@@ -146,6 +157,7 @@ def main():
     own = {
         "view": own_view(),
         "turns": in_turn(folder),
+        "alone": alone(folder),
         "refusals": [refusal(folder / "written"), refusal(folder / "written" / "below")],
         "agree": [processes.agree("the same"), processes.agree(processes.number())],
     }

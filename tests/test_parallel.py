@@ -13,8 +13,9 @@ from models.checkpoint import read_record
 from parallel_work import WORK, training_run, with_dropout
 from tiny import tiny_model
 from utils import devices, processes
-from utils.errors import UserError
+from utils.errors import UserError, run_script
 
+FORGET = ("--unlearn", "FT", "--class_to_forget", "3", "--unlearn_epochs", "1")
 WORKER = REPOSITORY / "tests" / "parallel_work.py"
 
 
@@ -91,6 +92,7 @@ def test_dropout_differs_from_part_to_part_and_leaves_all_processes_alike(togeth
 def test_the_first_process_alone_writes_and_all_fail_as_it_fails(together):
     folder, found, _ = together
     assert (folder / "written").read_text() == "0"
+    assert [each["own"]["alone"] for each in found] == ["1", "1"]
     first, second = (each["own"]["refusals"] for each in found)
     assert first == second
     assert first[0] is None
@@ -109,9 +111,31 @@ def test_whether_all_have_the_same_is_known(together):
 
 def test_one_failing_process_ends_all_with_one_line(together):
     (first_code, first_out, first_err), (second_code, second_out, second_err) = together[2]
-    assert (first_code, second_code) == (1, 2)
+    assert (first_code, second_code) == (2, 2)
     assert (first_out, second_out) == ("done\n", "")
     assert_one_line(first_err + second_err, "error: the second one has had enough")
+
+
+class Store:
+    """Counts as torch's does."""
+
+    def __init__(self):
+        self.counts = {}
+
+    def add(self, key, amount):
+        self.counts[key] = self.counts.get(key, 0) + amount
+        return self.counts[key]
+
+
+def test_that_another_process_was_killed_is_told_once(monkeypatch, capsys):
+    def main():
+        raise RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error")
+
+    monkeypatch.setattr(processes, "_group", processes._Group(0, 2, store=Store()))
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            run_script(main)
+    assert_one_line(capsys.readouterr().err, "error: another process was killed")
 
 
 @pytest.fixture
@@ -173,9 +197,7 @@ def test_torchrun_trains_and_unlearns_and_each_file_is_written_once(workplace, d
     assert trained.returncode == 0, trained
     assert trained.stdout.count("epoch 1/1:") == 1
     assert sorted(os.listdir("model_weights")) == ["tiny_best.pt", "tiny_last.pt"]
-    forgot = run(
-        "main_unlearn", "--model_id", "tiny_best", "--unlearn", "FT", "--class_to_forget", "3"
-    )
+    forgot = run("main_unlearn", "--model_id", "tiny_best", *FORGET)
     assert forgot.returncode == 0, forgot
     (model_id,) = (
         line.removeprefix("model_id: ")

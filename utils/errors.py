@@ -10,6 +10,7 @@ from utils import processes
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+LOST = "error: another process was killed: if memory was short, start fewer with --nproc_per_node"
 CPU_ALLOCATOR = "DefaultCPUAllocator"  # how torch's RuntimeError names a lack of memory
 
 
@@ -45,6 +46,8 @@ def _run_one(main):
     except torch.OutOfMemoryError:
         _stop("error: the GPU ran out of memory: lower the batch size", EXIT_BAD_INPUT)
     except (MemoryError, RuntimeError) as error:
+        if processes.has_lost_another(error):
+            _stop(LOST, EXIT_BAD_INPUT)
         if isinstance(error, RuntimeError) and CPU_ALLOCATOR not in str(error):
             raise
         _stop("error: out of memory: lower the batch size or the input size", EXIT_BAD_INPUT)

@@ -19,6 +19,7 @@ import torch.distributed as dist
 
 LONGEST_WAIT = timedelta(hours=1)  # for each other: the first may be downloading a data set
 TELLING_SECONDS = 1.0  # left to the process that tells why all of them end
+GLOO_CONNECTION = "gloo/transport"  # how gloo's RuntimeErrors name what they come from
 CPU = torch.device("cpu")
 
 
@@ -97,6 +98,11 @@ def may_tell():
         return False
 
 
+def has_lost_another(error):
+    """Whether an error says that another process is gone, as when it was killed."""
+    return _group.count > 1 and GLOO_CONNECTION in str(error)
+
+
 def agree(value):
     """Whether `value` (plain data) is what the first process has."""
     return _from_first(value) == value
@@ -116,7 +122,8 @@ def by_the_first(work):
         failure = None
         if is_first():
             try:
-                work(*args, **kwargs)
+                with _as_if_alone():
+                    work(*args, **kwargs)
             except Exception as error:
                 failure = error
         failure = _from_first(failure)
@@ -134,24 +141,25 @@ def first_on_each_machine(work):
 
     @wraps(work)
     def in_turn(*args, **kwargs):
-        together = _group
-        if together.local_number:
+        if _group.local_number:
             _wait_for_all()
-        _set_group(_alone)
-        try:
+        with _as_if_alone():
             result = work(*args, **kwargs)
-        finally:
-            _set_group(together)
-        if together.count > 1 and not together.local_number:
+        if _group.count > 1 and not _group.local_number:
             _wait_for_all()
         return result
 
     return in_turn
 
 
-def _set_group(group):
+@contextmanager
+def _as_if_alone():
     global _group
-    _group = group
+    together, _group = _group, _alone
+    try:
+        yield
+    finally:
+        _group = together
 
 
 def _from_first(value):
