@@ -40,13 +40,7 @@ def _recipe(epochs, lr, batch_size=BATCH_SIZE, **others):
     return Recipe(epochs, lr, batch_size, **others)
 
 
-STEPS = ("epochs", "lr", "optimizer", "weight_decay", "precision")  # only a method of steps has
-    "epochs",
-    "lr",
-    "optimizer",
-    "weight_decay",
-    "precision",
-)  # what only a method of steps looks at
+STEPS = ("epochs", "lr", "optimizer", "weight_decay", "precision")  # which one step ignores
 ONE_STEP = Recipe(epochs=0, lr=0.0, batch_size=BATCH_SIZE)
 ROWS = [
     Method("Retrain", "Retrain", retrain.retrain, None, "the definition", follows_gradient=False),
