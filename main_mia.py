@@ -25,7 +25,7 @@ from models.opening import open_model_and_data
 from unlearn.lineage import open_retrains
 from utils.devices import describe, pick_device
 from utils.errors import run_script, stopped_with
-from utils.files import RESULT_FOLDER, ensure_folder, write_atomically
+from utils.files import RESULT_FOLDER, check_id, ensure_folder, write_atomically
 from utils.locks import only_here
 
 
@@ -34,6 +34,7 @@ def main(argv=None):
     groups = (trained_model_flags, data_flags, attack_flags, device_flags)
     args = make_parser(__doc__, *groups).parse_args(argv)
     ensure_folder(RESULT_FOLDER)
+    check_id(args.model_id, "--model_id")
     path = _path(args, "_mia.json")
     with only_here(path, path):
         return printed_as_asked(args.json, _attack, args, argv)
