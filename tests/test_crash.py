@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -129,20 +130,22 @@ def test_killed_again_and_again_a_run_ends_as_one_that_was_not(name, crashing, b
     for place in (whole, folder):
         shutil.copytree(begun, place)
     before = {each: path.read_bytes() for each, path in files_in(begun).items()}
+    began = time.monotonic()
     uninterrupted = crashing.run(whole, script, *flags)
+    seconds, events = time.monotonic() - began, uninterrupted["events"]
     assert uninterrupted["code"] == 0, uninterrupted
-    drawn = random.Random(name)
-    killed, events = 0, uninterrupted["events"]
     assert events > 8
+    drawn, killed = random.Random(name), 0
     while killed < KILLS:
         more = resume if killed else ()
-        event = drawn.randint(1, events)
-        run = crashing.run(folder, script, *flags, *more, event=event)
-        if run["code"] == 0:  # there was less left to do
-            events = max(4, run["events"])
+        moment = {"event": drawn.randint(1, events)}
+        if killed % 2:
+            moment = {"seconds": drawn.uniform(0.01, seconds)}
+        run = crashing.run(folder, script, *flags, *more, **moment)
+        if run["code"] == 0:  # there was less left to do: once more from the beginning
             shutil.rmtree(folder)
             shutil.copytree(begun, folder)
-            run = crashing.run(folder, script, *flags, event=min(event, events))
+            run = crashing.run(folder, script, *flags, event=drawn.randint(1, events))
         assert run["code"] == -signal.SIGKILL, run
         killed += 1
         assert_whole(folder, before)
