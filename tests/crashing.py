@@ -1,8 +1,8 @@
 """Runs scripts that die: a process that has imported torch forks one for each, quickly.
 
 As a program it reads a line of JSON a run and answers with one: see `Crashing.run`. A run is killed
-before the nth thing that it does to a file (opens it for writing, syncs, renames, removes), or after
-some seconds, in both cases by SIGKILL, which nothing can catch.
+before the nth thing that it does to a file (opens it for writing, syncs, renames or removes it), or
+after some seconds, in both cases by SIGKILL, which nothing can catch.
 """
 
 import contextlib

@@ -88,9 +88,8 @@ def test_its_models_are_those_of_main_unlearn(done, flags, grey, workplace):
     for method in METHODS:
         model_id = next(name for name in trials() if f"_{method.upper()}_" in name)
         compared, record = load_model(model_id)
-        made = done(
-            "main_unlearn", "--model_id", "tiny_best", "--unlearn", method, *asked, "--overwrite"
-        )
+        asked_anew = ("--unlearn", method, *asked, "--overwrite")
+        made = done("main_unlearn", "--model_id", "tiny_best", *asked_anew)
         assert made.split()[-1] == model_id
         again, again_record = load_model(model_id)
         assert same_weights(compared, again)

@@ -1,4 +1,4 @@
-"""Killed at any moment, a run leaves what is finished whole, and ends as if it had not been killed."""
+"""Killed at any moment, a run leaves what is finished whole, and ends as if it had not been."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A run that goes on from what it has kept ends as one that was never stopped, whatever the method."""
+"""A run that goes on from what it has kept ends as one that was never stopped, in every method."""
 
 from dataclasses import replace
 

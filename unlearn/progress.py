@@ -10,6 +10,7 @@ in one step have nothing to go on from.
 
 import shutil
 import time
+from contextlib import suppress
 
 from models.checkpoint import load_tensors, model_path, save_tensors
 from utils.errors import UserError
@@ -89,6 +90,8 @@ class Progress:
         """The run has come to its end, or is not to be gone on with."""
         self._latest.unlink(missing_ok=True)  # first: without it the other files mean nothing
         shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # another run is kept there as well
+            UNFINISHED_FOLDER.rmdir()
 
     @property
     def _latest(self):
