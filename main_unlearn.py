@@ -84,7 +84,7 @@ def _unlearn(args, argv, job, told, model, dataset):
         f"{len(dataset.train):,} images; {job.course()} on {describe(device)}"
     )
     if progress.saved:
-        print(f"going on after {progress.saved} passes that are behind it already")
+        print(f"going on after pass {progress.saved}, which is saved")
     try:
         model, seconds = job.run(model, forget_set, retain_set, mask, progress)
         path = job.save(model, told, seconds, device, command_line(argv, __file__))

@@ -42,13 +42,14 @@ class Crashing:
         self.process.wait(timeout=60)
         self.process.stdout.close()
 
-    def run(self, folder, script, *flags, event=None, seconds=None):
+    def run(self, folder, script, *flags, event=None, seconds=None, number=signal.SIGKILL):
         """{"code": exit status, negative for a signal, "events", "out"} of a run in `folder`.
 
-        event: it is killed before the nth of its dealings with files. seconds: after so many.
+        event: it gets the signal `number` before the nth of its dealings with files. seconds: it
+        is killed after so many.
         """
         asked = {"folder": str(folder), "script": script, "flags": list(map(str, flags))}
-        asked |= {"event": event, "seconds": seconds}
+        asked |= {"event": event, "seconds": seconds, "number": int(number)}
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
@@ -99,14 +100,14 @@ def _add_small_architecture():
     torchvision.models._api.register_model(SMALLEST)(smallest)
 
 
-def _work(end, folder, script, flags, event, seconds):
+def _work(end, folder, script, flags, event, seconds, number):
     code = 1
     with contextlib.suppress(BaseException):
         os.dup2(end, 1)
         os.dup2(end, 2)
         os.chdir(folder)
         sys.argv = [f"{script}.py", *flags]
-        counted = _count(event)
+        counted = _count(event, number)
         try:
             from utils.errors import run_script
 
@@ -122,14 +123,14 @@ def _work(end, folder, script, flags, event, seconds):
     os._exit(code)
 
 
-def _count(event):
-    """A list of the number of things done to files in the current folder; dies before the nth."""
+def _count(event, number):
+    """A list of the number of things done to files in the current folder; a signal at the nth."""
     counted, here = [0], str(Path.cwd())
 
     def happens():
         counted[0] += 1
         if counted[0] == event:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
 
     def hook(name, arguments):
         if name not in AUDITED:
