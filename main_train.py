@@ -30,7 +30,7 @@ from models.shards import training_run
 from utils.devices import describe, pick_device
 from utils.errors import NotFiniteError, UserError, run_script, stopped_with
 from utils.files import MODEL_FOLDER, PICTURE_FOLDER, check_free, check_id, ensure_folder
-from utils.loading import load_dataset
+from utils.loading import check_not_all_alike, load_dataset
 from utils.locks import only_here
 from utils.plots import training_curves
 from utils.saving import save_picture
@@ -51,6 +51,7 @@ def main(argv=None):
     ensure_folder(MODEL_FOLDER)
     device = pick_device(args.device)
     dataset = load_dataset(**data_source(args))
+    check_not_all_alike(dataset)
     data = describe_data(dataset)
     dataset = dataset.to(device)
 

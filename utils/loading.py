@@ -17,7 +17,7 @@ SYNTHETIC = "SynthBloodMNIST"
 NAMES = (SYNTHETIC, *medmnist_files.DATASETS)
 DRAWN_SEED = 0  # one and the same SynthBloodMNIST for everybody
 LARGEST_DRAWN = 1024  # pixels
-RESIZED_AT_ONCE = 1024  # images
+AT_ONCE = 1024  # images that are resized or compared
 
 
 def load_dataset(name, *, input_size=None, data_root=None, workers=0):
@@ -52,6 +52,17 @@ def load_dataset(name, *, input_size=None, data_root=None, workers=0):
         f"unknown data set {name!r}{nearest(name, NAMES)}: use {', '.join(NAMES)}, "
         "or the path of a .npz file"
     )
+
+
+def check_not_all_alike(dataset):
+    """Raises UserError if all training images are the same: losses would only grow on them."""
+    images = dataset.train.images
+    parts = images.split(AT_ONCE)
+    if all(torch.equal(part, images[:1].expand_as(part)) for part in parts):
+        raise UserError(
+            f"all training images of {dataset.name} are the same: there is nothing to learn from "
+            "them; look at how they were made"
+        )
 
 
 def _load_medmnist(known, input_size, data_root, workers):
@@ -101,5 +112,5 @@ def _assemble(name, task, class_names, arrays):
 
 def _resize(images, size):
     """Bilinear with antialiasing, as an image viewer would, once and not batch by batch."""
-    parts = images.split(RESIZED_AT_ONCE)
+    parts = images.split(AT_ONCE)
     return torch.cat([transforms.resize(part, [size, size], antialias=True) for part in parts])
