@@ -355,6 +355,22 @@ def training_flags(parser, epochs=20):
     input_size_flag(model)
 
 
+def resume_flag(parser):
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with this very run if it was interrupted; it ends as if it had not been",
+    )
+
+
+def overwrite_flag(parser):
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace what is there under the same name and differs; by default it is refused",
+    )
+
+
 def shards_flag(parser):
     group = parser.add_argument_group("exact unlearning")
     group.add_argument(

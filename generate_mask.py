@@ -8,8 +8,10 @@ from arg_parser import (
     device_flags,
     make_parser,
     model_and_data,
+    overwrite_flag,
     prediction_flags,
     request_flags,
+    resume_flag,
     trained_model_flags,
 )
 from evaluation.pictures import layer_saliency
@@ -18,13 +20,16 @@ from unlearn.request import ForgetRequest
 from unlearn.saliency import (
     entry_percents,
     gradient_saliency,
+    is_saliency,
+    load_percents,
     saliency_origin,
     saliency_path,
     save_percents,
 )
 from utils.devices import pick_device
 from utils.errors import UserError, run_script
-from utils.files import PICTURE_FOLDER, ensure_folder
+from utils.files import PICTURE_FOLDER, check_free, ensure_folder
+from utils.locks import only_here
 from utils.saving import save_picture
 
 PICTURED_THRESHOLD = 0.5  # the walkthrough's
@@ -32,7 +37,7 @@ PICTURED_THRESHOLD = 0.5  # the walkthrough's
 
 def main(argv=None):
     groups = (trained_model_flags, data_flags, prediction_flags, device_flags)
-    parser = make_parser(__doc__, *groups)
+    parser = make_parser(__doc__, *groups, resume_flag, overwrite_flag)
     request_flags(parser, required=False, note="; by default every class, each by itself")
     args = parser.parse_args(argv)
     model, _, dataset = open_model_and_data(
@@ -43,24 +48,47 @@ def main(argv=None):
 
     print(dataset.describe_place(args.batch_size))
     origin = saliency_origin(model, dataset)
-    for request in requests:
-        name = request.words
-        forget_set, _ = request.split(dataset, "train")
-        if len(forget_set) == 0:
-            if len(requests) == 1:
-                raise UserError(f"{name} has no training image to make a mask of")
-            print(f"{name}: no training image, so no mask")
-            continue
-        began = time.perf_counter()
-        path = saliency_path(args.model_id, request)
-        ensure_folder(path.parent)
-        saliency = gradient_saliency(model, forget_set, request, args.batch_size)
-        percents = entry_percents(saliency)
-        save_percents(path, percents, request, origin)
-        seconds, megabytes = time.perf_counter() - began, path.stat().st_size / 1e6
-        print(f"{name}: {path}, {megabytes:.1f} MB, {seconds:.1f} s")
-        picture = layer_saliency(percents, f"{args.model_id}\n{name}", PICTURED_THRESHOLD)
-        save_picture(picture, PICTURE_FOLDER / args.model_id / f"{path.stem}_saliency.png")
+    paths = {request: saliency_path(args.model_id, request) for request in requests}
+    folder = next(iter(paths.values())).parent
+    ensure_folder(folder)
+    with only_here(folder, folder):
+        there = {each: is_saliency(path, each, origin) for each, path in paths.items()}
+        others = [path for request, path in paths.items() if there[request] is False]
+        check_free(others, args.overwrite)
+        for request, path in paths.items():
+            if there[request] and args.resume:
+                print(f"{request.words}: {path}, finished already")
+                if not _picture_path(args, path).exists():
+                    percents = load_percents(path, model, request, origin, "generate_mask.py")
+                    _save_picture(args, request, path, percents)
+            else:
+                _make_mask(args, model, dataset, request, origin, path, only=len(requests) == 1)
+
+
+def _make_mask(args, model, dataset, request, origin, path, only):
+    name = request.words
+    forget_set, _ = request.split(dataset, "train")
+    if len(forget_set) == 0:
+        if only:
+            raise UserError(f"{name} has no training image to make a mask of")
+        print(f"{name}: no training image, so no mask")
+        return
+    began = time.perf_counter()
+    saliency = gradient_saliency(model, forget_set, request, args.batch_size)
+    percents = entry_percents(saliency)
+    save_percents(path, percents, request, origin)
+    seconds, megabytes = time.perf_counter() - began, path.stat().st_size / 1e6
+    print(f"{name}: {path}, {megabytes:.1f} MB, {seconds:.1f} s")
+    _save_picture(args, request, path, percents)
+
+
+def _save_picture(args, request, path, percents):
+    title = f"{args.model_id}\n{request.words}"
+    save_picture(layer_saliency(percents, title, PICTURED_THRESHOLD), _picture_path(args, path))
+
+
+def _picture_path(args, path):
+    return PICTURE_FOLDER / args.model_id / f"{path.stem}_saliency.png"
 
 
 def _every_class(dataset):

@@ -11,6 +11,7 @@ from arg_parser import (
     device_flags,
     make_parser,
     model_and_data,
+    overwrite_flag,
     trained_model_flags,
 )
 from evaluation.comparison import Comparison, Trial
@@ -23,7 +24,7 @@ from unlearn.methods import METHODS, find_methods
 from unlearn.saliency import to_percent
 from utils.comparison_plot import forgetting_against_utility
 from utils.devices import describe, pick_device
-from utils.errors import UserError, run_script
+from utils.errors import UserError, run_script, stopped_with
 from utils.files import (
     MODEL_FOLDER,
     PICTURE_FOLDER,
@@ -32,13 +33,14 @@ from utils.files import (
     ensure_folder,
     write_atomically,
 )
+from utils.locks import only_here
 from utils.saving import save_picture
 from utils.tables import format_table
 
 
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
-    groups = (trained_model_flags, data_flags, compare_flags, device_flags)
+    groups = (trained_model_flags, data_flags, compare_flags, device_flags, overwrite_flag)
     args = make_parser(__doc__, *groups).parse_args(argv)
     if any(method.uses_mask for method in find_methods(args.unlearn)):
         to_percent(args.mask_thresh)
@@ -54,6 +56,11 @@ def main(argv=None):
     name = check_id(
         f"{args.model_id}{FORGOTTEN}{request.id_part()}_comparison", "the comparison's name"
     )
+    with only_here(RESULT_FOLDER / f"{name}.json", f"the comparison {name}"):
+        return _compare(args, argv, name, methods, model, record, dataset, request)
+
+
+def _compare(args, argv, name, methods, model, record, dataset, request):
     comparison = Comparison(
         args.model_id,
         model,
@@ -63,11 +70,12 @@ def main(argv=None):
         mask_thresh=args.mask_thresh,
         path=RESULT_FOLDER / f"{name}.json",
         command=command_line(argv, __file__),
+        overwrite=args.overwrite,
     )
     seeds = list(dict.fromkeys(args.seeds))
     print(
         f"{args.model_id} on {dataset.name} forgets {request.words}: {len(methods)} methods, "
-        f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}, {describe(device)}"
+        f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}, {describe(dataset.train.device)}"
     )
     print(dataset.describe_place(BATCH_SIZE))
     base = comparison.base_figures()
@@ -112,10 +120,10 @@ def _run_all(comparison, trials):
         began = time.perf_counter()
         try:
             figures[trial] = comparison.run(trial)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             finished = sum(each is not None for each in figures.values())
             kept = f"{finished} of {len(trials)} trials are finished; the same command goes on"
-            raise KeyboardInterrupt(kept) from None
+            raise stopped_with(interrupt, kept) from None
         seconds[trial.method] = time.perf_counter() - began
         del to_do[0]
         outcome = "failed" if figures[trial] is None else _outcome(figures[trial])

@@ -24,19 +24,23 @@ from evaluation.shadows import ShadowSetting, query_margins, shadow_margins
 from models.opening import open_model_and_data
 from unlearn.lineage import open_retrains
 from utils.devices import describe, pick_device
-from utils.errors import run_script
-from utils.files import RESULT_FOLDER, ensure_folder, write_atomically
+from utils.errors import run_script, stopped_with
+from utils.files import RESULT_FOLDER, check_id, ensure_folder, write_atomically
+from utils.locks import only_here
 
 
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     groups = (trained_model_flags, data_flags, attack_flags, device_flags)
     args = make_parser(__doc__, *groups).parse_args(argv)
-    return printed_as_asked(args.json, _attack, args, argv)
+    ensure_folder(RESULT_FOLDER)
+    check_id(args.model_id, "--model_id")
+    path = _path(args, "_mia.json")
+    with only_here(path, path):
+        return printed_as_asked(args.json, _attack, args, argv)
 
 
 def _attack(args, argv):
-    ensure_folder(RESULT_FOLDER)
     device = pick_device(args.device, args.threads)
     model, record, dataset = open_model_and_data(device=device, **model_and_data(args))
     request = requested(args, record, dataset)
@@ -87,9 +91,9 @@ def _shadows(setting, seen, show):
         began = time.perf_counter()
         try:
             found.append(shadow_margins(setting, number, half, show))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             kept = f"{number} of {len(seen)} shadow models are kept; the same command goes on"
-            raise KeyboardInterrupt(kept) from None
+            raise stopped_with(interrupt, kept) from None
         seconds.append(time.perf_counter() - began)
         left = max(seconds) * (len(seen) - number - 1)  # those that were there took no time
         print(f"shadow model {number + 1} of {len(seen)}, up to {left / 60:.0f} min to go")

@@ -10,24 +10,29 @@ from arg_parser import (
     data_source,
     device_flags,
     make_parser,
+    overwrite_flag,
+    resume_flag,
     shards_flag,
     training_flags,
 )
-from models.architectures import build_model, count_weights, in_shards, make_spec
+from models.architectures import ModelSpec, build_model, count_weights, in_shards, make_spec
 from models.checkpoint import (
     delete_training_state,
     load_training_state,
     model_path,
+    read_record,
     restore_run,
     save_model,
     save_training_state,
+    training_state_path,
 )
 from models.opening import check_same_everywhere, describe_data
 from models.shards import training_run
 from utils.devices import describe, pick_device
-from utils.errors import run_script
-from utils.files import MODEL_FOLDER, PICTURE_FOLDER, check_id, ensure_folder
-from utils.loading import load_dataset
+from utils.errors import NotFiniteError, UserError, run_script, stopped_with
+from utils.files import MODEL_FOLDER, PICTURE_FOLDER, check_free, check_id, ensure_folder
+from utils.loading import check_not_all_alike, load_dataset
+from utils.locks import only_here
 from utils.plots import training_curves
 from utils.precision import pick_precision
 from utils.saving import save_picture
@@ -40,9 +45,8 @@ def main(argv=None):
     parser.add_argument(
         "--save_model_id", required=True, help="name of the model: letters, digits, '.', '_', '-'"
     )
-    parser.add_argument(
-        "--resume", action="store_true", help="go on with a run of this name that was interrupted"
-    )
+    resume_flag(parser)
+    overwrite_flag(parser)
     args = parser.parse_args(argv)
     name = check_id(args.save_model_id, "--save_model_id")
     check_id(f"{name}_best", "--save_model_id, with _best,")  # before hours of work go by
@@ -50,6 +54,7 @@ def main(argv=None):
     device = pick_device(args.device, args.threads)
     dataset = load_dataset(**data_source(args))
     check_same_everywhere(dataset)
+    check_not_all_alike(dataset)
     data = describe_data(dataset)
     dataset = dataset.to(device)
 
@@ -77,9 +82,16 @@ def main(argv=None):
         "spec": asdict(spec),
         "recipe": asdict(recipe),
     }
-    state = load_training_state(name, origin) if args.resume else None
-    if not args.resume:
-        _say_what_goes(name)
+    with only_here(training_state_path(name), f"the model {name}"):
+        state, finished = _what_is_there(name, origin, args.resume, args.overwrite)
+        if finished:
+            print(f"{' and '.join(map(str, _paths(name)))} are finished already")
+            return
+        _train(args, argv, name, origin, data, dataset, device, state)
+
+
+def _train(args, argv, name, origin, data, dataset, device, state):
+    recipe, spec = Recipe(**origin["recipe"]), ModelSpec(**origin["spec"])
     model = build_model(spec, seed=recipe.seed, initial_weights=state is None).to(device)
     run = training_run(model, dataset.train, dataset.val, recipe)
     if state:
@@ -91,15 +103,25 @@ def main(argv=None):
     )
     print(dataset.describe_place(recipe.batch_size))
     _train_and_keep(run, name, origin)
+    try:
+        _save(run, name, origin, data, describe(device), command_line(argv, __file__))
+    except KeyboardInterrupt as interrupt:
+        how = f"all {recipe.epochs} epochs are saved; add --resume to go on"
+        raise stopped_with(interrupt, how) from None
+    delete_training_state(name)
+    print(f"trained in {run.seconds:.1f} s")
 
+
+def _save(run, name, origin, data, device, command):
+    model, recipe, spec = run.model, run.recipe, run.model.spec
     record = {
         "kind": "base",
         **data,
         "recipe": origin["recipe"],
         "history": run.history,
         "seconds": run.seconds,
-        "device": describe(device),
-        "command": command_line(argv, __file__),
+        "device": device,
+        "command": command,
     }
     last = record | {"selection": "last", "epoch": recipe.epochs}
     print(f"model: {save_model(f'{name}_last', model, last)}, epoch {recipe.epochs}")
@@ -107,21 +129,54 @@ def main(argv=None):
     best = record | {"selection": "best", "epoch": run.best_epoch}
     epochs = ", ".join(map(str, run.best_epoch)) if spec.shards else run.best_epoch
     print(f"model: {save_model(f'{name}_best', model, best)}, epoch {epochs}")
-    delete_training_state(name)
-    title = f"{name} on {dataset.name}"
+    title = f"{name} on {data['dataset']}"
     if spec.shards:  # each has a best epoch of its own
         curves = training_curves(run.history, f"{title}, mean of {spec.shards} shards")
     else:
         curves = training_curves(run.history, title, run.best_epoch)
     save_picture(curves, PICTURE_FOLDER / name / "training.png")
-    print(f"trained in {run.seconds:.1f} s")
 
 
-def _say_what_goes(name):
-    """Replacing is what running a command again asks for, but not without a word."""
-    for model_id in (f"{name}_best", f"{name}_last", f"{name}_resume"):
-        if model_path(model_id).exists():
-            print(f"note: {model_path(model_id)} will be replaced")
+def _paths(name):
+    return [model_path(f"{name}_best"), model_path(f"{name}_last")]
+
+
+def _what_is_there(name, origin, resume, overwrite):
+    """(state to go on from or None, whether the models of this very run are there already).
+
+    Raises UserError if something is there that would be lost, or if it cannot be gone on with.
+    """
+    path = training_state_path(name)
+    if resume:
+        try:
+            state = load_training_state(name, origin)
+        except UserError:
+            if not overwrite:
+                raise
+            state = None
+        if state:
+            return state, False
+        if all(_is_of(path, origin) for path in _paths(name)):
+            return None, True
+        print("nothing is there to go on with: beginning afresh")
+    elif path.exists() and not overwrite:
+        raise UserError(
+            f"a run of this name was interrupted, {path}: add --resume to go on with it, or "
+            "--overwrite to begin afresh"
+        )
+    check_free(_paths(name), overwrite)
+    return None, False
+
+
+def _is_of(path, origin):
+    """Whether the model is there that a run of this origin makes."""
+    try:
+        record = read_record(path.stem)
+    except UserError:  # missing or damaged
+        return False
+    return record.get("kind") == "base" and all(
+        record.get(key) == value for key, value in origin.items()
+    )
 
 
 def _train_and_keep(run, name, origin):
@@ -133,11 +188,19 @@ def _train_and_keep(run, name, origin):
         save_training_state(name, origin, run.state())
         saved = len(run.history)
 
+    epochs = run.recipe.epochs
     try:
         run.run(after_epoch=keep)
-    except KeyboardInterrupt:
-        how = f"{saved} of {run.recipe.epochs} epochs are saved; add --resume to go on"
-        raise KeyboardInterrupt(how if saved else None) from None
+    except KeyboardInterrupt as interrupt:
+        how = f"{saved} of {epochs} epochs are saved; add --resume to go on"
+        raise stopped_with(interrupt, how if saved else None) from None
+    except NotFiniteError as error:
+        if not saved:
+            raise
+        raise UserError(
+            f"{error} with --overwrite: --resume would go on after epoch {saved}, which is kept in "
+            f"{training_state_path(name)}, at the same rate and come to the same"
+        ) from None
 
 
 if __name__ == "__main__":

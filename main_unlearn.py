@@ -11,14 +11,17 @@ from arg_parser import (
     device_flags,
     make_parser,
     model_and_data,
+    overwrite_flag,
+    resume_flag,
     trained_model_flags,
     typed_request,
     unlearning_flags,
 )
-from models.checkpoint import digest_of, weights_digest
+from models.checkpoint import digest_of, model_path, weights_digest
 from models.opening import open_model_and_data
 from unlearn.job import UnlearnJob
 from unlearn.methods import find_method
+from unlearn.progress import Progress
 from unlearn.saliency import (
     load_percents,
     mask_at,
@@ -27,13 +30,15 @@ from unlearn.saliency import (
     to_percent,
 )
 from utils.devices import describe, pick_device
-from utils.errors import UserError, run_script
+from utils.errors import UserError, run_script, stopped_with
 from utils.files import MODEL_FOLDER, ensure_folder
+from utils.locks import only_here
 
 
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     groups = (trained_model_flags, data_flags, unlearning_flags, device_flags)
+    groups += (resume_flag, overwrite_flag)
     args = make_parser(__doc__, *groups).parse_args(argv)
     method = find_method(args.unlearn)
     if method.uses_mask:
@@ -44,7 +49,7 @@ def main(argv=None):
     if record.get("kind") == "unlearned":
         raise UserError(f"{args.model_id} is an unlearned model already: give its base model's id")
     request = asked_request(args, dataset)
-    forget_set, retain_set = request.split_for_unlearning(dataset)
+    request.split_for_unlearning(dataset)  # raises what is wrong with it
     job = UnlearnJob.of(
         args.model_id,
         record,
@@ -55,23 +60,41 @@ def main(argv=None):
         options=args.unlearn_options,
         mask_thresh=args.mask_thresh,
     )
-    base_digest, mask = digest_of(model, record), None
-    if method.uses_mask:
-        mask = _load_mask(args, model, dataset, request, base_digest)
-        print(f"mask {args.mask_thresh:g}: {100 * mask.share():.2f}% of the weights may change")
+    path = model_path(job.model_id)
+    with only_here(path, path):
+        told = job.record(record, digest_of(model, record), dataset)
+        if args.resume and job.finished(told):
+            Progress(job.model_id, told).delete()
+            print(f"model: {path}, finished already\nmodel_id: {job.model_id}")
+        else:
+            _unlearn(args, argv, job, told, model, dataset)
+    return job.model_id
 
+
+def _unlearn(args, argv, job, told, model, dataset):
+    method, request, device = job.method, job.config.request, dataset.train.device
+    mask = None
+    if method.uses_mask:
+        mask = _load_mask(args, model, dataset, request, told["parent_digest"])
+        print(f"mask {args.mask_thresh:g}: {100 * mask.share():.2f}% of the weights may change")
+    progress = job.progress(told, mask, resume=args.resume, overwrite=args.overwrite)
+    forget_set, retain_set = request.split_for_unlearning(dataset)
     print(
         f"{method.name}: {args.model_id} forgets {request.words}, {len(forget_set):,} of "
         f"{len(dataset.train):,} images; {job.course()} on {describe(device)}"
     )
     print(dataset.describe_place(job.config.recipe.batch_size))
-    model, seconds = job.run(model, forget_set, retain_set, mask)
-    told = job.record(record, base_digest, dataset)
-    path = job.save(model, told, seconds, device, command_line(argv, __file__), mask)
-    if weights_digest(model.network.state_dict()) == base_digest:
+    if progress.saved:
+        print(f"going on after pass {progress.saved}, which is saved")
+    try:
+        model, seconds = job.run(model, forget_set, retain_set, mask, progress)
+        path = job.save(model, told, seconds, device, command_line(argv, __file__), mask)
+    except KeyboardInterrupt as interrupt:
+        raise stopped_with(interrupt, progress.words()) from None
+    progress.delete()
+    if weights_digest(model.network.state_dict()) == told["parent_digest"]:
         print(f"note: {method.id} has changed nothing, the weights are those of {args.model_id}")
     print(f"unlearned in {seconds:.1f} s\nmodel: {path}\nmodel_id: {job.model_id}")
-    return job.model_id
 
 
 def _load_mask(args, model, dataset, request, base_digest):

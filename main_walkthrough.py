@@ -22,17 +22,20 @@ from arg_parser import (
     mask_flag,
     measures_flag,
     methods_flag,
+    overwrite_flag,
     request_flags,
     training_flags,
     typed_request,
 )
 from evaluation.report import GROUPS
 from models.checkpoint import read_record
+from unlearn.ids import FORGOTTEN
 from unlearn.methods import find_methods
+from unlearn.progress import UNFINISHED_FOLDER
 from unlearn.request import ForgetRequest
 from unlearn.saliency import to_percent
 from utils.errors import UserError, run_script
-from utils.files import PICTURE_FOLDER, check_id
+from utils.files import MODEL_FOLDER, PICTURE_FOLDER, SALIENCY_FOLDER, check_id
 from utils.loading import load_dataset
 from utils.plots import method_comparison
 from utils.saving import save_picture
@@ -69,6 +72,7 @@ def main(argv=None):
     methods_flag(group, METHODS_SHOWN)
     mask_flag(group)
     measures_flag(group, MEASURES)
+    overwrite_flag(group)
     args = parser.parse_args(argv)
     methods = find_methods(args.unlearn)
     if any(method.uses_mask for method in methods):
@@ -91,20 +95,23 @@ def main(argv=None):
     _step(examine_dataset, [*data, *_flags(args, "input_size"), "--no_window"])
     base_id = args.base_model_id
     if base_id is None:
-        _train_base(args, name, [*data, *device])
+        _train_base(args, name, [*data, *device, *_again(args, f"{name}_*")])
         base_id = f"{name}_best"
     model = ["--model_id", base_id, *data, *device]
+    forgetting = [*model, *_again(args, f"{base_id}{FORGOTTEN}*", UNFINISHED_FOLDER)]
     chosen = typed_request(args)
     if request.classes:
         chosen = ["--class_to_forget", *map(str, request.classes)]
     _step(main_test, [*model, "--no_window"])
     if any(method.uses_mask for method in methods):
-        _step(generate_mask, model if len(request.classes) == 1 else [*model, *chosen])
+        masks = model if len(request.classes) == 1 else [*model, *chosen]
+        _step(generate_mask, [*masks, *_again(args, f"{base_id}/*", SALIENCY_FOLDER)])
     made, failures = {"base model": base_id}, []
     for method in methods:
         mask = _flags(args, "mask_thresh") if method.uses_mask else []
         try:
-            made[method.id] = _step(main_unlearn, [*model, "--unlearn", method.id, *chosen, *mask])
+            asked = ["--unlearn", method.id, *chosen, *mask]
+            made[method.id] = _step(main_unlearn, [*forgetting, *asked])
         except UserError as error:  # that a method fails is a finding, not the end
             failures.append(f"{method.id} failed: {error}")
             print(failures[-1])
@@ -133,6 +140,14 @@ def _train_base(args, name, flags):
     recipe = _flags(args, *names, "arch", "stem")
     size = _flags(args, "input_size") + (["--pretrained"] if args.pretrained else [])
     _step(main_train, ["--save_model_id", name, *flags, *recipe, *size])
+
+
+def _again(args, pattern, *folders):
+    """What the step needs if some of its files are there: the walkthrough was begun before."""
+    if args.overwrite:
+        return ["--overwrite"]
+    there = any(any(folder.glob(pattern)) for folder in (MODEL_FOLDER, *folders))
+    return ["--resume"] if there else []
 
 
 def _flags(args, *names):

@@ -10,24 +10,25 @@ from evaluation.measures import attack_scores, efficacy_figures
 from evaluation.membership import attack
 from evaluation.outputs import look_at
 from evaluation.results import to_json
-from models.checkpoint import digest_of, load_model, model_path, read_record
+from models.checkpoint import digest_of, load_model, model_path
 from unlearn.job import UnlearnJob
 from unlearn.method import Method
 from unlearn.saliency import (
     entry_percents,
     gradient_saliency,
+    is_saliency,
     mask_at,
     saliency_origin,
     saliency_path,
     save_percents,
 )
 from utils.errors import UserError, os_errors_told
-from utils.files import ensure_folder, write_atomically
+from utils.files import check_free, ensure_folder, write_atomically
+from utils.locks import only_here
 from utils.processes import count
 
 FORMAT = "medical-unlearning-comparison-1"
 NON_MEMBERS = "val"  # whose images the attack by loss compares the forget set with
-NAMES = ("dataset", "forget_words")  # what images are called, not which they are
 MEASURED = (
     "unlearn_accuracy_percent",
     "remaining_accuracy_percent",
@@ -48,14 +49,27 @@ class Trial:
 class Comparison:
     """Trials on one base model and one request; what is finished lies in a file and stays so.
 
-    path: of that file. kept: by model id, the figures of finished trials as plain data. failures:
-    (trial, why) of this run.
+    path: of that file. overwrite: whether another model under the id of a trial's may be replaced,
+    and another mask; else the trial fails, and the mask stays. kept: by model id, the figures of
+    finished trials as plain data. failures: (trial, why) of this run.
     """
 
-    def __init__(self, base_id, model, record, dataset, request, *, mask_thresh, path, command):
+    def __init__(
+        self,
+        base_id,
+        model,
+        record,
+        dataset,
+        request,
+        *,
+        mask_thresh,
+        path,
+        command,
+        overwrite=False,
+    ):
         self.base_id, self.model, self.record = base_id, model, record
         self.dataset, self.request, self.mask_thresh = dataset, request, mask_thresh
-        self.path, self.command = path, command
+        self.path, self.command, self.overwrite = path, command, overwrite
         self.base_digest = digest_of(model, record)
         self.sets = request.split_for_unlearning(dataset)
         self.failures = []
@@ -114,22 +128,10 @@ class Comparison:
     def _kept_of(self, job):
         """The figures of the very model that the job would make, if they are kept."""
         found = self.kept.get(job.model_id)
-        record = self._record_there(job) if isinstance(found, dict) else None
+        record = job.finished(self._record(job)) if isinstance(found, dict) else None
         if record is None:
             return None
         return found if found.get("weights_digest") == record.get("weights_digest") else None
-
-    def _record_there(self, job):
-        """The record of the model that is there under the job's id, None if it is another one."""
-        if not model_path(job.model_id).exists():
-            return None
-        try:
-            found = read_record(job.model_id)
-        except UserError:  # damaged: it is made anew
-            return None
-        wanted = job.record(self.record, self.base_digest, self.dataset)
-        same = all(found.get(key) == wanted[key] for key in wanted if key not in NAMES)
-        return found if same else None
 
     def _run(self, job):
         self._make(job)
@@ -140,13 +142,24 @@ class Comparison:
         return found
 
     def _make(self, job):
-        """Make the job's model, unless it is there as it would be made."""
-        if self._record_there(job) is not None:
-            return
-        mask = self._mask if job.method.uses_mask else None
-        model, seconds = job.run(copy.deepcopy(self.model), *self.sets, mask)
-        wanted = job.record(self.record, self.base_digest, self.dataset)
-        job.save(model, wanted, seconds, self.dataset.train.device, self.command, mask)
+        """Make the job's model, unless it is there as it would be made.
+
+        One that was begun is gone on with.
+        """
+        path, wanted = model_path(job.model_id), self._record(job)
+        with only_here(path, path):
+            if job.finished(wanted) is not None:
+                return
+            check_free([path], self.overwrite)
+            mask = self._mask if job.method.uses_mask else None
+            progress = job.progress(wanted, mask, resume=True, overwrite=True)
+            base = copy.deepcopy(self.model)
+            model, seconds = job.run(base, *self.sets, mask, progress)
+            job.save(model, wanted, seconds, self.dataset.train.device, self.command, mask)
+            progress.delete()
+
+    def _record(self, job):
+        return job.record(self.record, self.base_digest, self.dataset)
 
     @cached_property
     def _mask(self):
@@ -155,7 +168,8 @@ class Comparison:
         path = saliency_path(self.base_id, self.request)
         ensure_folder(path.parent)
         origin = saliency_origin(self.model, self.dataset, self.base_digest)
-        save_percents(path, percents, self.request, origin)
+        if self.overwrite or is_saliency(path, self.request, origin) is not False:
+            save_percents(path, percents, self.request, origin)
         return mask_at(percents, self.mask_thresh)
 
     def _measure(self, model):

@@ -104,23 +104,23 @@ def read_record(model_id):
 def save_training_state(name, origin, state):
     """Write what `--resume` needs. origin: plain data that the run must agree in to go on."""
     content = {"format": STATE_FORMAT, "origin": origin, "state": state}
-    save_tensors(_state_path(name), content)
+    save_tensors(training_state_path(name), content)
 
 
 def load_training_state(name, origin):
-    """Read it back. Raises UserError if there is none, or if it began from another origin."""
-    path = _state_path(name)
+    """Read it back, None if there is none. Raises UserError if it began from another origin."""
+    path = training_state_path(name)
     if not path.exists():
-        raise UserError(f"--resume: there is no {path}: no run of this name was interrupted")
+        return None
     content = load_tensors(path, "training state")
     whole = isinstance(content.get("origin"), dict) and isinstance(content.get("state"), dict)
     if content.get("format") != STATE_FORMAT or not whole:
-        raise UserError(f"{path} is not a training state: leave out --resume to begin afresh")
+        raise UserError(f"{path} is not a training state: begin afresh with --overwrite")
     differing = [key for key, value in origin.items() if content["origin"].get(key) != value]
     if differing:
         raise UserError(
             f"--resume: the interrupted run of this name differs in {', '.join(differing)}: repeat "
-            "its command, or leave out --resume to begin afresh"
+            "its command, or begin afresh with --overwrite in the place of --resume"
         )
     return content["state"]
 
@@ -131,14 +131,14 @@ def restore_run(run, state, name):
         run.restore(state)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
-            f"{_state_path(name)} is damaged: leave out --resume to begin afresh"
+            f"{training_state_path(name)} is damaged: begin afresh with --overwrite"
         ) from error
 
 
 @by_the_first
 def delete_training_state(name):
     """Forget an interrupted run, because it has come to its end."""
-    _state_path(name).unlink(missing_ok=True)
+    training_state_path(name).unlink(missing_ok=True)
 
 
 def weights_digest(weights):
@@ -180,7 +180,8 @@ def load_tensors(path, what):
     return content
 
 
-def _state_path(name):
+def training_state_path(name):
+    """Where an interrupted run of this name is kept."""
     return check_inside(MODEL_FOLDER / f"{name}_resume.pt")
 
 

@@ -359,9 +359,10 @@ def test_a_model_of_other_images_asks_for_a_flag(trained, refused, run_here, dat
     if script == "main_unlearn":  # its mask must be of these images as well
         allow = (*model_flags(data_files["other"]), "--allow_other_data")
         refused("class_3.pt was made for other weights or data", script, *allow, *UNLEARN_ONCE)
-        run_here("generate_mask", *allow, "--class_to_forget", "3")
-    window = ["--no_window"] if script == "main_test" else []
-    allowed = run_here(script, *flags, *window, "--allow_other_data")
+        run_here("generate_mask", *allow, "--class_to_forget", "3", "--overwrite")
+    more = {"main_test": ["--no_window"], "generate_mask": ["--overwrite"]}
+    more["main_unlearn"] = ["--overwrite"]
+    allowed = run_here(script, *flags, *more.get(script, []), "--allow_other_data")
     assert (allowed.returncode, allowed.stderr) == (0, "")
 
 
@@ -440,7 +441,7 @@ def test_a_mask_that_was_never_made(trained, refused, grey):
 def test_a_mask_of_another_model(trained, refused, run_here, grey):
     """The base model is trained anew, under its old name, with another seed."""
     again = ("--save_model_id", "tiny", "--dataset", grey, *TRAIN, "--epochs", "1", "--seed", "2")
-    assert run_here("main_train", *again).returncode == 0
+    assert run_here("main_train", *again, "--overwrite").returncode == 0
     says = "class_3.pt was made for other weights or data: make it anew with python generate_mask"
     refused(says, "main_unlearn", *unlearn_flags(grey))
 
@@ -731,10 +732,10 @@ def full_disk(monkeypatch):
 
 def test_a_full_disk(trained, refused, grey, full_disk):
     says = "cannot write {}: No space left on device"
-    unlearn = unlearn_flags(grey)
+    unlearn = unlearn_flags(grey, "--overwrite")
     assert refused(says.format(f"model_weights/{FORGOTTEN}.pt"), "main_unlearn", *unlearn) == []
     state = says.format("model_weights/tiny_resume.pt")
-    assert refused(state, "main_train", *train_flags(grey, "tiny")) == []
+    assert refused(state, "main_train", *train_flags(grey, "tiny"), "--overwrite") == []
     mask = says.format(f"SaliencyMaps/{BASE}/class_0.pt")
     assert refused(mask, "generate_mask", *model_flags(grey)) == []
     picture = says.format(f"pics/{BASE}/confusion_matrix.png")
@@ -770,7 +771,7 @@ def test_a_disk_that_is_really_full(small_disk, refused, grey, monkeypatch):
     old = small_disk / "model_weights" / "tiny_resume.pt"
     old.write_bytes(b"what was there before")
     says = "cannot write model_weights/tiny_resume.pt: No space left on device"
-    refused(says, "main_train", *train_flags(grey, "tiny"))
+    refused(says, "main_train", *train_flags(grey, "tiny"), "--overwrite")
     assert contents(small_disk) == {old: b"what was there before"}
 
 
@@ -781,6 +782,7 @@ def test_a_full_disk_in_the_middle_of_a_write(tmp_path, monkeypatch):
     class HalfWritten:
         def __init__(self, name, mode):
             self.file = open(name, mode)  # noqa: SIM115 - __exit__ closes it
+            self.fileno = self.file.fileno
 
         def __enter__(self):
             return self
@@ -982,7 +984,7 @@ def test_ctrl_c_twice_and_before_a_single_new_epoch(
 def test_ctrl_c_in_the_first_epoch_saves_nothing(trained, run_here, grey, interrupt_after):
     before = contents(trained)
     interrupt_after(0)
-    stopped = run_here("main_train", *train_flags(grey, "tiny"))
+    stopped = run_here("main_train", *train_flags(grey, "tiny"), "--overwrite")
     assert stopped.returncode == 130
     assert_one_line(stopped.stderr, "main_train.py: interrupted: nothing unfinished was saved")
     assert contents(trained) == before
@@ -1009,7 +1011,8 @@ def test_ctrl_c_in_any_other_script(trained, run_here, grey, monkeypatch, script
     monkeypatch.setattr(f"{module}.{name}", interrupt)
     plain = ("--dataset", grey)
     flags = model_flags(grey) if script in READERS else plain
-    stopped = run_here(script, *flags, *SETTINGS.get(script, ()))
+    overwrite = ["--overwrite"] if script == "main_unlearn" else []
+    stopped = run_here(script, *flags, *SETTINGS.get(script, ()), *overwrite)
     assert stopped.returncode == 130
     assert_one_line(stopped.stderr, f"^{script}.py: interrupted: ")
     assert contents(trained) == before
@@ -1020,8 +1023,6 @@ def test_resume_needs_an_interrupted_run_of_the_same_kind(
     trained, refused, run_here, data_files, interrupt_after
 ):
     flags = train_flags(data_files["grey"])
-    says = "--resume: there is no model_weights/new_resume.pt: no run of this name was interrupted"
-    assert refused(says, "main_train", *flags, "--resume") == []
     interrupt_after(1)
     assert run_here("main_train", *flags).returncode == 130
     for change, what in (
@@ -1031,6 +1032,8 @@ def test_resume_needs_an_interrupted_run_of_the_same_kind(
     ):
         says = f"--resume: the interrupted run of this name differs in {what}: repeat its command"
         assert refused(says, "main_train", *flags, *change, "--resume") == []
+    says = "was interrupted, model_weights/new_resume.pt: add --resume to go on .*--overwrite"
+    assert refused(says, "main_train", *flags) == []
     for damage in (cut_short, random_bytes, no_weights):
         damage(trained / "model_weights" / "new_resume.pt")
         says = "new_resume.pt is (cut short, damaged, or )?not a training state"

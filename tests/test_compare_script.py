@@ -91,7 +91,8 @@ def test_its_models_are_those_of_main_unlearn(done, flags, grey, workplace):
     for method in METHODS:
         model_id = next(name for name in trials() if f"_{method.upper()}_" in name)
         compared, record = load_model(model_id)
-        made = done("main_unlearn", "--model_id", "tiny_best", "--unlearn", method, *asked)
+        asked_anew = ("--unlearn", method, *asked, "--overwrite")
+        made = done("main_unlearn", "--model_id", "tiny_best", *asked_anew)
         assert made.split()[-1] == model_id
         again, again_record = load_model(model_id)
         assert same_weights(compared, again)
@@ -226,7 +227,10 @@ def test_a_model_that_was_replaced_is_measured_anew(done, flags, grey):
     path = Path(f"model_weights/{model_id}.pt")
     other = next(name for name in trials() if "_DELETE_" in name)
     path.write_bytes(Path(f"model_weights/{other}.pt").read_bytes())
-    done("main_compare", *flags)
+    printed = done("main_compare", *flags)
+    assert f"GA failed: seed 1: {path} would be replaced: add --overwrite" in printed
+    assert read_record(model_id)["model_id"] == other
+    done("main_compare", *flags, "--overwrite")
     assert trials()[model_id]["weights_digest"] == read_record(model_id)["weights_digest"]
     assert trials()[model_id]["weights_digest"] == before["weights_digest"]  # GA's again
 

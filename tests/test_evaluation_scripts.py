@@ -99,7 +99,7 @@ def family_folder(trained_folder, tmp_path_factory, data_files):
                 ("--unlearn", "Retrain", "--class_to_forget", "3"),
                 (*UNLEARN, "--unlearn_epochs", "1"),
             ):
-                run_quietly("main_unlearn", *flags, *asked, "--seed", seed)
+                run_quietly("main_unlearn", *flags, *asked, "--seed", seed, "--overwrite")
     return folder
 
 

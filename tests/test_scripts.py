@@ -387,9 +387,9 @@ def test_the_same_command_gives_the_same_weights(done, trained, data_files, undr
     mask.unlink()
     first = {name: load_model(name)[0].state_dict() for name in (BASE, "tiny_last", FORGOTTEN)}
     data = ("--dataset", data_files["grey"], "--device", "cpu")
-    done("main_train", "--save_model_id", "tiny", *data, *TRAIN)
+    done("main_train", "--save_model_id", "tiny", *data, *TRAIN, "--overwrite")
     done("generate_mask", "--model_id", BASE, *data, "--class_to_forget", "3")
-    done("main_unlearn", "--model_id", BASE, *data, *UNLEARN_ONCE)
+    done("main_unlearn", "--model_id", BASE, *data, *UNLEARN_ONCE, "--overwrite")
     for name, weights in first.items():
         again = load_model(name)[0].state_dict()
         assert all(torch.equal(weights[key], again[key]) for key in weights)

@@ -138,7 +138,7 @@ def test_best_epoch_by_accuracy_then_loss(monkeypatch, figures, best):
 
 def test_a_model_that_has_fallen_apart_is_not_kept(monkeypatch):
     monkeypatch.setattr(training, "_validate", lambda *_: (math.nan, 0.2))
-    with pytest.raises(UserError, match="not finite any more on the validation images"):
+    with pytest.raises(UserError, match="not finite any more in epoch 1 of 1, on the validation"):
         new_run(epochs=1).run(show=False)
 
 
@@ -192,7 +192,7 @@ def test_an_epoch_is_that_of_a_plain_loop(optimizer, multi_label):
 def test_a_loss_that_is_not_finite_stops_and_names_the_step():
     losses = iter([1.0, 1.0, math.nan, math.inf])
     model = tiny_model().train()
-    with pytest.raises(UserError, match="not finite any more at step 3 of 4 .*was not saved"):
+    with pytest.raises(UserError, match="not finite any more at step 3 of 4: .*was not saved"):
         train_epoch(
             model,
             tiny_set(16),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from unlearn.masking import WeightMask
+from unlearn.progress import Progress
 from unlearn.request import ForgetRequest
 from utils.datasets import ImageSet
 from utils.training import Recipe
@@ -20,7 +21,8 @@ class UnlearnConfig:
     options: by name, what this method alone has to be told, as its OPTIONS say. mask: the weights
     that may change, None for all. base_selection ("best" or "last" epoch) is for methods that
     train anew. retain_val, comparable_val: validation images that stay, and those of the same
-    kind as the forget set, which the model never saw. show: progress in the terminal.
+    kind as the forget set, which the model never saw. progress: what is kept of the run, None to
+    keep nothing. show: progress in the terminal.
     """
 
     request: ForgetRequest
@@ -30,6 +32,7 @@ class UnlearnConfig:
     base_selection: str = "best"
     retain_val: ImageSet | None = None
     comparable_val: ImageSet | None = None
+    progress: Progress | None = None
     show: bool = True
 
 

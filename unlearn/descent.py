@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from tqdm import tqdm
@@ -11,7 +11,16 @@ from unlearn.pairing import Paired
 from utils.datasets import ImageSet
 from utils.errors import NotFiniteError, UserError
 from utils.precision import learning_in
-from utils.training import SMALLEST_SET, TOO_FEW, count_steps, make_optimizer, train_epoch
+from utils.training import (
+    SMALLEST_SET,
+    TOO_FEW,
+    check_weights,
+    count_steps,
+    get_layer_randomness,
+    make_optimizer,
+    set_layer_randomness,
+    train_epoch,
+)
 
 
 @dataclass(frozen=True)
@@ -21,7 +30,8 @@ class Pass:
     step: (model, optimizer, images, labels) -> loss (scalar, detached), as
     utils.training.gradient_step makes it of a loss function. rate: times the recipe's. batch_size:
     None for the recipe's. update_statistics: False keeps the running means of batch normalisation,
-    and dropout off, as in evaluation.
+    and dropout off, as in evaluation. notes: tensors that the step adds to it, for what comes after
+    the pass; a pass that is loaded instead of done has them too.
     """
 
     image_set: ImageSet | Paired
@@ -29,6 +39,7 @@ class Pass:
     rate: float = 1.0
     batch_size: int | None = None
     update_statistics: bool = True
+    notes: list[torch.Tensor] = field(default_factory=list)
 
 
 def descend(model, passes, config, *, count=None):
@@ -37,9 +48,10 @@ def descend(model, passes, config, *, count=None):
     So code between two passes sees the model as the first has left it. generator: torch.Generator
     (CPU) of all random draws, the order of the images among them. count: how many passes there
     are, for the progress bar; by default the recipe's epochs. Weights outside `config.mask` stay as
-    they are. Returns the model in evaluation mode.
+    they are. Passes that `config.progress` has are loaded instead of done, and each new one is kept
+    there. Returns the model in evaluation mode.
     """
-    recipe = config.recipe
+    recipe, progress = config.recipe, config.progress
     generator = torch.Generator().manual_seed(recipe.seed)
     optimizer = make_optimizer(model, recipe.optimizer, recipe.lr, recipe.weight_decay)
     if config.mask:
@@ -50,7 +62,19 @@ def descend(model, passes, config, *, count=None):
         torch.manual_seed(recipe.seed)  # layers such as dropout draw from the global state
         with tqdm(unit="batch", disable=None if config.show else True) as bar:
             for number, each in enumerate(passes(generator)):
-                loss = _one_pass(model, optimizer, each, recipe, generator, bar, count - number)
+                kept = progress and progress.next_pass()
+                if kept:
+                    _restore(kept, model, generator, each)
+                    if progress.is_replayed:
+                        optimizer.load_state_dict(progress.optimizer)
+                    continue
+                try:
+                    loss = _one_pass(model, optimizer, each, recipe, generator, bar, count - number)
+                    check_weights(model)
+                except NotFiniteError as error:
+                    raise error.in_epoch(number + 1, count) from None
+                if progress:
+                    progress.keep_pass(_state(model, generator, each), optimizer.state_dict())
                 if config.show:
                     tqdm.write(f"epoch {number + 1}/{count}: loss {loss:.4f}")
     _check_finite(model, each.image_set, recipe.batch_size)
@@ -83,9 +107,32 @@ def _one_pass(model, optimizer, each, recipe, generator, bar, passes_left):
         )
 
 
+def _state(model, generator, each):
+    """What a pass has left: all that the code after it can see."""
+    paired = isinstance(each.image_set, Paired)
+    return {
+        "model": model.state_dict(),
+        "generator": generator.get_state(),
+        "layer_randomness": get_layer_randomness(each.image_set.device),
+        "side": each.image_set.state() if paired else None,
+        "notes": list(each.notes),
+    }
+
+
+def _restore(state, model, generator, each):
+    device = each.image_set.device
+    model.load_state_dict(state["model"])
+    model.train(each.update_statistics)
+    generator.set_state(state["generator"])
+    set_layer_randomness(device, state["layer_randomness"])
+    if state["side"] is not None:
+        each.image_set.restore(state["side"])
+    each.notes.extend(note.to(device) for note in state["notes"])
+
+
 @torch.inference_mode()
 def _check_finite(model, image_set, batch_size):
-    """train_epoch sees each loss before its step, so nothing has looked at the last step yet."""
+    """Weights may be finite and still too large to answer with."""
     some = torch.arange(min(batch_size, len(image_set)), device=image_set.device)
     images, _ = image_set.batch(some)
     if not model.eval()(images).isfinite().all():

@@ -3,14 +3,16 @@
 import time
 from dataclasses import asdict, dataclass, replace
 
-from models.checkpoint import save_model
+from models.checkpoint import model_path, read_record, save_model, weights_digest
 from models.opening import describe_data
 from unlearn.config import UnlearnConfig, write_option
 from unlearn.ids import unlearned_model_id
 from unlearn.method import Method
 from unlearn.methods import check_task, chosen_config, default_config
+from unlearn.progress import Progress
 from utils.devices import describe
-from utils.files import check_id
+from utils.errors import NotFiniteError, UserError
+from utils.files import check_free, check_id
 
 SHORT_NAMES = {  # in model ids
     "batch_size": "batch",
@@ -19,6 +21,9 @@ SHORT_NAMES = {  # in model ids
     "seed": "seed",
     "precision": "prec",
 }
+
+
+NAMES = ("dataset", "forget_words")  # what images are called, not which they are
 
 
 @dataclass(frozen=True)
@@ -66,12 +71,43 @@ class UnlearnJob:
         options = (f"{name} {write_option(value)}" for name, value in self.config.options.items())
         return ", ".join([course, *options])
 
-    def run(self, model, forget_set, retain_set, mask=None):
-        """(unlearned model, seconds) from the base model, which is changed. mask: a WeightMask."""
+    def run(self, model, forget_set, retain_set, mask=None, progress=None):
+        """(unlearned model, seconds) from the base model, which is changed. mask: a WeightMask.
+
+        progress: a Progress, from which the run goes on, and which keeps what it does.
+        """
         began = time.perf_counter()
-        config = replace(self.config, mask=mask)
-        model = self.method.run(model, forget_set, retain_set, config)
-        return model, time.perf_counter() - began
+        config = replace(self.config, mask=mask, progress=progress)
+        try:
+            model = self.method.run(model, forget_set, retain_set, config)
+        except NotFiniteError:
+            if progress:  # going on would come to the same, and another rate is another model
+                progress.delete()
+            raise
+        return model, progress.seconds() if progress else time.perf_counter() - began
+
+    def finished(self, record):
+        """The record of the model that is there if it is the very one, by `record`; else None."""
+        if not model_path(self.model_id).exists():
+            return None
+        try:
+            found = read_record(self.model_id)
+        except UserError:  # damaged: it is none
+            return None
+        same = all(found.get(key) == record[key] for key in record if key not in NAMES)
+        return found if same else None
+
+    def progress(self, record, mask, *, resume, overwrite):
+        """The Progress to begin with, of the model that has this `record`; mask: None for none.
+
+        Raises UserError if a model, or the beginning of one, is there that would be lost.
+        """
+        origin = {key: value for key, value in record.items() if key not in NAMES}
+        origin["mask_digest"] = mask and weights_digest(mask.changeable)
+        progress = Progress.of(self.model_id, origin, resume=resume, overwrite=overwrite)
+        if not progress.saved:
+            check_free([model_path(self.model_id)], overwrite)
+        return progress
 
     def record(self, base_record, base_digest, dataset):
         """What tells the model that comes out from every other, as plain data."""

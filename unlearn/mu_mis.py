@@ -46,7 +46,7 @@ def mu_mis(model, forget_set, retain_set, config):
         before = lowest = _mean_sensitivity(model, drawn, config.recipe.batch_size)
         for _ in range(config.recipe.epochs):
             seen = []
-            yield Pass(drawn, _step(seen), update_statistics=False)
+            yield Pass(drawn, _step(seen), update_statistics=False, notes=seen)
             now = torch.stack(seen).mean().item()
             if now > lowest and now >= config.options["delta"] * before:
                 break

@@ -15,7 +15,8 @@ class Paired:
 
     def __init__(self, lead: ImageSet, side: ImageSet, side_size, generator):
         self.lead, self.side = lead, side
-        self._side_batches = _endless(side, min(side_size, len(side)), generator)
+        self._side_size, self._generator = min(side_size, len(side)), generator
+        self._to_come = []  # batches of positions in the side, of the order that is gone through
 
     def __len__(self):
         return len(self.lead)
@@ -27,16 +28,26 @@ class Paired:
     def batch(self, positions):
         """Images (B + S, C, H, W) uint8, those of `lead` first, and both labels as a pair."""
         images, labels = self.lead.batch(positions)
-        side_images, side_labels = self.side.batch(next(self._side_batches))
+        side_images, side_labels = self.side.batch(self._next_of_side())
         return torch.cat([images, side_images]), (labels, side_labels)
+
+    def state(self):
+        """How far the side has been gone through, as plain data; the generator's state apart."""
+        return list(self._to_come)
+
+    def restore(self, state):
+        """Go on from the `state` of a pair of the same sets."""
+        self._to_come = [positions.to(self.side.device) for positions in state]
+
+    def _next_of_side(self):
+        if not self._to_come:
+            self._to_come = batches(
+                len(self.side), self._side_size, self._generator, self.side.device
+            )
+        return self._to_come.pop(0)
 
 
 def split_pair(logits, labels):
     """(logits, labels) of the lead and (logits, labels) of the side, from a batch of a Paired."""
     parts = logits.split([len(part) for part in labels])
     return tuple(zip(parts, labels, strict=True))
-
-
-def _endless(image_set, size, generator):
-    while True:
-        yield from batches(len(image_set), size, generator, image_set.device)

@@ -127,10 +127,23 @@ def load_percents(path: Path, model, request, origin, command):
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     found = {name: getattr(part, "shape", None) for name, part in percents.items()}
     if content.get("origin") != origin | request.record() or shapes != found:
-        raise UserError(f"{path} was made for other weights or data: make it anew with {command}")
+        raise UserError(
+            f"{path} was made for other weights or data: make it anew with {command} --overwrite"
+        )
     if content.get("percents_digest") != weights_digest(percents):
-        raise UserError(f"{path} is damaged or altered: make it anew with {command}")
+        raise UserError(f"{path} is damaged or altered: make it anew with {command} --overwrite")
     return percents
+
+
+def is_saliency(path, request, origin):
+    """Whether a file holds the maps of this origin; None if it is missing or damaged."""
+    try:
+        content = load_tensors(path, "saliency map")
+    except UserError:
+        return None
+    if content.get("format") != FORMAT:
+        return None
+    return content.get("origin") == origin | request.record()
 
 
 def _descending_order(values):

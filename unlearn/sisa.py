@@ -32,6 +32,7 @@ Choices that the paper leaves open:
 
 from models.architectures import build_shard
 from models.shards import ShardedRun, shards_of
+from unlearn.progress import train
 from utils.errors import UserError
 
 
@@ -51,7 +52,7 @@ def sisa(model, forget_set, retain_set, config):
         fresh = build_shard(spec, number, seed=seed).to(retain_set.device)
         model.network.shards[number] = fresh.network
     run = ShardedRun(model, retain_set, config.retain_val, config.recipe, touched)
-    run.run(show=config.show)
+    train(run, config)
     if config.base_selection == "best":
         model.load_state_dict(run.best_weights)
     return model.eval()

@@ -1,12 +1,14 @@
 """Names that stay in their folder, and files that are either whole or not there."""
 
 import difflib
+import errno
 import os
 import re
 import tempfile
 from pathlib import Path
 
 from utils.errors import UserError, os_errors_told
+from utils.locks import remove_if_free, try_lock
 from utils.processes import by_the_first
 
 MODEL_FOLDER = Path("model_weights")
@@ -18,6 +20,8 @@ FOLDERS = {str(folder) for folder in (MODEL_FOLDER, SALIENCY_FOLDER, PICTURE_FOL
 LONGEST_ID = 200  # characters; file systems stop at 255 bytes, suffixes included
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?<!\.)")  # Windows drops dots at the end
 RESERVED = re.compile(r"(CON|PRN|AUX|NUL|COM\d|LPT\d)(\..*)?", re.IGNORECASE)  # Windows' devices
+UNFINISHED = re.compile(r"\..+\.(?P<process>\d+)\.(?:tmp|part)|\..+\.lock")
+NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)  # of file systems that cannot
 
 
 def check_id(name, flag):
@@ -46,17 +50,54 @@ def check_inside(path):
     return path
 
 
+def check_free(paths, overwrite):
+    """Raises UserError if a file is there that would be replaced without having been asked to."""
+    there = [str(path) for path in paths if path.exists()]
+    if there and not overwrite:
+        raise UserError(
+            f"{' and '.join(there)} would be replaced: add --overwrite, or move what is to be kept"
+        )
+
+
 @by_the_first
 def ensure_folder(folder):
-    """Make `folder` and prove that it can be written to, before hours of work go by."""
+    """Make `folder` and prove that it can be written to, before hours of work go by.
+
+    What killed runs have left unfinished in it is removed.
+    """
     with os_errors_told(f"cannot write to the folder {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
+        remove_leftovers(folder)
+
+
+def remove_leftovers(folder):
+    """Remove the unfinished files and locks of processes that are dead."""
+    for path in folder.iterdir():
+        match = UNFINISHED.fullmatch(path.name)
+        if match and not _runs_elsewhere(match["process"]):
+            remove_if_free(path)  # the lock tells what the number cannot: other machines' processes
+
+
+def _runs_elsewhere(process):
+    """Whether there is another process of this number, None being none."""
+    if process is None or int(process) == os.getpid() or os.name == "nt":
+        return False  # Windows ends a process that is asked, and removes no file that is open
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 @by_the_first
 def write_atomically(path, data):
-    """Write the bytes `data` to `path`: whatever was there stays whole until the new file is."""
+    """Write the bytes `data` to `path`: whatever was there stays whole until the new file is.
+
+    Both the bytes and the new name are on the disk when this returns.
+    """
     path = Path(path)
     if path.parts[0] in FOLDERS:
         check_inside(path.parent)
@@ -65,12 +106,27 @@ def write_atomically(path, data):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(unfinished, "wb") as file:
+                try_lock(file.fileno())  # so that other runs see that it is not left over
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder):
+    if os.name == "nt":  # which opens no folders
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def nearest(name, names):

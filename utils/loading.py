@@ -19,7 +19,7 @@ SYNTHETIC = "SynthBloodMNIST"
 NAMES = (SYNTHETIC, *medmnist_files.DATASETS)
 DRAWN_SEED = 0  # one and the same SynthBloodMNIST for everybody
 LARGEST_DRAWN = 1024  # pixels
-RESIZED_AT_ONCE = 1024  # images
+AT_ONCE = 1024  # images that are resized or compared
 FREELY = Placement()
 
 
@@ -55,6 +55,17 @@ def load_dataset(name, *, input_size=None, data_root=None, placement=FREELY):
         f"unknown data set {name!r}{nearest(name, NAMES)}: use {', '.join(NAMES)}, "
         "or the path of a .npz file"
     )
+
+
+def check_not_all_alike(dataset):
+    """Raises UserError if all training images are the same: losses would only grow on them."""
+    images = dataset.train.images
+    parts = images.split(AT_ONCE)
+    if all(torch.equal(part, images[:1].expand_as(part)) for part in parts):
+        raise UserError(
+            f"all training images of {dataset.name} are the same: there is nothing to learn from "
+            "them; look at how they were made"
+        )
 
 
 def _load_medmnist(known, input_size, data_root, placement):
@@ -119,7 +130,7 @@ def _resized(images, size, path, key, placement, on_disk):
     """Bilinear with antialiasing, as an image viewer would, once and not batch by batch."""
     parts = (
         transforms.resize(part, [size, size], antialias=True).permute(0, 2, 3, 1)
-        for part in torch.as_tensor(images).split(RESIZED_AT_ONCE)
+        for part in torch.as_tensor(images).split(AT_ONCE)
     )
     count, channels = images.shape[:2]
     shape = (count, size, size, channels)

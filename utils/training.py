@@ -108,9 +108,19 @@ def train_epoch(
             bar.update()
     if not losses.isfinite().all():
         number = int((~losses.isfinite()).nonzero()[0]) + 1
-        raise NotFiniteError(f"at step {number} of {len(parts)} in this epoch")
+        raise NotFiniteError(f"at step {number} of {len(parts)}")
     sizes = torch.tensor([len(part) for part in parts], device=device)
     return (losses @ sizes.float() / len(image_set)).item()
+
+
+def check_weights(model):
+    """Raises NotFiniteError if a weight or a running statistic is not finite.
+
+    `train_epoch` sees each loss before its step, so nothing has looked at the last step yet.
+    """
+    numbers = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    if not torch.stack([tensor.isfinite().all() for tensor in numbers]).all():
+        raise NotFiniteError("after the last step")
 
 
 def count_correct(logits, labels):
@@ -149,13 +159,17 @@ class TrainingRun:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(self.recipe.seed)
             if self._layer_randomness:
-                _set_layer_randomness(device, self._layer_randomness)
+                set_layer_randomness(device, self._layer_randomness)
             steps = count_steps(len(self.train_set), self.recipe.batch_size)
             todo = min(epochs or self.recipe.epochs, self.recipe.epochs - len(self.history))
             with tqdm(total=steps * todo, unit="batch", disable=None if show else True) as bar:
                 for _ in range(todo):
-                    self._one_epoch(bar)
-                    self._layer_randomness = _get_layer_randomness(device)
+                    try:
+                        self._one_epoch(bar)
+                    except NotFiniteError as error:
+                        epoch = len(self.history) + 1
+                        raise error.in_epoch(epoch, self.recipe.epochs) from None
+                    self._layer_randomness = get_layer_randomness(device)
                     if show:
                         tqdm.write(self._line())
                     if after_epoch:
@@ -204,6 +218,7 @@ class TrainingRun:
                 scheduler=self.scheduler,
                 bar=bar,
             )
+        check_weights(self.model)
         accuracy = correct.item() / self.train_set.labels.numel()
         val_loss, val_accuracy = _validate(self.model, self.val_set)
         if len(self.val_set) and not math.isfinite(val_loss):
@@ -259,12 +274,14 @@ def _warmup_cosine(steps):
     return factor
 
 
-def _get_layer_randomness(device):
+def get_layer_randomness(device):
+    """The state of the random numbers that layers such as dropout draw on `device`."""
     gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     return {"cpu": torch.get_rng_state(), "gpu": gpu}
 
 
-def _set_layer_randomness(device, state):
+def set_layer_randomness(device, state):
+    """Put them into a state that `get_layer_randomness` gave."""
     torch.set_rng_state(state["cpu"])
     if state["gpu"] is not None:
         torch.cuda.set_rng_state(state["gpu"], device)
