@@ -170,7 +170,7 @@ def test_one_device_for_several_processes_is_refused(second_of_two):
 
 
 def test_a_record_tells_how_many_processes_there_were(second_of_two):
-    assert devices.describe(torch.device("cpu")).endswith(" threads, 2 processes")
+    assert devices.describe(torch.device("cpu")).endswith(", 2 processes")
 
 
 def test_without_torchrun_a_model_is_run_as_it_is():

@@ -9,13 +9,15 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from utils.errors import UserError, os_errors_told
+from utils.files import remove_leftovers
+from utils.locks import only_here
+from utils.processes import first_on_each_machine
 
 AT_ONCE = 2**20  # bytes
 NOTE = "source.json"  # which file it is from
@@ -27,6 +29,7 @@ def default_cache():
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medical-unlearning"
 
 
+@first_on_each_machine
 def mapped_arrays(path, keys, cache=None):
     """Arrays by key, mapped from files: the system holds what it has room for, and may drop it.
 
@@ -39,18 +42,21 @@ def mapped_arrays(path, keys, cache=None):
         stat = path.stat()
         source = {"path": str(path.resolve()), "size": stat.st_size, "time": stat.st_mtime_ns}
         if _read_note(folder) != source:
-            _unpack(path, keys, folder, source)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with only_here(folder, folder):
+                _unpack(path, keys, folder, source)
         return {key: np.load(folder / f"{key}.npy", mmap_mode="c") for key in keys}
 
 
+@first_on_each_machine
 def mapped_parts(path, key, parts, shape, cache=None):
     """One array of `parts`, arrays one after the other, mapped from a file in path's folder."""
     cache = Path(cache or default_cache())
     file = _folder(Path(path), cache) / f"{key}.npy"
     with os_errors_told(f"cannot write into {cache}"):
         if not file.exists():
-            descriptor, unfinished = tempfile.mkstemp(prefix=".", dir=file.parent)
-            os.close(descriptor)
+            unfinished = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+            remove_leftovers(file.parent)
             try:
                 whole = np.lib.format.open_memmap(unfinished, "w+", np.uint8, shape)
                 row = 0
@@ -60,7 +66,7 @@ def mapped_parts(path, key, parts, shape, cache=None):
                 whole.flush()
                 os.replace(unfinished, file)
             finally:
-                Path(unfinished).unlink(missing_ok=True)
+                unfinished.unlink(missing_ok=True)
         return np.load(file, mmap_mode="c")
 
 
@@ -78,8 +84,9 @@ def _read_note(folder):
 
 def _unpack(path, keys, folder, source):
     """Under another name first: a folder that is there under its own is whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
+    unfinished.mkdir()
     try:
         with zipfile.ZipFile(path) as archive:
             for key in keys:
