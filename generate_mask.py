@@ -27,7 +27,7 @@ from unlearn.saliency import (
     save_percents,
 )
 from utils.devices import pick_device
-from utils.errors import UserError, run_script
+from utils.errors import UserError, run_script, stopped_with
 from utils.files import PICTURE_FOLDER, check_free, ensure_folder
 from utils.locks import only_here
 from utils.saving import save_picture
@@ -55,14 +55,22 @@ def main(argv=None):
         there = {each: is_saliency(path, each, origin) for each, path in paths.items()}
         others = [path for request, path in paths.items() if there[request] is False]
         check_free(others, args.overwrite)
-        for request, path in paths.items():
-            if there[request] and args.resume:
-                print(f"{request.words}: {path}, finished already")
-                if not _picture_path(args, path).exists():
-                    percents = load_percents(path, model, request, origin, "generate_mask.py")
-                    _save_picture(args, request, path, percents)
-            else:
-                _make_mask(args, model, dataset, request, origin, path, only=len(requests) == 1)
+        for number, (request, path) in enumerate(paths.items()):
+            try:
+                if there[request] and args.resume:
+                    _tell_finished(args, model, request, origin, path)
+                else:
+                    _make_mask(args, model, dataset, request, origin, path, len(requests) == 1)
+            except KeyboardInterrupt as interrupt:
+                kept = f"{number} of {len(paths)} masks are finished; add --resume to go on"
+                raise stopped_with(interrupt, kept if number else None) from None
+
+
+def _tell_finished(args, model, request, origin, path):
+    print(f"{request.words}: {path}, finished already")
+    if not _picture_path(args, path).exists():
+        percents = load_percents(path, model, request, origin, "generate_mask.py")
+        _save_picture(args, request, path, percents)
 
 
 def _make_mask(args, model, dataset, request, origin, path, only):

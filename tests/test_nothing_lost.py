@@ -330,6 +330,9 @@ def test_a_signal_to_end_says_how_to_go_on(trained, run_here, done, grey, told_t
     again = done("main_unlearn", *flags, "--resume")
     assert "going on after pass 1, which is saved" in again
     if name == "SIGTERM":
+        told_to_end(number, 4)  # a mask is two files as well
+        stopped = run_here("generate_mask", *model_flags(grey))
+        assert_one_line(stopped.stderr, "interrupted: [12] of 4 masks are finished; add --resume")
         told_to_end(number, 2)
         stopped = run_here("main_train", *train_flags(grey, "new", "--epochs", "3"))
         assert stopped.returncode == 143
