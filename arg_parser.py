@@ -11,7 +11,7 @@ import shlex
 from evaluation.lira import LEAST as LEAST_SHADOWS
 from evaluation.report import GROUPS
 from models.architectures import STEMS
-from unlearn.config import BATCH_SIZE
+from unlearn.config import BATCH_SIZE, ONE_BY_ONE
 from unlearn.methods import ALL, describe_methods
 from unlearn.request import ForgetRequest
 from unlearn.request_files import listed_request, matching_request
@@ -379,8 +379,9 @@ def unlearning_flags(parser):
     )
     group.add_argument(
         "--unlearn_batch_size",
-        type=_whole_number(SMALLEST_SET),
-        help=f"images a step; by default {BATCH_SIZE}, for Retrain the base model's",
+        type=_whole_number(1),
+        help=f"images a step, or at a time; by default {BATCH_SIZE}, for Fisher and SSD "
+        f"{ONE_BY_ONE}, for Retrain and SISA the base model's",
     )
     group.add_argument("--optimizer", choices=OPTIMIZERS, help="by default the method's own")
     group.add_argument("--weight_decay", type=_decay, help="by default the method's own")

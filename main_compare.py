@@ -89,33 +89,42 @@ def main(argv=None):
         [_mark(row) for row in rows], f"{args.model_id}\n{request.words} forgotten"
     )
     save_picture(picture, PICTURE_FOLDER / args.model_id / f"comparison_{request.id_part()}.png")
+    missing = [str(seed) for seed in seeds if seed not in found.get(RETRAIN, {})]
+    if missing:
+        print(
+            f"{RETRAIN} failed with seed {', '.join(missing)}: the gaps to it, and the shares of "
+            "its time, are missing; the same command tries again",
+            file=sys.stderr,
+        )
+        sys.exit(1)
     return rows
 
 
 def _run_all(comparison, trials):
     """Method id -> seed -> figures of all trials; each is told of, with the time that is left."""
-    found, seconds = {}, {}
-    to_do = [trial for trial in trials if not comparison.is_finished(trial)]
+    figures = {trial: comparison.finished(trial) for trial in trials}
+    to_do, seconds = [trial for trial in trials if figures[trial] is None], {}
     if len(to_do) < len(trials):
         print(f"{len(trials) - len(to_do)} of {len(trials)} trials are finished already")
-    for number, trial in enumerate(trials):
-        is_new = trial in to_do
-        if is_new:
-            print(f"\n{trial.method.id}, seed {trial.seed}", flush=True)
+    while to_do:
+        trial = to_do[0]
+        print(f"\n{trial.method.id}, seed {trial.seed}", flush=True)
         began = time.perf_counter()
         try:
-            figures = comparison.run(trial)
+            figures[trial] = comparison.run(trial)
         except KeyboardInterrupt:
-            kept = f"{number} of {len(trials)} trials are finished; the same command goes on"
+            finished = sum(each is not None for each in figures.values())
+            kept = f"{finished} of {len(trials)} trials are finished; the same command goes on"
             raise KeyboardInterrupt(kept) from None
-        if figures is not None:
-            found.setdefault(trial.method.id, {})[trial.seed] = figures
-        if is_new:
-            seconds[trial.method] = time.perf_counter() - began
-            to_do.remove(trial)
-            outcome = "failed" if figures is None else _outcome(figures)
-            left = _time_left(to_do, seconds)
-            print(f"  {outcome}; {len(to_do)} trials to go, about {left / 60:.0f} min", flush=True)
+        seconds[trial.method] = time.perf_counter() - began
+        del to_do[0]
+        outcome = "failed" if figures[trial] is None else _outcome(figures[trial])
+        left = _time_left(to_do, seconds)
+        print(f"  {outcome}; {len(to_do)} trials to go, about {left / 60:.0f} min", flush=True)
+    found = {}
+    for trial in trials:
+        if figures[trial] is not None:
+            found.setdefault(trial.method.id, {})[trial.seed] = figures[trial]
     return found
 
 

@@ -21,7 +21,7 @@ from unlearn.saliency import (
     saliency_path,
     save_percents,
 )
-from utils.errors import UserError
+from utils.errors import UserError, os_errors_told
 from utils.files import ensure_folder, write_atomically
 
 FORMAT = "medical-unlearning-comparison-1"
@@ -75,21 +75,26 @@ class Comparison:
         return self.kept[self.base_id]
 
     def run(self, trial):
-        """The figures of a trial, made or kept; None if it failed, and `failures` says why."""
+        """The figures of a trial, made now; None if it failed, and `failures` says why.
+
+        Raises UserError if nothing can be written or read any more: so would all other trials.
+        """
         try:
-            return self._run(self._job(trial))
-        except Exception as error:  # whatever it is, the other methods go on
+            with os_errors_told("the comparison cannot go on"):
+                return self._run(self._job(trial))
+        except Exception as error:  # whatever else it is, the other methods go on
+            if isinstance(error.__cause__, OSError):
+                raise
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             self.failures.append((trial, " ".join(f"{kind}{error}".split())))
             return None
 
-    def is_finished(self, trial):
-        """Whether `run` would find the trial's figures."""
+    def finished(self, trial):
+        """The figures of a trial that was made before, None if it has to be run."""
         try:
-            job = self._job(trial)
+            return self._kept_of(self._job(trial))
         except UserError:
-            return False
-        return self._kept_of(job) is not None
+            return None
 
     def _job(self, trial):
         return UnlearnJob.of(
@@ -105,8 +110,9 @@ class Comparison:
 
     def _kept_of(self, job):
         """The figures of the very model that the job would make, if they are kept."""
-        found, record = self.kept.get(job.model_id), self._record_there(job)
-        if not isinstance(found, dict) or record is None:
+        found = self.kept.get(job.model_id)
+        record = self._record_there(job) if isinstance(found, dict) else None
+        if record is None:
             return None
         return found if found.get("weights_digest") == record.get("weights_digest") else None
 
@@ -123,25 +129,21 @@ class Comparison:
         return found if same else None
 
     def _run(self, job):
-        found = self._kept_of(job)
-        if found is None:
-            record = self._made(job)
-            model, _ = load_model(job.model_id, self.dataset.train.device)
-            found = self._measure(model)
-            found |= {key: record[key] for key in ("weights_digest", "seconds", "device")}
-            self._keep(job.model_id, found)
+        self._make(job)
+        model, record = load_model(job.model_id, self.dataset.train.device)
+        found = self._measure(model)
+        found |= {key: record[key] for key in ("weights_digest", "seconds", "device")}
+        self._keep(job.model_id, found)
         return found
 
-    def _made(self, job):
-        """The record of the job's model, which is made unless it is there as it would be made."""
-        found = self._record_there(job)
-        if found is not None:
-            return found
+    def _make(self, job):
+        """Make the job's model, unless it is there as it would be made."""
+        if self._record_there(job) is not None:
+            return
         mask = self._mask if job.method.uses_mask else None
         model, seconds = job.run(copy.deepcopy(self.model), *self.sets, mask)
         wanted = job.record(self.record, self.base_digest, self.dataset)
         job.save(model, wanted, seconds, self.dataset.train.device, self.command)
-        return read_record(job.model_id)
 
     @cached_property
     def _mask(self):

@@ -196,8 +196,18 @@ def cost_figures(record, retrain_record=None):
         figures[share] = undefined(IS_RETRAIN)
     elif retrain_record is None:
         figures[share] = undefined(NO_RETRAIN)
-    elif retrain_record.get("device") != record.get("device"):
-        figures[share] = undefined("it was measured on another device, or other threads")
     else:
-        figures[share] = Figure(100 * record["seconds"] / retrain_record["seconds"])
+        found = share_of_time(record, retrain_record)
+        elsewhere = undefined("it was measured on another device, or other threads")
+        figures[share] = elsewhere if found is None else Figure(found)
     return figures
+
+
+def share_of_time(made, retrain):
+    """What part of Retrain's seconds a model took, in percent; None if on different devices.
+
+    made, retrain: plain data with `seconds` and `device`.
+    """
+    if made.get("device") != retrain.get("device"):
+        return None
+    return 100 * made["seconds"] / retrain["seconds"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from evaluation.distance import average_gap
 from evaluation.figure import Figure, undefined
+from evaluation.measures import share_of_time
 from unlearn.lineage import RETRAIN
 
 NOTHING_DONE = "base model"
@@ -109,9 +110,9 @@ def _values(name, by_seed, retrains):
         if name == RETRAIN:
             earlier = seeds[: seeds.index(seed)]
             yardstick = retrains[earlier[-1]] if earlier else None
-        elif yardstick and figures.get("device") == yardstick["device"]:
-            share = 100 * figures["seconds"] / yardstick["seconds"]
-            found["share_of_retrain_time_percent"].append(share)
+        elif yardstick and "seconds" in figures:
+            share = share_of_time(figures, yardstick)
+            found["share_of_retrain_time_percent"] += [] if share is None else [share]
         gap = _gap(figures, yardstick)
         if gap is not None:
             found["average_gap_points"].append(gap)

@@ -19,6 +19,7 @@ from utils.prediction import predict
 from utils.training import Recipe
 
 REQUEST = ForgetRequest((1,))
+ONE = ForgetRequest((), (0,))  # bars an image from its own class alone
 OPTIONS = {"steps": 20, "keep": 0}
 CONFIG = UnlearnConfig(REQUEST, Recipe(4, 0.02, 7), OPTIONS, show=False)
 run = METHODS["AMUN"].run
@@ -31,7 +32,7 @@ def distances(examples, image_set):
 def test_examples_carry_the_labels_that_the_model_gives_them_and_these_are_wrong():
     model, image_set = trained_model(), tiny_set(40)
     before = weights_of(model)
-    examples = adversarial_examples(model, image_set, 20)
+    examples = adversarial_examples(model, image_set, 20, ONE, 16)
     assert len(examples) == len(image_set)
     assert torch.equal(predict(model, examples).argmax(1), examples.labels)
     assert (examples.labels != image_set.labels).all()
@@ -42,7 +43,7 @@ def test_examples_carry_the_labels_that_the_model_gives_them_and_these_are_wrong
 def test_examples_are_nearly_the_closest_along_the_way_back():
     """Three quarters of the way from the image the model is still right for most of them."""
     model, image_set = trained_model(), tiny_set(40)
-    examples = adversarial_examples(model, image_set, 20)
+    examples = adversarial_examples(model, image_set, 20, ONE, 16)
     images = image_set.images.float()
     nearer = ImageSet.of(images + 0.75 * (examples.images - images), image_set.labels)
     right = predict(model, nearer).argmax(1) == image_set.labels
@@ -50,10 +51,21 @@ def test_examples_are_nearly_the_closest_along_the_way_back():
     assert distances(examples, image_set).max() < 3.0
 
 
+def test_of_several_classes_to_forget_no_example_is_taken_for_one():
+    """Of classes 0, 1 and 3 all that is left is 2, though others would be nearer to some."""
+    model, request = trained_model(), ForgetRequest((0, 1, 3))
+    forget_set, _ = split_set(request, tiny_set(40))
+    examples = adversarial_examples(model, forget_set, 20, request, 16)
+    assert len(examples) == len(forget_set)
+    assert examples.labels.unique().tolist() == [2]
+    assert predict(model, examples).argmax(1).unique().tolist() == [2]
+    assert adversarial_examples(model, forget_set, 20, ONE, 16).labels.unique().tolist() != [2]
+
+
 def test_an_image_that_is_wrong_already_is_its_own_example():
     model, image_set = trained_model(), tiny_set(12)
     mislabelled = image_set.with_labels((image_set.labels + 1) % 4)
-    examples = adversarial_examples(model, mislabelled, 20)
+    examples = adversarial_examples(model, mislabelled, 20, ONE, 16)
     assert torch.equal(examples.images, image_set.images.float())
     assert torch.equal(examples.labels, image_set.labels)
 
@@ -82,7 +94,7 @@ def test_combined_gives_each_image_its_own_label_in_any_order():
 def test_an_epoch_is_plain_training_on_the_sets_of_the_paper(keep):
     forget_set, retain_set = split_set(REQUEST, tiny_set())
     model = trained_model()
-    examples = adversarial_examples(model, forget_set, 20)
+    examples = adversarial_examples(model, forget_set, 20, ONE, 16)
     natural = forget_set.joined(retain_set) if keep else retain_set
     images = torch.cat([natural.batch(slice(None))[0].float(), examples.images])
     labels = torch.cat([natural.labels, examples.labels])

@@ -18,6 +18,7 @@ from utils.prediction import predict
 from utils.training import Recipe
 
 REQUEST = ForgetRequest((1,))
+ONE = ForgetRequest((), (0,))  # bars an image from its own class alone
 CONFIG = UnlearnConfig(REQUEST, Recipe(3, 0.003, 7, weight_decay=0.0), {"bound": 0.1}, show=False)
 
 
@@ -35,8 +36,8 @@ def test_the_neighbour_is_where_the_signed_step_leads_worked_out_by_hand():
     model = linear_model([[0.0, 0.0], [0.0, 0.0], [2.0, -2.0]], [0.3, 0.2, 0.0])
     images = torch.full((1, 1, 1, 2), 127, dtype=torch.uint8)
     image_set = ImageSet.of(images, torch.tensor([0]))
-    assert neighbour_labels(model, image_set, 0.0).item() == 1
-    assert neighbour_labels(model, image_set, 25.5).item() == 2
+    assert neighbour_labels(model, image_set, 0.0, ONE, 16).item() == 1
+    assert neighbour_labels(model, image_set, 25.5, ONE, 16).item() == 2
 
 
 def test_no_image_keeps_its_class_even_where_the_step_does_not_reach_the_boundary():
@@ -44,15 +45,25 @@ def test_no_image_keeps_its_class_even_where_the_step_does_not_reach_the_boundar
     model = trained_model()
     before = weights_of(model)
     for bound in (0.0, 5.0, 60.0):
-        assert (neighbour_labels(model, image_set, bound) != image_set.labels).all()
+        assert (neighbour_labels(model, image_set, bound, ONE, 16) != image_set.labels).all()
     assert same_weights(model, before)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_no_neighbour_is_a_class_that_is_to_be_forgotten_as_well_worked_out_by_hand():
+    """At (0, 0) classes 0, 1, 2 and 3 follow each other; 1 is to go, and so is 3."""
+    model = linear_model([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [3.0, -3.0]], [0.3, 0.2, 0.1, 0.0])
+    images = torch.full((1, 1, 1, 2), 127, dtype=torch.uint8)
+    image_set = ImageSet.of(images, torch.tensor([0]))
+    assert neighbour_labels(model, image_set, 25.5, ForgetRequest((0, 1)), 16).item() == 3
+    assert neighbour_labels(model, image_set, 25.5, ForgetRequest((0, 1, 3)), 16).item() == 2
+    assert neighbour_labels(model, image_set, 25.5, ForgetRequest((0, 3)), 16).item() == 1
 
 
 def test_a_step_is_plain_descent_on_the_labels_of_the_base_model():
     forget_set, retain_set = split_set(REQUEST, tiny_set(60))
     model = trained_model()
-    nearest = neighbour_labels(model, forget_set, 25.5)
+    nearest = neighbour_labels(model, forget_set, 25.5, REQUEST, 16)
     plain = copy.deepcopy(model).eval()
     optimizer = torch.optim.SGD(plain.parameters(), 0.003, momentum=0.9, nesterov=True)
     for _ in range(2):  # the labels are not worked out again

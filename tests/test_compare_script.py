@@ -1,11 +1,14 @@
 """main_compare.py: every trial once, whatever happens in between, and one table of them all."""
 
 import csv
+import errno
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
+import torch
 
 import evaluation.comparison
 from models.checkpoint import load_model, read_record
@@ -147,6 +150,73 @@ def test_ctrl_c_says_what_is_finished_and_the_same_command_goes_on(
     made.clear()
     assert "2 of 4 trials are finished already" in done("main_compare", *flags)
     assert made == [("FT_with_SalUn", 1), ("DELETE", 1)]
+
+
+def failing(monkeypatch, error, *methods):
+    run = UnlearnJob.run
+
+    def fail(job, *arguments):
+        if job.method.id in methods:
+            raise error
+        return run(job, *arguments)
+
+    monkeypatch.setattr(UnlearnJob, "run", fail)
+
+
+def test_ctrl_c_counts_no_trial_that_has_failed(run_here, flags, monkeypatch):
+    failing(monkeypatch, NotFiniteError("at step 3"), "GA")
+    failing(monkeypatch, KeyboardInterrupt(), "DELETE")
+    stopped = run_here("main_compare", *flags)
+    assert "interrupted: 2 of 4 trials are finished" in stopped.stderr
+
+
+def test_without_a_retrain_there_is_a_table_and_the_exit_code_tells(run_here, flags, monkeypatch):
+    failing(monkeypatch, NotFiniteError("at step 3"), "Retrain")
+    finished = run_here("main_compare", *flags)
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("Retrain failed with seed 1: the gaps to it, and the shares")
+    assert len(finished.stderr.splitlines()) == 1
+    assert set(table()) == {"Retrain", *METHODS, "base model"}
+    assert not any(row["average_gap_points_mean"] for row in table().values())
+    assert table()["GA"]["unlearn_accuracy_percent_mean"]
+
+
+@pytest.mark.parametrize("place", ["model", "figures"])
+def test_a_full_disk_is_no_failing_method(run_here, done, flags, made, monkeypatch, place):
+    """It stops, as all other trials would meet it too; what was finished before is kept."""
+    done("main_compare", *flags[:-1])
+    before = trials()
+    with monkeypatch.context() as patch:
+        end = "_DELETE_" if place == "model" else f"{NAME}.json"
+
+        def full(source, target):
+            if end in str(target):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.rename(source, target)
+
+        patch.setattr("utils.files.os.replace", full)
+        stopped = run_here("main_compare", *flags)
+    assert stopped.returncode == 2 and "failed" not in stopped.stdout
+    assert re.fullmatch(
+        r"main_compare.py: error: cannot write \S+: No space left on device.*\n", stopped.stderr
+    )
+    assert trials() == before
+    made.clear()
+    done("main_compare", *flags)
+    assert made == ([("DELETE", 1)] if place == "model" else [])
+
+
+def test_what_is_finished_is_read_once(done, flags, monkeypatch):
+    done("main_compare", *flags)
+    seen, load = [], torch.load
+
+    def watch(file, *arguments, **named):
+        seen.append(file)
+        return load(file, *arguments, **named)
+
+    monkeypatch.setattr(torch, "load", watch)
+    done("main_compare", *flags)
+    assert len(seen) == 5  # four trials and the base model
 
 
 def test_a_model_that_was_replaced_is_measured_anew(done, flags, grey):

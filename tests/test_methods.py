@@ -3,6 +3,7 @@
 import copy
 import inspect
 import math
+import re
 from dataclasses import asdict, replace
 
 import pytest
@@ -24,10 +25,12 @@ from unlearn import descent
 from unlearn.config import UnlearnConfig, write_option
 from unlearn.methods import (
     METHODS,
+    check_task,
     chosen_config,
     default_config,
     describe_methods,
     find_method,
+    find_methods,
 )
 from unlearn.random_label import draw_wrong_labels
 from unlearn.request import ForgetRequest
@@ -151,6 +154,25 @@ def test_the_model_comes_back_ready_to_predict(method):
 
 
 # Random labelling
+
+
+@pytest.mark.parametrize(
+    "method", [method for method in OWN_RECIPE if not method.uses_mask], ids=lambda each: each.id
+)
+def test_no_more_images_than_two_batches_have_gradients_at_a_time(method):
+    """Memory is for the user to choose, by the batch size; some methods pair two sets."""
+    seen = []
+
+    def watch(_, inputs):
+        seen.append(len(inputs[0]) if torch.is_grad_enabled() else 0)
+
+    image_set, model = tiny_set(120), trained_model()
+    if method.id in BUILD_ANEW:
+        model = real_model()
+    config = config_for(method, image_set, epochs=2)
+    with torch.nn.modules.module.register_module_forward_pre_hook(watch):
+        method.run(model, *split_set(REQUEST, image_set), config)
+    assert 1 <= max(seen) <= 2 * config.recipe.batch_size + 1
 
 
 def test_random_labels_are_never_the_true_one():
@@ -418,6 +440,85 @@ def test_other_methods_have_defaults_of_their_own(method):
     assert config.recipe == replace(method.recipe, seed=RECIPE.seed)
     assert default_config(method, REQUEST, {}).recipe == method.recipe
     assert config.options.keys() == method.options.keys()
+
+
+def chosen(method, settings, options=()):
+    config = default_config(method, REQUEST, {"recipe": asdict(RECIPE), "selection": "best"})
+    return chosen_config(method, config, settings, options)
+
+
+@pytest.mark.parametrize("method_id", ["FT", "IU", "Fisher", "SSD", "LFSSD"])
+def test_a_setting_is_refused_where_it_changes_nothing_and_only_there(method_id):
+    method, image_set = METHODS[method_id], tiny_set(60)
+    others = {"epochs": 4, "lr": 0.02, "optimizer": "adamw", "weight_decay": 0.3, "batch_size": 5}
+    config = config_for(method, image_set, epochs=2)
+    low = {"alpha": 1.2} if "SSD" in method_id else {}  # dampens some weights of so small a set
+    config = replace(config, options=config.options | low)
+
+    def result(config):
+        return method.run(trained_model(), *split_set(REQUEST, image_set), config)
+
+    usual = result(config)
+    for name, value in others.items():
+        changed = not same_weights(usual, result(with_recipe(config, **{name: value})))
+        if changed:
+            chosen(method, {name: value})
+        else:
+            with pytest.raises(UserError, match=f"--(unlearn_)?{name} has no effect on"):
+                chosen(method, {name: value})
+
+
+@pytest.mark.parametrize(
+    "method", [method for method in OWN_RECIPE if not method.uses_mask], ids=lambda each: each.id
+)
+def test_batches_of_one_image_work_or_are_refused(method):
+    def run():
+        model = real_model() if method.id in BUILD_ANEW else trained_model()
+        config = with_recipe(config_for(method, tiny_set(12), epochs=1), batch_size=1)
+        return method.run(model, *split_set(REQUEST, tiny_set(12)), config)
+
+    if method.one_image:
+        chosen(method, {"batch_size": 1})
+        run()
+        return
+    with pytest.raises(UserError, match="cannot learn from one image|no effect"):
+        chosen(method, {"batch_size": 1})
+
+
+@by_task
+@pytest.mark.parametrize(
+    "method", [method for method in OWN_RECIPE if not method.uses_mask], ids=lambda each: each.id
+)
+def test_of_one_class_alone_single_images_are_forgotten_or_it_is_refused(method, multi_label):
+    dataset, request = tiny_dataset(1, multi_label=multi_label), ForgetRequest((), (0, 5, 7, 11))
+    try:
+        check_task(method, dataset)
+    except UserError as error:
+        assert method.other_class or (multi_label and method.one_label)
+        assert re.search("has one only: choose another|is multi-label: choose another", str(error))
+        return
+    model = tiny_model(1)
+    if method.id in BUILD_ANEW:
+        model = build_model(make_spec("mobilenet_v3_small", 1, 1, SIZE), seed=0)
+    config = replace(config_for(method, dataset.train, epochs=1), request=request)
+    method.run(model, *request.split(dataset, "train"), config)
+
+
+def test_an_option_that_is_given_twice_is_refused():
+    with pytest.raises(UserError, match="--unlearn_options alpha=2: alpha is there twice"):
+        chosen(METHODS["SSD"], {}, [("alpha", "2"), ("dampening", "1"), ("alpha", "3")])
+
+
+@pytest.mark.parametrize("text", ["all", "ALL", "All"])
+def test_all_methods_in_any_letter_case(text):
+    assert len(find_methods([text], shards=True)) == len(METHODS)
+
+
+def test_a_step_that_leaves_no_usable_model_is_refused():
+    config = config_for(METHODS["IU"], tiny_set())
+    config = replace(config, options={"alpha": 1e6, "damping": 1e-30, "samples": 1})
+    with pytest.raises(UserError, match="not finite after the step: this model was not saved"):
+        METHODS["IU"].run(trained_model(), *split_set(REQUEST, tiny_set()), config)
 
 
 @by_id

@@ -14,6 +14,7 @@ from unlearn.request import ForgetRequest
 from utils.training import Recipe
 
 REQUEST = ForgetRequest((1,))
+ONE = ForgetRequest((), (0,))  # bars an image from its own class alone
 NEVER = {"delta": 1e9}
 CONFIG = UnlearnConfig(REQUEST, Recipe(3, 1e-3, 7, weight_decay=0.0), NEVER, show=False)
 
@@ -43,15 +44,23 @@ def test_sensitivities_are_those_of_differences():
 
 def test_the_other_class_is_never_the_true_one_and_each_is_drawn():
     image_set = tiny_set(400)
-    drawn = _with_other_class(image_set, 4, torch.Generator().manual_seed(0)).labels
+    drawn = _with_other_class(image_set, 4, ONE, torch.Generator().manual_seed(0)).labels
     assert torch.equal(drawn[:, 0], image_set.labels)
     steps = (drawn[:, 1] - drawn[:, 0]) % 4
     assert torch.bincount(steps, minlength=4).tolist()[0] == 0
     assert torch.bincount(steps, minlength=4)[1:].min() > 80
 
 
+def test_of_several_classes_to_forget_none_is_the_other_class():
+    image_set = tiny_set(400)
+    image_set = image_set.subset(image_set.labels != 2)
+    request = ForgetRequest((0, 1, 3))
+    drawn = _with_other_class(image_set, 4, request, torch.Generator().manual_seed(0)).labels
+    assert drawn[:, 1].unique().tolist() == [2]
+
+
 def gap(model, image_set):
-    classes = _with_other_class(image_set, 4, torch.Generator().manual_seed(9)).labels
+    classes = _with_other_class(image_set, 4, ONE, torch.Generator().manual_seed(9)).labels
     true, other = sensitivities(model.eval(), image_set.batch(slice(None))[0], classes).mean(0)
     return (true - other).item()
 

@@ -48,9 +48,16 @@ def test_images_known_by_heart_do_not_weigh_without_bounds():
     assert adaptive_loss(losses, 0.5).isfinite()
 
 
-def test_the_mask_is_the_ratio_of_fisher_information(monkeypatch):
+@pytest.mark.parametrize("multi_label", [False, True], ids=["single", "multi"])
+def test_the_mask_is_the_ratio_of_fisher_information(monkeypatch, multi_label):
+    """Of the same loss on both sets: a set against itself is above a ratio of 1 nowhere."""
     monkeypatch.setattr(module, "FISHER_BATCH", 1)  # exact, whatever the signs
-    sets, model = split_set(REQUEST, tiny_set()), trained_model()
+    sets = split_set(REQUEST, tiny_set(multi_label=multi_label))
+    model = trained_model(multi_label=multi_label)
+    same = fisher_ratio_mask(model, sets[0], sets[0], config_with(gamma=1.1), torch.Generator())
+    weights = dict(model.named_parameters())
+    fisher = diagonal_fisher(model, sets[0], image_losses, 1, torch.Generator())
+    assert not any((same[name] & (fisher[name] > 1e-12)).any() for name in weights)
     draws = torch.Generator()
     forget, retain = (diagonal_fisher(model, part, image_losses, 1, draws) for part in sets)
     mask = fisher_ratio_mask(model, *sets, config_with(gamma=2.0), draws)

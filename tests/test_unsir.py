@@ -26,8 +26,8 @@ def generator():
     return torch.Generator().manual_seed(3)
 
 
-def learned(model, classes=(1,), **changes):
-    return learn_noise(model, torch.tensor(classes), OPTIONS | changes, generator())
+def learned(model, classes=(1,), batch_size=100, **changes):
+    return learn_noise(model, torch.tensor(classes), OPTIONS | changes, generator(), batch_size)
 
 
 def normalised(model, noise_set):
@@ -66,6 +66,12 @@ def test_noise_is_what_the_model_errs_on_and_leaves_the_model():
     assert all(parameter.grad is None for parameter in model.parameters())
     small, large = (learned(model, **{"lambda": weight}) for weight in (10.0, 0.0))
     assert normalised(model, small).norm() < 0.5 * normalised(model, large).norm()
+
+
+def test_noise_is_learned_batch_by_batch_as_all_at_once():
+    model = trained_model()
+    by_batch, at_once = (learned(model, (1, 3), size, steps=3) for size in (5, 100))
+    torch.testing.assert_close(by_batch.images, at_once.images, rtol=1e-3, atol=0.1)
 
 
 def passes_of(monkeypatch, config=CONFIG, image_set=None):

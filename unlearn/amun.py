@@ -10,6 +10,8 @@ ascent of the loss inside an L2 ball, which is doubled until the prediction is a
 The model believes the wrong labels already, so that learning them costs it little elsewhere, but it
 loses its confidence between x' and x. Choices:
 
+- Where several classes are to be forgotten, an example has to be taken for one that is kept: the
+  ascent leads away from all of them together.
 - The paper trains on D_r + D_f + D_A, and leaves D_f out where it is large. `keep` says which; by
   default it is left out, because a class cannot be forgotten while its images are being learned.
 - A step is 0.1 epsilon, as in the paper. An image stops at the first step at which it is wrong,
@@ -30,7 +32,6 @@ from unlearn.descent import Pass, descend, falling
 from utils.datasets import ImageSet
 from utils.errors import UserError
 from utils.losses import classification_loss
-from utils.prediction import PREDICTION_BATCH
 from utils.training import gradient_step
 
 OPTIONS = {
@@ -44,7 +45,8 @@ STEP_SHARE = 0.1  # of epsilon
 def amun(model, forget_set, retain_set, config):
     """Train on the retain set and on adversarial examples of the forget set."""
     epochs = config.recipe.epochs
-    adversarial = adversarial_examples(model, forget_set, config.options["steps"])
+    steps, size = config.options["steps"], config.recipe.batch_size
+    adversarial = adversarial_examples(model, forget_set, steps, config.request, size)
     if len(adversarial) == 0:
         raise UserError(
             "no image to forget has an adversarial example: the model gives all images one class; "
@@ -60,41 +62,49 @@ def amun(model, forget_set, retain_set, config):
     return descend(model, passes, config)
 
 
-def adversarial_examples(model, image_set, steps):
+def adversarial_examples(model, image_set, steps, request, batch_size):
     """An ImageSet of float images, 0 to 255, close to those of `image_set`, and the model's labels.
 
+    None of the labels is a class that the request forgets. batch_size: images at a time.
     In the order of `image_set`, less those for which there is none.
     """
     model.eval()
     found_images, found_labels = [], []
-    for part in torch.arange(len(image_set), device=image_set.device).split(PREDICTION_BATCH):
+    for part in torch.arange(len(image_set), device=image_set.device).split(batch_size):
         images, labels = image_set.batch(part)
-        images = images.float()
+        images, barred = images.float(), request.barred(labels, model.spec.num_classes)
         examples, wrong = images.clone(), labels.clone()
         left = torch.arange(len(part), device=part.device)
         epsilon, largest = 255 * FIRST_EPSILON, 255 * images[0].numel() ** 0.5
         while len(left) and epsilon < 2 * largest:
-            examples[left], wrong[left] = _attack(model, images[left], labels[left], epsilon, steps)
-            left = left[wrong[left] == labels[left]]
+            examples[left], wrong[left] = _attack(model, images[left], barred[left], epsilon, steps)
+            left = left[_is_barred(wrong[left], barred[left])]
             epsilon *= 2
-        found = wrong != labels
+        found = ~_is_barred(wrong, barred)
         found_images.append(examples[found])
         found_labels.append(wrong[found])
     return ImageSet.of(torch.cat(found_images), torch.cat(found_labels))
 
 
-def _attack(model, images, labels, epsilon, steps):
-    """(images, predictions) after up to `steps` steps, or at the first that is predicted wrong."""
+def _attack(model, images, barred, epsilon, steps):
+    """(images, predictions) after up to `steps` steps, or at the first that is predicted wrong.
+
+    barred: (B, K) bool, the predictions that are not wrong, or of no use.
+    """
     moving = images
     for _ in range(steps):
-        logits, gradient = logits_and_gradient(model, moving, labels)
-        still_right = (logits.argmax(1) == labels)[:, None, None, None]
+        logits, gradient = logits_and_gradient(model, moving, barred)
+        still_right = _is_barred(logits.argmax(1), barred)[:, None, None, None]
         stepped = moving + STEP_SHARE * epsilon * _unit(gradient)
         change = stepped - images
         change = change * (epsilon / _length(change).clamp(min=epsilon))
         moving = torch.where(still_right, (images + change).clamp(0, 255), moving)
     with torch.no_grad():
         return moving, model(moving).argmax(1)
+
+
+def _is_barred(predictions, barred):
+    return barred.gather(1, predictions[:, None])[:, 0]
 
 
 def _unit(gradient):

@@ -24,8 +24,8 @@ from torch import nn
 
 from unlearn.config import Option
 from unlearn.descent import Pass, descend
-from utils.losses import distillation_loss, probabilities
-from utils.prediction import predict
+from unlearn.teacher import teacher_probabilities
+from utils.losses import distillation_loss
 from utils.training import gradient_step
 
 OPTIONS = {
@@ -40,21 +40,20 @@ def bad_teacher(model, forget_set, retain_set, config):
     share, temperature = config.options["share"], config.options["temperature"]
     multi_label = forget_set.labels.ndim == 2
 
-    def targets(teacher, image_set):
-        return probabilities(predict(teacher, image_set) / temperature, multi_label).clone()
-
     def loss(logits, labels):
         return distillation_loss(logits / temperature, labels, multi_label)
 
     def passes(generator):
         drawn = torch.randperm(len(retain_set), generator=generator)
         part = retain_set.subset(drawn[: round(share * len(retain_set))].to(retain_set.device))
-        wrong = targets(make_incompetent(model, config.recipe.seed), forget_set)
+        incompetent = make_incompetent(model, config.recipe.seed)
+        wrong = teacher_probabilities(incompetent, forget_set, temperature)
         if multi_label:
             kept = config.request.kept_classes(wrong.shape[1])
             if len(kept) < wrong.shape[1]:
-                wrong[:, kept] = targets(model, forget_set)[:, kept]
-        taught = forget_set.with_labels(wrong).joined(part.with_labels(targets(model, part)))
+                wrong[:, kept] = teacher_probabilities(model, forget_set, temperature)[:, kept]
+        right = teacher_probabilities(model, part, temperature)
+        taught = forget_set.with_labels(wrong).joined(part.with_labels(right))
         for _ in range(config.recipe.epochs):
             yield Pass(taught, gradient_step(loss))
 

@@ -12,6 +12,8 @@ all labels come from the base model. Choices that it leaves open:
 
 - It takes the top class at x', which is the true one where the step does not reach the boundary.
   Such an image would be learned once more, so the best of the other classes is taken.
+- Where several classes are to be forgotten, none of them is anybody's neighbour: the step leads
+  away from all of them together, to the best of the classes that are kept.
 - The running statistics of batch normalisation stay the base model's: batches of a single class
   would pull them away from what the retained classes need.
 - There is no weight decay: nothing here would make up for what it takes from the other classes.
@@ -23,7 +25,6 @@ from unlearn.adversarial import logits_and_gradient
 from unlearn.config import Option
 from unlearn.descent import Pass, descend
 from utils.losses import classification_loss
-from utils.prediction import PREDICTION_BATCH
 from utils.training import gradient_step
 
 OPTIONS = {
@@ -33,8 +34,9 @@ OPTIONS = {
 
 def boundary_shrink(model, forget_set, retain_set, config):
     """Train on the forget set alone, each image under its nearest wrong class."""
+    bound, size = 255 * config.options["bound"], config.recipe.batch_size
     nearest = forget_set.with_labels(
-        neighbour_labels(model, forget_set, 255 * config.options["bound"])
+        neighbour_labels(model, forget_set, bound, config.request, size)
     )
 
     def passes(_):
@@ -44,15 +46,19 @@ def boundary_shrink(model, forget_set, retain_set, config):
     return descend(model, passes, config)
 
 
-def neighbour_labels(model, image_set, bound):
-    """The best wrong class of each image one signed step of `bound` (of 255) away: (M,) int64."""
+def neighbour_labels(model, image_set, bound, request, batch_size):
+    """The best wrong class of each image one signed step of `bound` (of 255) away: (M,) int64.
+
+    Of a request for classes one that is kept. batch_size: images at a time.
+    """
     model.eval()
     found = []
-    for part in torch.arange(len(image_set), device=image_set.device).split(PREDICTION_BATCH):
+    for part in torch.arange(len(image_set), device=image_set.device).split(batch_size):
         images, labels = image_set.batch(part)
-        _, gradient = logits_and_gradient(model, images.float(), labels)
+        barred = request.barred(labels, model.spec.num_classes)
+        _, gradient = logits_and_gradient(model, images.float(), barred)
         stepped = (images + bound * gradient.sign()).round().clamp(0, 255)
         with torch.no_grad():
             logits = model(stepped)
-        found.append(logits.scatter(1, labels[:, None], -torch.inf).argmax(1))
+        found.append(logits.masked_fill(barred, -torch.inf).argmax(1))
     return torch.cat(found)

@@ -9,13 +9,14 @@ from utils.datasets import ImageSet
 from utils.training import Recipe
 
 BATCH_SIZE = 100  # images: default of every method but those that train by the base model's recipe
+ONE_BY_ONE = 10  # images: of Fisher and SSD, whose gradients random signs keep apart
 
 
 @dataclass(frozen=True)
 class UnlearnConfig:
     """Settings of one unlearning run.
 
-    recipe: epochs and so on; a method that works in one step looks at batch size and seed alone.
+    recipe: epochs and so on; a method that works in one step looks at batch size and seed at most.
     options: by name, what this method alone has to be told, as its OPTIONS say. mask: the weights
     that may change, None for all. base_selection ("best" or "last" epoch) is for methods that
     train anew. retain_val, comparable_val: validation images that stay, and those of the same

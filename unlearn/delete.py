@@ -17,7 +17,6 @@ method for them.
 """
 
 import torch
-from torch.nn import functional
 
 from unlearn.descent import Pass, descend
 from utils.losses import distillation_loss
@@ -39,8 +38,4 @@ def delete(model, forget_set, retain_set, config):
 
 def masked_probabilities(logits, labels, request):
     """(M, K): softmax over the classes that neither the image has nor the request forgets."""
-    num_classes = logits.shape[1]
-    masked = functional.one_hot(labels, num_classes).bool()
-    forgotten = torch.ones(num_classes, dtype=torch.bool, device=logits.device)
-    forgotten[request.kept_classes(num_classes)] = False
-    return logits.masked_fill(masked | forgotten, -torch.inf).softmax(1)
+    return logits.masked_fill(request.barred(labels, logits.shape[1]), -torch.inf).softmax(1)

@@ -1,6 +1,8 @@
 """Fisher information of a model's weights, from gradients over a set of images.
 
-The Fisher information of a loss l is F = E_x[ g g^T ] with g the gradient of one image's loss. One
+The Fisher information of a loss l is F = E_x[ g g^T ] with g the gradient of one image's loss, the
+negative log-likelihood of its labels: in multi-label data of all its findings together, which the
+model holds independent, so that it is the sum of theirs (the training loss is their mean). One
 backward pass an image is slow, and the square of a batch's gradient is no sum of squares. So the
 images of a batch get random signs s = +1 or -1: as E[s_i s_j] = 0 for two images,
 
@@ -18,12 +20,12 @@ from utils.feeding import feed
 
 
 def image_losses(logits, labels):
-    """(B,) cross entropy; multi-label: the mean binary cross entropy over an image's findings."""
+    """(B,) -log p(labels): cross entropy; multi-label: the sum of the findings' binary ones."""
     if labels.ndim == 2:
         each = functional.binary_cross_entropy_with_logits(
             logits, labels.to(logits.dtype), reduction="none"
         )
-        return each.mean(1)
+        return each.sum(1)
     return functional.cross_entropy(logits, labels, reduction="none")
 
 

@@ -23,6 +23,7 @@ import torch
 
 from unlearn.config import Option
 from unlearn.fisher import diagonal_fisher, random_signs
+from unlearn.one_step import finished
 from utils.losses import probabilities
 
 OPTIONS = {"alpha": Option(1e-12, "the noise: its standard deviation grows with alpha^(1/4)")}
@@ -41,18 +42,19 @@ def fisher_forgetting(model, forget_set, retain_set, config):
         for name, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator).to(weight.device)
             weight.add_(noise * (config.options["alpha"] / fisher[name].clamp(min=FLOOR)) ** 0.25)
-    return model.eval()
+    return finished(model, forget_set, config.recipe.batch_size)
 
 
 def own_label_scores(logits, multi_label, generator):
     """(B,) scores whose expected squared gradient is the Fisher information of the model's labels.
 
     Logits times random signs times a square root of diag(p) - p p^T; multi-label: of the diagonal
-    p (1 - p), as the findings are told one by one.
+    p (1 - p), as findings are independent. Summed, so that the unit, and with it what FLOOR and
+    alpha mean, is the same for both: nats about all that the model says of an image.
     """
     p = probabilities(logits.detach(), multi_label)
     signs = random_signs(logits.shape, generator, logits.device)
     if multi_label:
-        return (logits * signs * (p * (1 - p)).sqrt()).mean(1)
+        return (logits * signs * (p * (1 - p)).sqrt()).sum(1)
     root = signs * p.sqrt()
     return (logits * (root - p * root.sum(1, keepdim=True))).sum(1)

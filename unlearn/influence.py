@@ -11,6 +11,9 @@ zero, so that of the mean retain loss is -1/|D_r| sum_{D_f} g_i, and one Newton 
 with n gradients of the retain set in place of its Hessian. For a quadratic loss, its true Hessian
 and alpha = 1 this is the leave-out solution itself. Choices:
 
+- g_i is the gradient of all that an image has contributed to the training loss: in multi-label data
+  of all its findings, not only those to be forgotten, because training without the image would have
+  missed them all. Its scale is that of the log-likelihood, as F's: only then F is near the Hessian.
 - F is of the gradients at the true labels (the empirical Fisher), as WoodFisher has it. A sample
   g_j is a batch under random signs, over the square root of its size: see fisher.py.
 - Only F^-1 times one vector is needed. WoodFisher adds the g_j one by one; the Woodbury identity
@@ -27,6 +30,7 @@ import torch
 
 from unlearn.config import Option
 from unlearn.fisher import check_finite, image_losses, signed_gradients
+from unlearn.one_step import finished
 
 OPTIONS = {
     "alpha": Option(0.1, "share of the step to the leave-out solution"),
@@ -43,11 +47,11 @@ def influence_unlearning(model, forget_set, retain_set, config):
     drawn = torch.randperm(len(retain_set), generator=generator)[:count].to(retain_set.device)
     batches = signed_gradients(model, retain_set.subset(drawn), image_losses, batch_size, generator)
     samples = torch.stack([_flat(gradients) / size**0.5 for size, gradients in batches])
-    towards = _summed_gradient(model, forget_set, config.request.losses, batch_size)
+    towards = _summed_gradient(model, forget_set, batch_size)
     check_finite([samples, towards])
     step = inverse_fisher_product(samples, towards, options["damping"])
     _move(model, step * (options["alpha"] / len(retain_set)), config.mask)
-    return model.eval()
+    return finished(model, forget_set, batch_size)
 
 
 def inverse_fisher_product(samples, vector, damping):
@@ -59,12 +63,12 @@ def inverse_fisher_product(samples, vector, damping):
     return (vector - shares @ samples) / damping
 
 
-def _summed_gradient(model, image_set, losses, batch_size):
+def _summed_gradient(model, image_set, batch_size):
     weights = list(model.eval().parameters())
     total = 0
     for positions in torch.arange(len(image_set), device=image_set.device).split(batch_size):
         images, labels = image_set.batch(positions)
-        loss = losses(model(images), labels).sum()
+        loss = image_losses(model(images), labels).sum()
         total += _flat(torch.autograd.grad(loss, weights, materialize_grads=True))
     return total
 

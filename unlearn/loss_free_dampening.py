@@ -19,7 +19,7 @@ import torch
 
 from unlearn.config import Option
 from unlearn.fisher import check_finite
-from unlearn.synaptic_dampening import dampen
+from unlearn.synaptic_dampening import dampened
 
 OPTIONS = {
     "alpha": Option(1.3, "how many times as important to the forget set a weight must be"),
@@ -30,14 +30,11 @@ OPTIONS = {
 
 def loss_free_dampening(model, forget_set, retain_set, config):
     """Scale down the weights that move the output on the forget set more than on all images."""
-    generator = torch.Generator().manual_seed(config.recipe.seed)
-    of_forget, of_retain = (
-        output_sensitivity(model, image_set, config.options["images"], generator)
-        for image_set in (forget_set, retain_set)
-    )
-    share = len(forget_set) / (len(forget_set) + len(retain_set))
-    dampen(model, of_forget, of_retain, share, config.options)
-    return model.eval()
+
+    def importance(image_set, generator):
+        return output_sensitivity(model, image_set, config.options["images"], generator)
+
+    return dampened(model, forget_set, retain_set, config, importance)
 
 
 def output_sensitivity(model, image_set, count, generator):

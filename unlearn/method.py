@@ -14,8 +14,10 @@ class Method:
     run: (model, forget_set, retain_set, UnlearnConfig) -> model. recipe: the default one; None: the
     base model's own. options: the method's own settings. paper: where it is from. follows_gradient:
     whether there is a variant inside a mask, and uses_mask: whether this is it. one_step: the
-    method has neither epochs nor a rate. one_label: it needs exactly one class an image.
-    needs_shards: it needs a base model that was trained in shards.
+    method has neither epochs nor a rate. one_image: it may go by batches of a single image, which
+    batch normalisation cannot learn from. ignores: settings of a recipe that have no effect.
+    one_label: it needs exactly one class an image. other_class: it needs a class, or finding, other
+    than an image's own. needs_shards: it needs a base model that was trained in shards.
     """
 
     id: str
@@ -26,6 +28,9 @@ class Method:
     options: Mapping[str, Option] = field(default_factory=dict, hash=False)
     follows_gradient: bool = True
     one_step: bool = False
+    one_image: bool = False
+    ignores: tuple[str, ...] = ()
     one_label: bool = False
+    other_class: bool = False
     needs_shards: bool = False
     uses_mask: bool = False

@@ -3,14 +3,21 @@
 from dataclasses import replace
 
 from unlearn.config import UnlearnConfig, write_option
-from unlearn.table import ROWS
+from unlearn.table import ROWS, STEPS
 from utils.errors import UserError
 from utils.files import nearest
-from utils.training import Recipe
+from utils.training import SMALLEST_SET, Recipe
 
 ALL = "all"  # every method, where several may be named
 HIGHEST = 1_000_000  # that any option takes
 SHARED = ("seed", "precision")  # settings that a method takes from the base model's recipe
+FLAGS = {
+    "epochs": "--unlearn_epochs",
+    "lr": "--unlearn_lr",
+    "batch_size": "--unlearn_batch_size",
+    "optimizer": "--optimizer",
+    "weight_decay": "--weight_decay",
+}
 SALUN_SUFFIX = "_with_SalUn"
 SALUN = "Fan et al., ICLR 2024"
 _WITH_SALUN = [
@@ -43,7 +50,7 @@ def find_methods(method_ids, *, shards=False):
 
     shards: whether the base model was trained in shards, which some methods need.
     """
-    if list(method_ids) == [ALL]:
+    if [method_id.lower() for method_id in method_ids] == [ALL]:
         return [row for row in METHODS.values() if shards or not row.needs_shards]
     return list(dict.fromkeys(map(find_method, method_ids)))
 
@@ -74,13 +81,21 @@ def chosen_config(method, config, settings, options=()):
 
     options: (name, text) pairs. Raises UserError if the method has no such setting.
     """
-    if method.one_step:
-        for name in ("epochs", "lr"):
-            if name in settings:
-                raise UserError(
-                    f"--unlearn_{name}: {method.id} works in one step: leave it out; its own "
-                    f"settings are {', '.join(method.options) or 'none'} (--unlearn_options)"
-                )
+    for name in method.ignores:
+        if name in settings:
+            raise UserError(
+                f"{FLAGS[name]} has no effect on {method.id}"
+                f"{', which works in one step' if name in STEPS else ''}: leave it out; its own "
+                f"settings are {', '.join(method.options)} (--unlearn_options)"
+            )
+    if settings.get("batch_size", SMALLEST_SET) < SMALLEST_SET and not method.one_image:
+        raise UserError(
+            f"--unlearn_batch_size {settings['batch_size']}: {method.id} trains batch "
+            f"normalisation, which cannot learn from one image: give {SMALLEST_SET} or more"
+        )
+    for name, text in options:
+        if [other for other, _ in options].count(name) > 1:
+            raise UserError(f"--unlearn_options {name}={text}: {name} is there twice: give it once")
     own = {name: _read_option(method, name, text) for name, text in options}
     return replace(
         config, recipe=replace(config.recipe, **settings), options={**config.options, **own}
@@ -98,6 +113,11 @@ def recorded_config(method, request, record):
 
 def check_task(method, dataset):
     """Raises UserError if the method cannot work on this kind of labels."""
+    if method.other_class and dataset.num_classes < 2:
+        raise UserError(
+            f"--unlearn {method.id} needs another class than that of an image, and {dataset.name} "
+            "has one only: choose another method"
+        )
     if method.one_label and dataset.is_multi_label:
         raise UserError(
             f"--unlearn {method.id} needs one class an image, and {dataset.name} is multi-label: "

@@ -10,7 +10,8 @@ The retain set is not looked at. The second term has no bound; the paper stops o
 of the other classes, which falls at first, is on its way up from its lowest and has come back to
 `delta` times what it was. Choices that it leaves open:
 
-- c' is drawn afresh for each image in each epoch. Pixels have a range of 1.
+- c' is drawn afresh for each image in each epoch, and is none of the classes to be forgotten.
+  Pixels have a range of 1.
 - The sensitivity is compared after each epoch: its mean in the epoch with that of the base model.
 - The network is in evaluation mode throughout, because batch normalisation by batch would let an
   image's logit answer to the pixels of others.
@@ -28,7 +29,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unlearn.config import Option
 from unlearn.descent import Pass, descend
-from utils.prediction import PREDICTION_BATCH
+from unlearn.random_label import draw_wrong_labels
 
 OPTIONS = {
     "delta": Option(1.0, "stop once the other classes are this sensitive again, 1 = as before")
@@ -38,11 +39,11 @@ LONGEST_GRADIENT = 1.0
 
 def mu_mis(model, forget_set, retain_set, config):
     """Lower the true class's sensitivity to the forget set and raise the others'."""
-    num_classes = model.spec.num_classes
+    num_classes, request = model.spec.num_classes, config.request
 
     def passes(generator):
-        drawn = _with_other_class(forget_set, num_classes, generator)
-        before = lowest = _mean_sensitivity(model, drawn)
+        drawn = _with_other_class(forget_set, num_classes, request, generator)
+        before = lowest = _mean_sensitivity(model, drawn, config.recipe.batch_size)
         for _ in range(config.recipe.epochs):
             seen = []
             yield Pass(drawn, _step(seen), update_statistics=False)
@@ -50,7 +51,7 @@ def mu_mis(model, forget_set, retain_set, config):
             if now > lowest and now >= config.options["delta"] * before:
                 break
             lowest = min(lowest, now)
-            drawn = _with_other_class(forget_set, num_classes, generator)
+            drawn = _with_other_class(forget_set, num_classes, request, generator)
 
     with _twice_differentiable(model):
         return descend(model, passes, config)
@@ -83,18 +84,18 @@ def sensitivities(model, images, classes, create_graph=False):
     return torch.stack(columns, 1)
 
 
-def _with_other_class(forget_set, num_classes, generator):
-    """The set with labels (M, 2): each image's class, and one of the others, equally likely."""
+def _with_other_class(forget_set, num_classes, request, generator):
+    """The set with labels (M, 2): each image's class, and one of the others that are kept."""
     true = forget_set.labels
-    step = torch.randint(1, num_classes, (len(true),), generator=generator).to(true.device)
-    return forget_set.with_labels(torch.stack([true, (true + step) % num_classes], 1))
+    other = draw_wrong_labels(true, num_classes, request, generator)
+    return forget_set.with_labels(torch.stack([true, other], 1))
 
 
-def _mean_sensitivity(model, drawn):
+def _mean_sensitivity(model, drawn, batch_size):
     """Mean of |d logit / d pixel| of the other class, in evaluation mode: a scalar."""
     model.eval()
     total = 0.0
-    for part in torch.arange(len(drawn), device=drawn.device).split(PREDICTION_BATCH):
+    for part in torch.arange(len(drawn), device=drawn.device).split(batch_size):
         images, classes = drawn.batch(part)
         total += sensitivities(model, images, classes[:, 1:]).sqrt().sum().item()
     return total / len(drawn)

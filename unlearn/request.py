@@ -171,6 +171,15 @@ class ForgetRequest(Question):
         """Indices of the classes, or findings, that are not to be forgotten."""
         return [number for number in range(num_classes) if number not in self.classes]
 
+    def barred(self, labels, num_classes):
+        """Which classes an image must not be given in place of its own: (M, K) bool of (M,) labels.
+
+        Its own, and all that are to be forgotten: an image would else be moved into one of them.
+        """
+        barred = torch.ones(len(labels), num_classes, dtype=torch.bool, device=labels.device)
+        barred[:, self.kept_classes(num_classes)] = False
+        return barred.scatter(1, labels[:, None], True)
+
     def split(self, dataset, split):
         """(forget_set, retain_set) of a split: every image is in exactly one of them."""
         images, forget = dataset.splits[split], self.covered(dataset, split)

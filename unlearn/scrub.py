@@ -15,6 +15,8 @@ errs on them nearly always, so the reference asks for full forgetting. For sampl
 it is the model's ordinary error, and rewinding keeps forgotten images from standing out. Where
 there are no such images the last epoch stays, as in SCRUB without rewinding.
 
+Until the reference is known any epoch may be the nearest, so the weights of all are held in memory.
+
 KL has no temperature, as in the paper. Both kinds of passes are in training mode, and must be:
 in evaluation mode student and teacher agree at first, where the gradient of KL is zero. In
 multi-label data the forget passes look at the question asked alone, other findings are to stay.
@@ -26,7 +28,7 @@ import torch
 
 from unlearn.config import Option
 from unlearn.descent import Pass, descend
-from unlearn.teacher import teacher_probabilities
+from unlearn.teacher import teacher_logits, teacher_probabilities
 from utils.losses import classification_loss, distillation_loss
 from utils.prediction import predict
 from utils.training import SMALLEST_SET, gradient_step
@@ -45,8 +47,8 @@ def scrub(model, forget_set, retain_set, config):
     alpha, gamma = config.options["alpha"], config.options["gamma"]
     multi_label = retain_set.labels.ndim == 2
     kept_targets = teacher_probabilities(model, retain_set)
-    forget_targets = request.question(predict(model, forget_set), forget_set.labels)[0].softmax(1)
-    forget_targets = forget_targets.clone()  # out of inference mode
+    at_first, _ = request.question(teacher_logits(model, forget_set), forget_set.labels)
+    forget_targets = at_first.softmax(1)
 
     def numbered(image_set):
         return image_set.with_labels(torch.arange(len(image_set), device=image_set.device))
@@ -81,7 +83,7 @@ def scrub(model, forget_set, retain_set, config):
 def error(model, image_set, request):
     """Share of images, 0 to 1, on which the model is wrong in what the request is about."""
     right = request.recognised(predict(model, image_set), image_set.labels)
-    return 1 - right.float().mean().item()
+    return 1 - right.mean().item()
 
 
 def rewound(kept_weights, reference):

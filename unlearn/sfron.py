@@ -23,6 +23,8 @@ authors' code where the paper leaves them open:
   the step instead, for a class as for a sample.
 - An epoch is one pass over the forget set, with `inner` batches of retain images after each batch.
 - The Fisher information is over single images' gradients (fisher.py); the code squares batches'.
+  In multi-label data it is that of all findings, of both sets, so that gamma compares like with
+  like; the ascent is on the findings to be forgotten alone.
 - Batch normalisation goes by the batch in the ascent as well, as in the code. With the running
   statistics instead, the same settings took most of what a ResNet-18 was to keep. A single image
   has no statistics of its own: there the ascent has to do with the running ones.
@@ -74,7 +76,7 @@ def sfron(model, forget_set, retain_set, config):
 
 def fisher_ratio_mask(model, forget_set, retain_set, config, generator):
     """By parameter name, which weights matter to the forget set at least gamma times as much."""
-    of_forget = diagonal_fisher(model, forget_set, config.request.losses, FISHER_BATCH, generator)
+    of_forget = diagonal_fisher(model, forget_set, image_losses, FISHER_BATCH, generator)
     of_retain = diagonal_fisher(model, retain_set, image_losses, FISHER_BATCH, generator)
     gamma = config.options["gamma"]
     return {name: part >= gamma * of_retain[name] for name, part in of_forget.items()}
@@ -91,7 +93,8 @@ def _outer_step(mask, alpha, config):
 
     def step(model, optimizer, images, labels):
         forget_labels, retain_labels = labels
-        slow = [weight.detach().clone() for weight in model.parameters()]
+        if options["beta"] < 1:
+            slow = [weight.detach().clone() for weight in model.parameters()]
         forget_images, retain_images = images.split([len(forget_labels), len(retain_labels)])
         model.train(len(forget_labels) >= SMALLEST_SET)
         losses = config.request.losses(model(forget_images), forget_labels)

@@ -20,6 +20,7 @@ import torch
 
 from unlearn.config import Option
 from unlearn.fisher import diagonal_fisher, image_losses
+from unlearn.one_step import finished
 
 OPTIONS = {
     "alpha": Option(3.35, "how many times as important to the forget set a weight must be"),
@@ -29,14 +30,20 @@ OPTIONS = {
 
 def selective_synaptic_dampening(model, forget_set, retain_set, config):
     """Scale down the weights that matter to the forget set more than to all images."""
+
+    def importance(image_set, generator):
+        return diagonal_fisher(model, image_set, image_losses, config.recipe.batch_size, generator)
+
+    return dampened(model, forget_set, retain_set, config, importance)
+
+
+def dampened(model, forget_set, retain_set, config, importance):
+    """The rule by any importance: (image_set, generator) -> its mean over the images, by name."""
     generator = torch.Generator().manual_seed(config.recipe.seed)
-    of_forget, of_retain = (
-        diagonal_fisher(model, image_set, image_losses, config.recipe.batch_size, generator)
-        for image_set in (forget_set, retain_set)
-    )
+    of_forget, of_retain = (importance(part, generator) for part in (forget_set, retain_set))
     share = len(forget_set) / (len(forget_set) + len(retain_set))
     dampen(model, of_forget, of_retain, share, config.options)
-    return model.eval()
+    return finished(model, forget_set, config.recipe.batch_size)
 
 
 @torch.no_grad()

@@ -31,7 +31,7 @@ from unlearn import (
     unlearning_aware,
     unsir,
 )
-from unlearn.config import BATCH_SIZE
+from unlearn.config import BATCH_SIZE, ONE_BY_ONE
 from unlearn.method import Method
 from utils.training import Recipe
 
@@ -40,6 +40,7 @@ def _recipe(epochs, lr, batch_size=BATCH_SIZE, **others):
     return Recipe(epochs, lr, batch_size, **others)
 
 
+STEPS = ("epochs", "lr", "optimizer", "weight_decay")  # what only a method of steps looks at
 ONE_STEP = Recipe(epochs=0, lr=0.0, batch_size=BATCH_SIZE)
 ROWS = [
     Method("Retrain", "Retrain", retrain.retrain, None, "the definition", follows_gradient=False),
@@ -49,6 +50,7 @@ ROWS = [
         random_label.random_label,
         _recipe(5, 0.01),
         "Golatkar et al., CVPR 2020",
+        other_class=True,
     ),
     Method(
         "FT",
@@ -64,6 +66,7 @@ ROWS = [
         # Adam would follow a decay wherever the gradient is near zero
         _recipe(5, 3e-6, optimizer="adam", weight_decay=0.0),
         "Thudi et al., EuroS&P 2022",
+        one_image=True,
     ),
     Method(
         "NegGradPlus",
@@ -72,6 +75,7 @@ ROWS = [
         _recipe(5, 1e-5, optimizer="adam", weight_decay=0.0),
         "Kurmanji et al., NeurIPS 2023",
         options=neg_grad_plus.OPTIONS,
+        one_image=True,
     ),
     Method(
         "L1_sparse",
@@ -104,6 +108,8 @@ ROWS = [
         amnesiac.amnesiac,
         _recipe(3, 0.01),
         "Graves et al., AAAI 2021",
+        one_image=True,
+        other_class=True,
     ),
     Method(
         "BadTeacher",
@@ -139,6 +145,8 @@ ROWS = [
         _recipe(5, 1e-5, optimizer="adam", weight_decay=0.0),
         "Zhou et al., CVPR 2025",
         one_label=True,
+        one_image=True,
+        other_class=True,
     ),
     Method(
         "NegMerge",
@@ -149,6 +157,7 @@ ROWS = [
         "Kim et al., ICML 2025",
         options=neg_merge.OPTIONS,
         follows_gradient=False,
+        one_image=True,
     ),
     Method(
         "IU",
@@ -158,26 +167,32 @@ ROWS = [
         "Izzo et al., AISTATS 2021",
         options=influence.OPTIONS,
         one_step=True,
+        ignores=STEPS,
+        one_image=True,
     ),
     Method(
         "Fisher",
         "Fisher Forgetting",
         fisher_forgetting.fisher_forgetting,
-        replace(ONE_STEP, batch_size=10),  # images whose gradients random signs keep apart
+        replace(ONE_STEP, batch_size=ONE_BY_ONE),
         "Golatkar et al., CVPR 2020",
         options=fisher_forgetting.OPTIONS,
         follows_gradient=False,
         one_step=True,
+        ignores=STEPS,
+        one_image=True,
     ),
     Method(
         "SSD",
         "Selective Synaptic Dampening",
         synaptic_dampening.selective_synaptic_dampening,
-        replace(ONE_STEP, batch_size=10),  # images whose gradients random signs keep apart
+        replace(ONE_STEP, batch_size=ONE_BY_ONE),
         "Foster et al., AAAI 2024",
         options=synaptic_dampening.OPTIONS,
         follows_gradient=False,
         one_step=True,
+        ignores=STEPS,
+        one_image=True,
     ),
     Method(
         "LFSSD",
@@ -188,6 +203,7 @@ ROWS = [
         options=loss_free_dampening.OPTIONS,
         follows_gradient=False,
         one_step=True,
+        ignores=("batch_size", *STEPS),
     ),
     Method(
         "SFRon",
@@ -196,6 +212,7 @@ ROWS = [
         _recipe(2, 0.01),
         "Huang et al., NeurIPS 2024",
         options=sfron.OPTIONS,
+        one_image=True,
     ),
     Method(
         "BoundaryShrink",
@@ -205,6 +222,8 @@ ROWS = [
         "Chen et al., CVPR 2023",
         options=boundary_shrink.OPTIONS,
         one_label=True,
+        one_image=True,
+        other_class=True,
     ),
     Method(
         "BoundaryExpanding",
@@ -213,6 +232,7 @@ ROWS = [
         _recipe(5, 1e-4, weight_decay=0.0),
         "Chen et al., CVPR 2023",
         one_label=True,
+        one_image=True,
     ),
     Method(
         "AMUN",
@@ -222,6 +242,7 @@ ROWS = [
         "Ebrahimpour-Boroojeny et al., ICML 2025",
         options=amun.OPTIONS,
         one_label=True,
+        other_class=True,
     ),
     Method(
         "MUMis",
@@ -231,6 +252,8 @@ ROWS = [
         "Cheng et al., ICLR 2026",
         options=mu_mis.OPTIONS,
         one_label=True,
+        one_image=True,
+        other_class=True,
     ),
     Method(
         "SISA",
@@ -249,6 +272,7 @@ ROWS = [
         "Falcao and Cordeiro, 2026",
         options=clinical_risk.OPTIONS,
         one_label=True,
+        other_class=True,
     ),
     Method(
         "UAM",

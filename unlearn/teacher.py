@@ -4,7 +4,12 @@ from utils.losses import probabilities
 from utils.prediction import predict
 
 
-def teacher_probabilities(model, image_set):
-    """(M, K) probabilities that `model` gives an ImageSet, to be its labels (`with_labels`)."""
+def teacher_logits(model, image_set):
+    """(M, K) logits that `model` gives an ImageSet."""
+    return predict(model, image_set).clone()  # out of inference mode
+
+
+def teacher_probabilities(model, image_set, temperature=1.0):
+    """(M, K) probabilities of the logits over `temperature`, to be labels (`with_labels`)."""
     multi_label = image_set.labels.ndim == 2
-    return probabilities(predict(model, image_set), multi_label).clone()  # out of inference mode
+    return probabilities(teacher_logits(model, image_set) / temperature, multi_label)

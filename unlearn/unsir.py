@@ -43,11 +43,12 @@ def unsir(model, forget_set, retain_set, config):
     """Learn noise for the forgotten classes, train on it, and mend with retain images."""
 
     def passes(generator):
-        noise = learn_noise(model, forget_set.labels.unique(), config.options, generator)
+        classes, batch_size = forget_set.labels.unique(), config.recipe.batch_size
+        noise = learn_noise(model, classes, config.options, generator, batch_size)
         size = max(2, round(config.options["share"] * len(retain_set)))
         drawn = torch.randperm(len(retain_set), generator=generator)[:size]
         part = retain_set.subset(drawn.to(retain_set.device))
-        side_size = max(1, config.recipe.batch_size // 2)
+        side_size = max(1, batch_size // 2)
         mixed = Paired(part, noise, side_size, generator)
         yield Pass(mixed, gradient_step(impair))
         for _ in range(config.recipe.epochs - 1):
@@ -62,10 +63,10 @@ def impair(logits, labels):
     return classification_loss(torch.cat([retain, noise]), torch.cat([true, given]))
 
 
-def learn_noise(model, classes, options, generator):
+def learn_noise(model, classes, options, generator, batch_size):
     """An ImageSet of float images (classes x noise, C, H, W) that the model errs on most.
 
-    classes: (n,) int64. The model is left as it was.
+    classes: (n,) int64. batch_size: images at a time. The model is left as it was.
     """
     labels = classes.repeat_interleave(options["noise"])
     size = (model.spec.input_size,) * 2
@@ -75,9 +76,13 @@ def learn_noise(model, classes, options, generator):
     was_training = model.training
     model.eval()
     for _ in range(options["steps"]):
-        knowledge = -functional.cross_entropy(model(as_images(model, noise)), labels)
-        loss = knowledge + options["lambda"] * noise.square().flatten(1).sum(1).mean()
-        (noise.grad,) = torch.autograd.grad(loss, noise)  # none for the model's weights
+        noise.grad = torch.empty_like(noise)
+        for rows in torch.arange(len(labels), device=labels.device).split(batch_size):
+            part = noise.detach()[rows].requires_grad_()
+            knowledge = -functional.cross_entropy(model(as_images(model, part)), labels[rows])
+            loss = knowledge + options["lambda"] * part.square().flatten(1).sum(1).mean()
+            loss = loss * (len(rows) / len(labels))
+            (noise.grad[rows],) = torch.autograd.grad(loss, part)  # none for the model's weights
         optimizer.step()
     model.train(was_training)
     return ImageSet.of(as_images(model, noise.detach()), labels)
