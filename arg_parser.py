@@ -21,7 +21,6 @@ from utils.npz import LARGEST_SIDE, SMALLEST_SIDE
 from utils.placement import AUTO, PLACES, READERS, SHARE, Placement, read_size
 from utils.precision import BF16, FLOAT32, PRECISIONS
 from utils.prediction import PREDICTION_BATCH
-from utils.tables import format_table
 from utils.training import OPTIMIZERS, SMALLEST_SET, WEIGHT_DECAY
 
 DEFAULT_SEED = 1
@@ -433,8 +432,7 @@ class ListMethods(argparse.Action):
     """Prints the table of methods and ends the script, as --help does."""
 
     def __call__(self, parser, *_):
-        headers = ["--unlearn", "method", "default", "--unlearn_options", "paper"]
-        print(format_table(headers, describe_methods()))
+        print(describe_methods())
         parser.exit()
 
 

@@ -15,7 +15,7 @@ from arg_parser import (
     typed_request,
     unlearning_flags,
 )
-from models.checkpoint import digest_of
+from models.checkpoint import digest_of, weights_digest
 from models.opening import open_model_and_data
 from unlearn.job import UnlearnJob
 from unlearn.methods import find_method
@@ -68,6 +68,8 @@ def main(argv=None):
     model, seconds = job.run(model, forget_set, retain_set, mask)
     told = job.record(record, base_digest, dataset)
     path = job.save(model, told, seconds, device, command_line(argv, __file__))
+    if weights_digest(model.network.state_dict()) == base_digest:
+        print(f"note: {method.id} has changed nothing, the weights are those of {args.model_id}")
     print(f"unlearned in {seconds:.1f} s\nmodel: {path}\nmodel_id: {job.model_id}")
     return job.model_id
 

@@ -8,6 +8,7 @@ that never saw it needs as many as Retrain.
 import copy
 
 import torch
+from tqdm import tqdm
 
 from evaluation.figure import Figure, undefined
 from utils.prediction import predict
@@ -27,7 +28,8 @@ def relearn_steps(model, forget_set, request, seed=1):
     That is when KNOWN of the next batch are recognised before its step, and KNOWN of the forget
     set (of JUDGED images, if it has more). SGD at LR, batch normalisation as in evaluation, so that
     what counts are the weights. The model is left as it was. Undefined after MOST_STEPS, and
-    without images.
+    without images. A model in shards takes long: each network gets its share of the gradient only,
+    so that it takes more steps, and each step is one of all networks.
     """
     if len(forget_set) == 0:
         return undefined("no training image of the request")
@@ -35,7 +37,8 @@ def relearn_steps(model, forget_set, request, seed=1):
     judged = forget_set.subset(torch.randperm(len(forget_set), generator=generator)[:JUDGED])
     learner = copy.deepcopy(model).eval()
     optimizer = torch.optim.SGD(learner.parameters(), LR, momentum=MOMENTUM)
-    taken = zip(range(MOST_STEPS + 1), _endless_batches(forget_set, generator), strict=False)
+    count = tqdm(range(MOST_STEPS + 1), "relearning", leave=False, unit="step", disable=None)
+    taken = zip(count, _endless_batches(forget_set, generator), strict=False)
     for steps, (images, labels) in taken:
         logits = learner(images)
         if _is_known(logits.detach(), labels, request) and _is_known(

@@ -533,5 +533,21 @@ def test_options_are_letters_and_their_defaults_are_in_range(method):
 
 @by_id
 def test_a_row_for_every_method(method):
-    row = next(row for row in describe_methods() if row[0] == method.id)
-    assert row[1] == method.name and row[4] == method.paper and all(row[:3])
+    lines = describe_methods().splitlines()
+    assert max(map(len, lines)) <= 100
+    if not method.uses_mask:
+        number = next(n for n, line in enumerate(lines) if line.split()[:1] == [method.id])
+        variant = f"{method.id}_with_SalUn" in METHODS
+        assert lines[number].split()[1] == ("yes" if variant else "-")
+        assert lines[number + 1] == f"    {method.name}: {method.paper}"
+
+
+@by_id
+def test_on_a_model_in_shards_the_method_that_needs_one_last_layer_is_named(method):
+    needs = method.id.removesuffix("_with_SalUn") in ("EU_k", "CF_k", "BoundaryExpanding")
+    check_task(method, tiny_dataset())
+    if needs:
+        with pytest.raises(UserError, match=f"--unlearn {method.id} needs the one last layer"):
+            check_task(method, tiny_dataset(), shards=3)
+    else:
+        check_task(method, tiny_dataset(), shards=3)

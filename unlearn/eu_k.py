@@ -6,8 +6,9 @@ unlearning", 2022: freeze all layers but the last k, give these fresh weights an
     theta_last = argmin E_{(x, y) in D_r} [ CE(f(x; theta_first, theta_last), y) ]
 
 so that the last k layers have never seen the forget set; what the first ones know of it stays.
-Fresh weights are those that the base model began with, drawn with the run's seed (ImageNet's where
-the base model began with them), as Retrain has them. What a layer is: unlearn/last_layers.py.
+Fresh weights are drawn with the run's seed, as Retrain's are: by default the base model's, whose
+first weights they then are (ImageNet's where the base model began with those). What a layer is:
+unlearn/last_layers.py.
 """
 
 import torch

@@ -1,8 +1,10 @@
 """GA: gradient ascent on the forget set.
 
-Graves et al., "Amnesiac machine learning", AAAI 2021; Thudi et al., "Unrolling SGD", EuroS&P 2022:
-maximise E_{x in D_f} [ CE(f(x), y) ]. The retain set is not looked at. Three choices that the
-papers leave open decide whether anything is left of the model afterwards:
+Thudi et al., "Unrolling SGD", EuroS&P 2022, who add the forget set's gradient at the weights back
+once; as the baseline GA of Jia et al., "Model sparsity can simplify machine unlearning", NeurIPS
+2023, again and again: maximise E_{x in D_f} [ CE(f(x), y) ]. The retain set is not looked at. (That
+is not Graves et al., who are cited for it at times: they take recorded updates of the training
+back.) Three choices that are left open decide whether anything is left of the model afterwards:
 
 - An image stops pushing once its loss is that of guessing, ln K: it is forgotten, and cross
   entropy, which has no upper bound, would go on to wreck what is to stay.

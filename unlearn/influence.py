@@ -18,7 +18,8 @@ and alpha = 1 this is the leave-out solution itself. Choices:
   g_j is a batch under random signs, over the square root of its size: see fisher.py.
 - Only F^-1 times one vector is needed. WoodFisher adds the g_j one by one; the Woodbury identity
   adds all at once: F^-1 v = (v - G^T (n damping I + G G^T)^-1 G v) / damping, with G the n samples
-  as rows. Memory: `samples` times the model's size. The code of Jia et al. carries the first
+  as rows. Memory: twice `samples` times the model's size while they are put together (1.4 GB of a
+  ResNet-18 and 16 samples), half of that afterwards. The code of Jia et al. carries the first
   gradient through the recursion alone, so that the others never enter; the paper's F is used here.
 - A network's gradients span few directions, and in all others the step is one of gradient ascent
   at the rate alpha / damping / |D_r|. The linear picture does not hold as far as alpha = 1 takes a

@@ -37,7 +37,7 @@ class UnlearnJob:
 
         Raises UserError if the method has no such settings or cannot work on the data.
         """
-        check_task(method, dataset)
+        check_task(method, dataset, base_record.get("spec", {}).get("shards", 0))
         defaults = default_config(method, request, base_record)
         config = chosen_config(method, defaults, settings, options)
         config = replace(
@@ -61,7 +61,8 @@ class UnlearnJob:
     def course(self):
         """`5 epochs at rate 0.01`, for the terminal."""
         recipe = self.config.recipe
-        course = f"{recipe.epochs} epochs at rate {recipe.lr:g}" if recipe.epochs else "one step"
+        epochs = f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}"
+        course = f"{epochs} at rate {recipe.lr:g}" if recipe.epochs else "one step"
         options = (f"{name} {write_option(value)}" for name, value in self.config.options.items())
         return ", ".join([course, *options])
 

@@ -17,7 +17,8 @@ class Method:
     method has neither epochs nor a rate. one_image: it may go by batches of a single image, which
     batch normalisation cannot learn from. ignores: settings of a recipe that have no effect.
     one_label: it needs exactly one class an image. other_class: it needs a class, or finding, other
-    than an image's own. needs_shards: it needs a base model that was trained in shards.
+    than an image's own. last_layer: it needs the one last layer, of which a model in shards has
+    many. needs_shards: it needs a base model that was trained in shards.
     """
 
     id: str
@@ -32,5 +33,6 @@ class Method:
     ignores: tuple[str, ...] = ()
     one_label: bool = False
     other_class: bool = False
+    last_layer: bool = False
     needs_shards: bool = False
     uses_mask: bool = False

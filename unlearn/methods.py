@@ -6,6 +6,7 @@ from unlearn.config import UnlearnConfig, write_option
 from unlearn.table import ROWS, STEPS
 from utils.errors import UserError
 from utils.files import nearest
+from utils.tables import format_table
 from utils.training import SMALLEST_SET, Recipe
 
 ALL = "all"  # every method, where several may be named
@@ -111,8 +112,13 @@ def recorded_config(method, request, record):
     return replace(config, recipe=recipe, options={**config.options, **options})
 
 
-def check_task(method, dataset):
-    """Raises UserError if the method cannot work on this kind of labels."""
+def check_task(method, dataset, shards=0):
+    """Raises UserError if the method cannot work on this kind of labels, or on so many shards."""
+    if method.last_layer and shards:
+        raise UserError(
+            f"--unlearn {method.id} needs the one last layer, and a model in shards has {shards}: "
+            "choose another method, or a base model trained without --sisa_shards"
+        )
     if method.other_class and dataset.num_classes < 2:
         raise UserError(
             f"--unlearn {method.id} needs another class than that of an image, and {dataset.name} "
@@ -126,11 +132,22 @@ def check_task(method, dataset):
 
 
 def describe_methods():
-    """Rows (id, name, epochs and rate, options, paper) of all methods, for a table."""
-    return [
-        [row.id, row.name, describe_recipe(row), describe_options(row), row.paper]
-        for row in METHODS.values()
+    """The list of methods as lines of a table, with the name and the paper below each."""
+    headers = ["--unlearn", "SalUn", "default", "--unlearn_options"]
+    rows = [
+        [
+            row.id,
+            "yes" if row.follows_gradient else "-",
+            describe_recipe(row),
+            describe_options(row),
+        ]
+        for row in ROWS
     ]
+    heading, rule, *lines = format_table(headers, rows).splitlines()
+    papers = (f"    {row.name}: {row.paper}" for row in ROWS)
+    listed = [part for pair in zip(lines, papers, strict=True) for part in pair]
+    note = f"SalUn yes: there is a variant inside the saliency mask, as RL{SALUN_SUFFIX} ({SALUN})."
+    return "\n".join([heading, rule, *listed, "", note])
 
 
 def describe_recipe(method):

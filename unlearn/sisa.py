@@ -8,8 +8,9 @@ together:
 
 To forget D_f, the networks of the shards that hold an image of it are trained anew without it, from
 fresh weights by the same recipe and the same seed; the others never saw it and stay as they are,
-bit for bit. What comes out is what Retrain of the same model gives, at the price of the touched
-shards: a few images cost few shards, a whole class usually all of them.
+bit for bit. With the base model's seed, which is the default, what comes out is what Retrain of the
+same model gives, at the price of the touched shards: a few images cost few shards, a whole class
+usually all of them. (With another seed Retrain has no shard in common with the base model.)
 
 Choices that the paper leaves open:
 

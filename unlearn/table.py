@@ -93,6 +93,7 @@ ROWS = [
         "Goel et al., 2022",
         options=last_layers.OPTIONS,
         follows_gradient=False,
+        last_layer=True,
     ),
     Method(
         "CF_k",
@@ -101,6 +102,7 @@ ROWS = [
         _recipe(3, 0.03),
         "Goel et al., 2022",
         options=last_layers.OPTIONS,
+        last_layer=True,
     ),
     Method(
         "Amnesiac",
@@ -233,6 +235,7 @@ ROWS = [
         "Chen et al., CVPR 2023",
         one_label=True,
         one_image=True,
+        last_layer=True,
     ),
     Method(
         "AMUN",
@@ -248,7 +251,8 @@ ROWS = [
         "MUMis",
         "Minimising Input Sensitivity",
         mu_mis.mu_mis,
-        _recipe(3, 0.04, weight_decay=0.0),
+        # Adam as in GA: gradients differ by orders of magnitude between models
+        _recipe(5, 5e-5, optimizer="adam", weight_decay=0.0),
         "Cheng et al., ICLR 2026",
         options=mu_mis.OPTIONS,
         one_label=True,

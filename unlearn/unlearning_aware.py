@@ -10,6 +10,8 @@ applied at where they were:
 
 Choices, as the authors' code makes them:
 
+- The projection in the paper's last equation is left out: w moves along the whole gradient, so that
+  what is solved is the min-max problem above and nothing besides.
 - The derivative of d with respect to w is left out; a step is two forward and two backward passes.
 - The norm is the Euclidean one over all weights together. The perturbation looks at all weights,
   inside a mask or not; the step itself moves only those inside.
