@@ -286,6 +286,7 @@ def test_images_by_metadata(metadata, tmp_path):
             ["patient_id=3", "device=Cirrus 801"],
             "no training image with patient_id=3 has device=Cirrus 801; there are 'Cirrus 800'$",
         ),
+        (["patient_id=3", "patient_id=4"], "patient_id cannot be both 3 and 4: all conditions"),
     ],
 )
 def test_conditions_that_nothing_meets(metadata, conditions, says):

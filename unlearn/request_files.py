@@ -52,6 +52,14 @@ def matching_request(path, conditions, dataset):
     """
     header, rows = _table(path, len(dataset.train))
     wanted = [(_column(text, header, path), text.partition("=")[2].strip()) for text in conditions]
+    asked = {}
+    for column, value in wanted:
+        if asked.setdefault(column, value) != value:
+            raise UserError(
+                f"--forget_where: {header[column]} cannot be both {asked[column]} and {value}: "
+                "all conditions must hold; give it once"
+            )
+    wanted = list(asked.items())
     found = range(len(rows))
     for place, (column, value) in enumerate(wanted):
         matching = [row for row in found if rows[row][column] == value]
