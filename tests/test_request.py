@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from evaluation.blind import blind_attack
 from tiny import split_set, tiny_dataset, tiny_set
 from unlearn.random_label import draw_wrong_labels
 from unlearn.request import ForgetRequest, class_number
@@ -60,8 +61,37 @@ def test_single_images_are_compared_with_unseen_images_of_their_classes():
     dataset = tiny_dataset()  # the class of an image is its row modulo 4
     request = ForgetRequest((), (0, 3, 4))
     assert request.comparable(dataset, "val").tolist() == [True, False, False, True] * 2
-    multi = tiny_dataset(multi_label=True)
-    assert request.comparable(multi, "test").all()
+
+
+def test_images_with_several_findings_are_compared_with_their_like():
+    multi = tiny_dataset(multi_label=True, train=200)
+    labels = {name: split.labels for name, split in multi.splits.items()}
+    of_all = ForgetRequest.of_fraction(0.25, 1, None, multi)
+    assert of_all.comparable(multi, "test").all()
+    drawn = ForgetRequest.of_fraction(0.25, 1, ["1", "3"], multi)
+    assert drawn.drawn_from == (1, 3)
+    with_them = labels["test"][:, 1].bool() | labels["test"][:, 3].bool()
+    assert not with_them.all()
+    assert torch.equal(drawn.comparable(multi, "test"), with_them)
+    again = ForgetRequest.from_record(drawn.record())  # as a model's file tells of it
+    assert torch.equal(again.comparable(multi, "test"), with_them)
+    assert ForgetRequest.from_record(of_all.record()).comparable(multi, "test").all()
+    listed = ForgetRequest((), (0, 5, 17))
+    of_their_kind = {tuple(labels["train"][row].tolist()) for row in listed.indices}
+    expected = [tuple(row) in of_their_kind for row in labels["test"].tolist()]
+    assert any(expected) and not all(expected)
+    assert listed.comparable(multi, "test").tolist() == expected
+
+
+def test_a_control_of_images_drawn_from_findings_finds_nothing():
+    """Their findings alone tell them from all unseen images, and from their like they do not."""
+    multi = tiny_dataset(multi_label=True, train=400)
+    multi = replace(multi, val=tiny_set(200, multi_label=True, seed=7))
+    request = ForgetRequest.of_fraction(0.25, 1, ["1"], multi)
+    forget_set, _ = request.split(multi, "train")
+    assert blind_attack(forget_set, multi.val).low > 0.6
+    found = blind_attack(forget_set, multi.val.subset(request.comparable(multi, "val")))
+    assert found.low < 0.5 < found.high
 
 
 def test_a_view_is_divided_as_the_view_it_is():
