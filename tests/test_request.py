@@ -236,11 +236,22 @@ def test_a_share_is_drawn_by_its_seed():
 def test_shares_never_share_an_id():
     dataset = tiny_dataset()
     asked = itertools.product(
-        (0.1, 0.11, 0.1 + 1e-9, 0.25, 0.5, 1.0), (0, 1, 11), (None, ["1"], ["1", "3"])
+        (0.1, 0.11, 0.1 + 1e-9, 0.25, 0.5, 0.9), (0, 1, 11), (None, ["1"], ["1", "3"])
     )
     ids = [ForgetRequest.of_fraction(*each, dataset).id_part() for each in asked]
     ids += [ForgetRequest(classes).id_part() for classes in ((1,), (1, 3), (11,), (13,))]
     assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_all_images_of_a_class_are_the_class(multi_label):
+    dataset = tiny_dataset(multi_label=multi_label)
+    for texts in (["3"], ["tissue b", "3"]):
+        whole = ForgetRequest.of_fraction(1.0, 1, texts, dataset)
+        assert whole == ForgetRequest.of_classes(texts, dataset)
+        assert whole.id_part() == "-".join(map(str, whole.classes))
+        assert 3 not in whole.kept_classes(dataset.num_classes)
+    assert ForgetRequest.of_fraction(1.0, 1, None, dataset).indices == tuple(range(24))
 
 
 # Files

@@ -52,7 +52,8 @@ class ForgetRequest(Question):
     def of_fraction(cls, fraction, seed, texts, dataset):
         """The request for a share of the training images, or of those of the classes `texts`.
 
-        Drawn by `seed` alone. Raises UserError if it comes to no image.
+        Drawn by `seed` alone. All images of classes are the classes themselves, of which nothing is
+        left to keep. Raises UserError if it comes to no image.
         """
         rows, of = torch.arange(len(dataset.train)), "the training images"
         name, drawn_from = f"f{decimal_part(fraction)}-s{seed}", ()
@@ -68,6 +69,8 @@ class ForgetRequest(Question):
                 f"--forget_fraction {fraction:g} of {len(rows)} images is no image: ask for more"
             )
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+        if texts and count == len(rows):
+            return cls.of_classes(texts, dataset)
         words = f"{100 * fraction:g}% of {of}, drawn with seed {seed}"
         chosen = tuple(rows[order[:count]].sort().values.tolist())
         return cls((), chosen, words, name, drawn_from)
