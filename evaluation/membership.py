@@ -69,7 +69,7 @@ def attack(members, non_members, seed=1):
     than some 40 images of either kind they are too narrow.
     """
     members, non_members = np.asarray(members, float), np.asarray(non_members, float)
-    why = _why_not(len(members), len(non_members))
+    why = too_few(len(members), len(non_members))
     if why:
         return AttackFigures(
             undefined(why), undefined(why), dict.fromkeys(LOW_RATES, undefined(why))
@@ -92,6 +92,15 @@ def attack(members, non_members, seed=1):
     )
 
 
+def too_few(members, non_members):
+    """Why so many members and non-members cannot be attacked, None if they can."""
+    names = (members, "image", " of the request"), (non_members, "non-member", "")
+    for count, what, which in names:
+        if count < FOLDS:
+            return f"{count} {what}{'s' if count != 1 else ''}{which}, and {FOLDS} are the least"
+    return None
+
+
 def auc_difference(scores, other_scores, seed=1):
     """AUC of one model's scores less that of another's on the same images, a Figure.
 
@@ -99,7 +108,7 @@ def auc_difference(scores, other_scores, seed=1):
     both models, so that what makes an image hard for either cancels out.
     """
     counts = [len(part) for part in scores]
-    why = _why_not(*counts)
+    why = too_few(*counts)
     if why:
         return undefined(why)
     rng = np.random.default_rng(seed)
@@ -137,14 +146,6 @@ def _logs(logits):
     others = log_p.scatter(1, top, -torch.inf).logsumexp(1, keepdim=True)
     log_not = torch.log1p(-log_p.exp()).scatter(1, top, others)
     return log_p.scatter(1, top, torch.log1p(-others.exp())), log_not
-
-
-def _why_not(members, non_members):
-    names = (members, "image", " of the request"), (non_members, "non-member", "")
-    for count, what, which in names:
-        if count < FOLDS:
-            return f"{count} {what}{'s' if count != 1 else ''}{which}, and {FOLDS} are the least"
-    return None
 
 
 def _true_positive_rate(members, non_members, rate):
