@@ -312,6 +312,31 @@ def test_images_by_metadata(metadata, tmp_path):
     assert listed.id_part() == one.id_part()
 
 
+def test_lines_end_where_people_see_them_end(tmp_path):
+    text = "5 # seen\f7\n3 # and\x856 and\u20288\r\n11\r0\n"
+    assert listed_request(write(tmp_path, text), tiny_dataset()).indices == (0, 3, 5, 11)
+
+
+def test_a_column_may_have_any_name(tmp_path):
+    rows = "".join(f"{n % 3},{n % 2}\n" for n in range(24))
+    path = write(tmp_path, f"a,a=b\n{rows}")
+    assert matching_request(path, ["a=b=1"], tiny_dataset()).indices == tuple(range(1, 24, 2))
+    assert matching_request(path, ["a=1"], tiny_dataset()).indices == tuple(range(1, 24, 3))
+
+
+def test_words_of_a_request_can_be_shown_and_its_conditions_are_exact(tmp_path):
+    name = "\x1b[31m\u674e" + "x" * 3000
+    rows = "".join(f"{name if n < 2 else name + 'y'}\n" for n in range(24))
+    request = matching_request(write(tmp_path, f"id\n{rows}"), [f"id={name}"], tiny_dataset())
+    assert request.indices == (0, 1)
+    assert request.words.isprintable()
+    assert r"id=\x1b[31m\u674exxx" in request.words
+    assert len(request.words) < 120
+    with pytest.raises(UserError) as error:
+        matching_request(write(tmp_path, f"id\n{rows}"), [f"id={name}z"], tiny_dataset())
+    assert str(error.value).isprintable()
+
+
 @pytest.mark.parametrize(
     ("conditions", "says"),
     [
@@ -339,6 +364,8 @@ def test_conditions_that_nothing_meets(metadata, conditions, says):
     ("text", "says"),
     [
         ("", "is empty: give a header"),
+        ("id;age\n" + "1;2\n" * 24, "single column, 'id;age': save the file with commas"),
+        ('id\n1\n"1\n' + "1\n" * 22, "line 3: a quote that begins there is never closed"),
         ("id\n1\n2\n", "has 2 rows below its header for 24 training images"),
         ("id,sex\n" + "1,f\n" * 23 + "1\n", "line 25: expected 2 columns as in the header, not 1"),
         ("id,id\n" + "1,2\n" * 24, "has more than one column id"),
