@@ -45,8 +45,10 @@ class OneLineParser(argparse.ArgumentParser):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.checks = []  # functions of the parsed flags that return what is wrong, or None
+        self.given = set()  # names of the flags that were there already
 
     def parse_args(self, *args, **kwargs):
+        self.given.clear()
         parsed = super().parse_args(*args, **kwargs)
         for fault in (check(parsed) for check in self.checks):
             if fault:
@@ -56,6 +58,26 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message):
         one_line = " ".join(message.split())
         self.exit(EXIT_BAD_INPUT, f"{self.prog}: error: {one_line} (see --help)\n")
+
+
+class Gather(argparse.Action):
+    """The values of a flag that takes several; given again, it adds to them."""
+
+    def __call__(self, parser, namespace, values, _=None):
+        before = getattr(namespace, self.dest) if self.dest in parser.given else []
+        parser.given.add(self.dest)
+        setattr(namespace, self.dest, [*before, *values])
+
+
+class Once(argparse.Action):
+    """The value of a flag of which another value must not take its place without a word."""
+
+    def __call__(self, parser, namespace, value, flag=None):
+        before = getattr(namespace, self.dest)
+        if self.dest in parser.given and before != value:
+            parser.error(f"{flag} is there twice, with {before} and with {value}: give it once")
+        parser.given.add(self.dest)
+        setattr(namespace, self.dest, value)
 
 
 def make_parser(description, *add_groups):
@@ -173,6 +195,7 @@ def evaluation_flags(parser):
     _tested_flags(group)
     group.add_argument(
         "--seed_model_id",
+        action=Gather,
         nargs="+",
         default=[],
         metavar="MODEL_ID",
@@ -198,6 +221,7 @@ def evaluation_flags(parser):
 def measures_flag(parser, default):
     parser.add_argument(
         "--measures",
+        action=Gather,
         nargs="+",
         choices=GROUPS,
         default=default,
@@ -226,6 +250,7 @@ def _forgotten_flags(parser):
 def _tested_flags(group):
     group.add_argument(
         "--retrain_model_id",
+        action=Gather,
         nargs="+",
         metavar="MODEL_ID",
         help="a Retrain of the same request to compare with, or several of different seeds; by "
@@ -246,34 +271,40 @@ def request_flags(parser, required=True, note=""):
     group = parser.add_argument_group("deletion request")
     group.add_argument(
         "--class_to_forget",
+        action=Gather,
         nargs="+",
         metavar="CLASS",
         help=f"numbers or names of one or more classes{note}",
     )
     group.add_argument(
         "--forget_fraction",
+        action=Once,
         type=_fraction,
         metavar="SHARE",
         help="a random share of the training images, or of those of --class_to_forget",
     )
     group.add_argument(
         "--forget_seed",
+        action=Once,
         type=_whole_number(0),
         metavar="SEED",
         help=f"what that share is drawn by (default: {DEFAULT_SEED}); --seed does not change it",
     )
     group.add_argument(
         "--forget_indices",
+        action=Once,
         metavar="FILE",
         help="a training image a line: its row in the training split, from 0; # begins a comment",
     )
     group.add_argument(
         "--metadata",
+        action=Once,
         metavar="FILE",
         help="CSV with a header and a row for each training image, for --forget_where",
     )
     group.add_argument(
         "--forget_where",
+        action=Gather,
         nargs="+",
         metavar="COLUMN=VALUE",
         help="the training images whose row in --metadata has all of these values",
@@ -412,6 +443,7 @@ def unlearning_flags(parser):
     group.add_argument(
         "--unlearn_options",
         type=_assignment,
+        action=Gather,
         nargs="+",
         default=[],
         metavar="NAME=VALUE",
@@ -427,6 +459,7 @@ def compare_flags(parser):
     group.add_argument(
         "--seeds",
         type=_whole_number(0),
+        action=Gather,
         nargs="+",
         default=[DEFAULT_SEED],
         metavar="SEED",
@@ -438,6 +471,7 @@ def compare_flags(parser):
 def methods_flag(parser, default):
     parser.add_argument(
         "--unlearn",
+        action=Gather,
         nargs="+",
         default=default,
         metavar="METHOD",

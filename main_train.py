@@ -27,7 +27,7 @@ from models.checkpoint import (
     training_state_path,
 )
 from models.opening import check_same_everywhere, describe_data
-from models.shards import training_run
+from models.shards import check_shards, training_run
 from utils.devices import describe, pick_device
 from utils.errors import NotFiniteError, UserError, run_script, stopped_with
 from utils.files import MODEL_FOLDER, PICTURE_FOLDER, check_free, check_id, ensure_folder
@@ -68,6 +68,7 @@ def main(argv=None):
     )
     if args.sisa_shards:
         spec = in_shards(spec, args.sisa_shards, args.seed, dataset.is_multi_label)
+        check_shards(len(dataset.train), spec)
     recipe = Recipe(
         args.epochs,
         args.lr or DEFAULT_LR[args.optimizer],

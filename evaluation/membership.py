@@ -4,6 +4,7 @@ A member is an image that the model was trained on (and has to have forgotten), 
 that it never saw. Every score below is higher for what is known better.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
+from evaluation.clinical import share
 from evaluation.figure import Figure, undefined
 
 RESAMPLES = 1000
@@ -22,7 +24,7 @@ LOW_RATES = (0.01, 0.001)  # false positive rates: few accusations, and those ri
 
 @dataclass(frozen=True)
 class AttackFigures:
-    """Shares, 0 to 1, each with its bootstrap interval. tpr: by false positive rate."""
+    """Shares, 0 to 1, each with its interval. tpr: by false positive rate."""
 
     auc: Figure
     balanced_accuracy: Figure
@@ -66,10 +68,13 @@ def attack(members, non_members, seed=1):
     principles", IEEE S&P 2022); undefined with fewer non-members than one false alarm asks for,
     and on the high side where only one or two false alarms are allowed.
     Intervals: percentile bootstrap of members and non-members each, RESAMPLES times; with fewer
-    than some 40 images of either kind they are too narrow.
+    than some 40 images of either kind that of the AUC is too narrow. No resample of members that
+    are all missed finds one: the interval of a rate is at least Wilson's of the share found. That
+    of the balanced accuracy joins Wilson's intervals of both kinds (Newcombe, "Interval estimation
+    for the difference between independent proportions", 1998, method 10, for a sum).
     """
     members, non_members = np.asarray(members, float), np.asarray(non_members, float)
-    why = _why_not(len(members), len(non_members))
+    why = too_few(len(members), len(non_members))
     if why:
         return AttackFigures(
             undefined(why), undefined(why), dict.fromkeys(LOW_RATES, undefined(why))
@@ -78,18 +83,27 @@ def attack(members, non_members, seed=1):
     truth = np.repeat([1, 0], [len(members), len(non_members)])
     auc = roc_auc_score(truth, np.concatenate([members, non_members]))
     rates = [rate for rate in LOW_RATES if rate * len(non_members) >= 1]
-    found = [_true_positive_rate(members, non_members, rate) for rate in rates]
+    found = [share(_found(members, non_members, rate), "no image") for rate in rates]
     drawn = _bootstrap(members, non_members, rates, rng)
     ends = [_interval(column) for column in drawn.T]
     tpr = {
         rate: undefined(f"{len(non_members)} non-members cannot show a rate of {100 * rate:g}%")
         for rate in LOW_RATES
     }
-    for rate, value, end in zip(rates, found, ends[1:], strict=True):
-        tpr[rate] = Figure(value, *end)
+    for rate, wilson, (low, high) in zip(rates, found, ends[1:], strict=True):
+        tpr[rate] = Figure(wilson.value, min(low, wilson.low), max(high, wilson.high))
     return AttackFigures(
         Figure(float(auc), *ends[0]), _balanced_accuracy(members, non_members, rng), tpr
     )
+
+
+def too_few(members, non_members):
+    """Why so many members and non-members cannot be attacked, None if they can."""
+    names = (members, "image", " of the request"), (non_members, "non-member", "")
+    for count, what, which in names:
+        if count < FOLDS:
+            return f"{count} {what}{'s' if count != 1 else ''}{which}, and {FOLDS} are the least"
+    return None
 
 
 def auc_difference(scores, other_scores, seed=1):
@@ -99,7 +113,7 @@ def auc_difference(scores, other_scores, seed=1):
     both models, so that what makes an image hard for either cancels out.
     """
     counts = [len(part) for part in scores]
-    why = _why_not(*counts)
+    why = too_few(*counts)
     if why:
         return undefined(why)
     rng = np.random.default_rng(seed)
@@ -139,18 +153,11 @@ def _logs(logits):
     return log_p.scatter(1, top, torch.log1p(-others.exp())), log_not
 
 
-def _why_not(members, non_members):
-    names = (members, "image", " of the request"), (non_members, "non-member", "")
-    for count, what, which in names:
-        if count < FOLDS:
-            return f"{count} {what}{'s' if count != 1 else ''}{which}, and {FOLDS} are the least"
-    return None
-
-
-def _true_positive_rate(members, non_members, rate):
+def _found(members, non_members, rate):
+    """(M,) bool: which members are found with at most that share of non-members accused."""
     accused = int(np.floor(rate * len(non_members) + 1e-9))
     threshold = np.sort(non_members)[::-1][accused]  # the highest that must not be accused
-    return float((members > threshold).mean())
+    return members > threshold
 
 
 def _bootstrap(members, non_members, rates, rng):
@@ -185,10 +192,11 @@ def _balanced_accuracy(members, non_members, rng):
     for known, judged in folds.split(scores, truth):
         called[judged] = scores[judged] >= _best_threshold(scores[known], truth[known])
     right = called == truth
-    rates = [right[truth].mean(), right[~truth].mean()]
-    counts = [len(members), len(non_members)]
-    drawn = [rng.binomial(n, rate, RESAMPLES) / n for n, rate in zip(counts, rates, strict=True)]
-    return Figure(float(np.mean(rates)), *_interval(np.mean(drawn, 0)))
+    kinds = [share(right[part], "no image") for part in (truth, ~truth)]
+    value = float(np.mean([kind.value for kind in kinds]))
+    below = math.hypot(*(kind.value - kind.low for kind in kinds)) / 2
+    above = math.hypot(*(kind.high - kind.value for kind in kinds)) / 2
+    return Figure(value, value - below, value + above)
 
 
 def _best_threshold(scores, truth):

@@ -1,8 +1,8 @@
 """The results of a test as a table in the terminal and as one flat file of plain data.
 
-results/{model_id}.json: a figure under its key, its interval under {key}_low and {key}_high; one
-that is not defined is null, and {key}_undefined says why. Base model's and Retrain's figures have
-their key after base_ and retrain_. Units are in the keys: _percent, _points (differences of
+results/{results_name}.json: a figure under its key, its interval under {key}_low and {key}_high;
+one that is not defined is null, and {key}_undefined says why. Base model's and Retrain's figures
+have their key after base_ and retrain_. Units are in the keys: _percent, _points (differences of
 percents), _seconds, _steps, _images, _nats; an _auc is 0 to 1, a js_divergence in bits.
 """
 
@@ -19,7 +19,9 @@ import torch
 import torchvision
 
 from evaluation.audit import BASE, MODEL, RETRAIN
+from unlearn.ids import parse_unlearned_model_id
 from utils.devices import describe
+from utils.files import check_id
 from utils.tables import format_table
 
 FORMAT = "medical-unlearning-results-1"
@@ -64,6 +66,17 @@ def heading(model_id, record, request, dataset, seed, device):
         "version_python": platform.python_version(),
         **{f"version_{module.__name__}": str(module.__version__) for module in modules},
     }
+
+
+def results_name(model_id, record, request):
+    """What files about a model and a request begin with: the model's id where that tells both.
+
+    A model that has forgotten nothing can be asked about any request, so that is told as well.
+    Raises UserError if it cannot be a file's name.
+    """
+    if "forget_request" in record or parse_unlearned_model_id(model_id):
+        return model_id
+    return check_id(f"{model_id}_{request.id_part()}", "the name of the results")
 
 
 def to_json(results):

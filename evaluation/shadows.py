@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from evaluation.distance import margins
+from evaluation.membership import too_few
 from models.architectures import ModelSpec, build_model
 from models.checkpoint import load_tensors, save_tensors
 from unlearn.methods import METHODS, recorded_config
@@ -80,6 +81,9 @@ class ShadowSetting:
         for images, what in ((forget, "training"), (unseen, non_members)):
             if len(images) == 0:
                 raise UserError(f"the request covers no {what} image: there is nothing to attack")
+        why = too_few(len(forget), len(unseen))
+        if why:
+            raise UserError(f"this attack has {why}: there is too little to attack")
         rest = torch.ones(len(dataset.val), dtype=torch.bool, device=covered.device)
         if non_members == "val":
             rest[unseen] = False

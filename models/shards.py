@@ -22,6 +22,15 @@ def training_run(model, train_set, val_set, recipe):
     return kind(model, train_set, val_set, recipe)
 
 
+def check_shards(count, spec):
+    """Raises UserError if `count` training images are too few for the shards of a spec."""
+    if count < SMALLEST_SET * spec.shards:
+        raise UserError(
+            f"--sisa_shards {spec.shards}: each shard needs {SMALLEST_SET} training images, and "
+            f"there are {count}: give {count // SMALLEST_SET} at most"
+        )
+
+
 def shard_numbers(count, spec):
     """(count,) int64: the shard that each of `count` training images lies in, by its row.
 

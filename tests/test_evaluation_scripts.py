@@ -1289,6 +1289,13 @@ def test_a_class_that_no_attack_can_ask_about(hasty, refused, grey):
     assert refused(says, "main_mia", *mia_flags("gap.npz", HASTY)) == []
 
 
+def test_too_few_images_to_attack_are_refused_before_any_shadow_model(trained, refused, grey):
+    Path("one.txt").write_text("7\n")
+    says = "1 image of the request, and 5 are the least: there is too little to attack"
+    asked = ("--forget_indices", "one.txt", "--shadow_models", "4")
+    assert refused(says, "main_mia", *model_flags(grey), *asked) == []
+
+
 # Real data
 
 

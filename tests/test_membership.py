@@ -132,7 +132,10 @@ def test_balanced_accuracy_has_no_bonus_for_choosing_a_threshold():
 def test_balanced_accuracy_of_known_cases():
     apart = attack(np.linspace(3, 4, 20), np.linspace(0, 1, 10))
     assert (apart.auc.value, apart.balanced_accuracy.value) == (1, 1)
-    assert apart.balanced_accuracy.low == 1
+    low_of_20, low_of_10 = 20 / (20 + 1.96**2), 10 / (10 + 1.96**2)  # Wilson's, all being right
+    below = math.hypot(1 - low_of_20, 1 - low_of_10) / 2
+    assert apart.balanced_accuracy.low == pytest.approx(1 - below, abs=1e-4)
+    assert apart.balanced_accuracy.high == 1
     members, non_members = two_normals(3000, 1000, 2, 0)  # best threshold 1: Phi(1) on either side
     assert attack(members, non_members).balanced_accuracy.value == pytest.approx(
         norm.cdf(1), abs=0.02
@@ -166,6 +169,26 @@ def test_intervals_hold_the_true_auc_as_often_as_they_say():
         assert auc.low <= auc.value <= auc.high
         held += auc.low <= norm.cdf(distance / math.sqrt(2)) <= auc.high
     assert 0.9 <= held / 200 <= 0.985
+
+
+def test_rates_of_nothing_and_of_all_have_intervals_as_wide_as_few_images_are():
+    missed, found = (attack(np.full(10, level), np.zeros(100)) for level in (-1.0, 1.0))
+    wilson = 1.96**2 / (10 + 1.96**2)
+    for attacked, value, low, high in ((missed, 0, 0, wilson), (found, 1, 1 - wilson, 1)):
+        rate = attacked.tpr[0.01]
+        assert (rate.value, rate.low, rate.high) == pytest.approx((value, low, high), abs=1e-4)
+    guessed = attack(np.zeros(10), np.zeros(10)).balanced_accuracy
+    assert guessed.value == 0.5
+    assert guessed.low < 0.4 and guessed.high > 0.6
+
+
+def test_intervals_hold_the_true_balanced_accuracy_as_often_as_they_say():
+    held = 0
+    for seed in range(200):
+        accuracy = attack(*two_normals(40, 40, 8, seed), seed).balanced_accuracy
+        assert 0 <= accuracy.low <= accuracy.value <= accuracy.high <= 1
+        held += accuracy.low <= norm.cdf(4) <= accuracy.high
+    assert held / 200 >= 0.93
 
 
 def test_intervals_shrink_with_the_square_root_of_the_images():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from evaluation.blind import blind_attack
 from tiny import split_set, tiny_dataset, tiny_set
 from unlearn.random_label import draw_wrong_labels
 from unlearn.request import ForgetRequest, class_number
@@ -60,8 +61,37 @@ def test_single_images_are_compared_with_unseen_images_of_their_classes():
     dataset = tiny_dataset()  # the class of an image is its row modulo 4
     request = ForgetRequest((), (0, 3, 4))
     assert request.comparable(dataset, "val").tolist() == [True, False, False, True] * 2
-    multi = tiny_dataset(multi_label=True)
-    assert request.comparable(multi, "test").all()
+
+
+def test_images_with_several_findings_are_compared_with_their_like():
+    multi = tiny_dataset(multi_label=True, train=200)
+    labels = {name: split.labels for name, split in multi.splits.items()}
+    of_all = ForgetRequest.of_fraction(0.25, 1, None, multi)
+    assert of_all.comparable(multi, "test").all()
+    drawn = ForgetRequest.of_fraction(0.25, 1, ["1", "3"], multi)
+    assert drawn.drawn_from == (1, 3)
+    with_them = labels["test"][:, 1].bool() | labels["test"][:, 3].bool()
+    assert not with_them.all()
+    assert torch.equal(drawn.comparable(multi, "test"), with_them)
+    again = ForgetRequest.from_record(drawn.record())  # as a model's file tells of it
+    assert torch.equal(again.comparable(multi, "test"), with_them)
+    assert ForgetRequest.from_record(of_all.record()).comparable(multi, "test").all()
+    listed = ForgetRequest((), (0, 5, 17))
+    of_their_kind = {tuple(labels["train"][row].tolist()) for row in listed.indices}
+    expected = [tuple(row) in of_their_kind for row in labels["test"].tolist()]
+    assert any(expected) and not all(expected)
+    assert listed.comparable(multi, "test").tolist() == expected
+
+
+def test_a_control_of_images_drawn_from_findings_finds_nothing():
+    """Their findings alone tell them from all unseen images, and from their like they do not."""
+    multi = tiny_dataset(multi_label=True, train=400)
+    multi = replace(multi, val=tiny_set(200, multi_label=True, seed=7))
+    request = ForgetRequest.of_fraction(0.25, 1, ["1"], multi)
+    forget_set, _ = request.split(multi, "train")
+    assert blind_attack(forget_set, multi.val).low > 0.6
+    found = blind_attack(forget_set, multi.val.subset(request.comparable(multi, "val")))
+    assert found.low < 0.5 < found.high
 
 
 def test_a_view_is_divided_as_the_view_it_is():
@@ -206,11 +236,22 @@ def test_a_share_is_drawn_by_its_seed():
 def test_shares_never_share_an_id():
     dataset = tiny_dataset()
     asked = itertools.product(
-        (0.1, 0.11, 0.1 + 1e-9, 0.25, 0.5, 1.0), (0, 1, 11), (None, ["1"], ["1", "3"])
+        (0.1, 0.11, 0.1 + 1e-9, 0.25, 0.5, 0.9), (0, 1, 11), (None, ["1"], ["1", "3"])
     )
     ids = [ForgetRequest.of_fraction(*each, dataset).id_part() for each in asked]
     ids += [ForgetRequest(classes).id_part() for classes in ((1,), (1, 3), (11,), (13,))]
     assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_all_images_of_a_class_are_the_class(multi_label):
+    dataset = tiny_dataset(multi_label=multi_label)
+    for texts in (["3"], ["tissue b", "3"]):
+        whole = ForgetRequest.of_fraction(1.0, 1, texts, dataset)
+        assert whole == ForgetRequest.of_classes(texts, dataset)
+        assert whole.id_part() == "-".join(map(str, whole.classes))
+        assert 3 not in whole.kept_classes(dataset.num_classes)
+    assert ForgetRequest.of_fraction(1.0, 1, None, dataset).indices == tuple(range(24))
 
 
 # Files
@@ -271,6 +312,31 @@ def test_images_by_metadata(metadata, tmp_path):
     assert listed.id_part() == one.id_part()
 
 
+def test_lines_end_where_people_see_them_end(tmp_path):
+    text = "5 # seen\f7\n3 # and\x856 and\u20288\r\n11\r0\n"
+    assert listed_request(write(tmp_path, text), tiny_dataset()).indices == (0, 3, 5, 11)
+
+
+def test_a_column_may_have_any_name(tmp_path):
+    rows = "".join(f"{n % 3},{n % 2}\n" for n in range(24))
+    path = write(tmp_path, f"a,a=b\n{rows}")
+    assert matching_request(path, ["a=b=1"], tiny_dataset()).indices == tuple(range(1, 24, 2))
+    assert matching_request(path, ["a=1"], tiny_dataset()).indices == tuple(range(1, 24, 3))
+
+
+def test_words_of_a_request_can_be_shown_and_its_conditions_are_exact(tmp_path):
+    name = "\x1b[31m\u674e" + "x" * 3000
+    rows = "".join(f"{name if n < 2 else name + 'y'}\n" for n in range(24))
+    request = matching_request(write(tmp_path, f"id\n{rows}"), [f"id={name}"], tiny_dataset())
+    assert request.indices == (0, 1)
+    assert request.words.isprintable()
+    assert r"id=\x1b[31m\u674exxx" in request.words
+    assert len(request.words) < 120
+    with pytest.raises(UserError) as error:
+        matching_request(write(tmp_path, f"id\n{rows}"), [f"id={name}z"], tiny_dataset())
+    assert str(error.value).isprintable()
+
+
 @pytest.mark.parametrize(
     ("conditions", "says"),
     [
@@ -286,6 +352,7 @@ def test_images_by_metadata(metadata, tmp_path):
             ["patient_id=3", "device=Cirrus 801"],
             "no training image with patient_id=3 has device=Cirrus 801; there are 'Cirrus 800'$",
         ),
+        (["patient_id=3", "patient_id=4"], "patient_id cannot be both 3 and 4: all conditions"),
     ],
 )
 def test_conditions_that_nothing_meets(metadata, conditions, says):
@@ -297,6 +364,8 @@ def test_conditions_that_nothing_meets(metadata, conditions, says):
     ("text", "says"),
     [
         ("", "is empty: give a header"),
+        ("id;age\n" + "1;2\n" * 24, "single column, 'id;age': save the file with commas"),
+        ('id\n1\n"1\n' + "1\n" * 22, "line 3: a quote that begins there is never closed"),
         ("id\n1\n2\n", "has 2 rows below its header for 24 training images"),
         ("id,sex\n" + "1,f\n" * 23 + "1\n", "line 25: expected 2 columns as in the header, not 1"),
         ("id,id\n" + "1,2\n" * 24, "has more than one column id"),

@@ -363,9 +363,11 @@ def test_a_model_without_shards_is_refused(refused, trained, data_files):
     assert refused(says, "main_unlearn", *flags) == []
 
 
-def test_what_a_model_in_shards_cannot_do(refused, sharded, workplace, data_files):
+def test_what_a_model_in_shards_cannot_do(refused, sharded, workplace, data_files, monkeypatch):
     says = "shadow models of this attack are single networks, and this model has 3 shards: attack"
     refused(says, "main_mia", *sharded, "--class_to_forget", "3")
     flags = ("--dataset", data_files["grey"], "--device", "cpu", "--save_model_id", "x", *TRAIN)
     refused("--sisa_shards: 1 is out of range", "main_train", *flags, "--sisa_shards", "1")
-    refused("training images, 2 are the least", "main_train", *flags, "--sisa_shards", "70")
+    monkeypatch.setattr("main_train.build_model", pytest.fail)  # before any network is built
+    says = "--sisa_shards 70: each shard needs 2 training images, and there are 96: give 48 at most"
+    refused(says, "main_train", *flags, "--sisa_shards", "70")

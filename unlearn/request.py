@@ -1,6 +1,7 @@
 """What is to be forgotten: whole classes, or single training images."""
 
 import hashlib
+import re
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -20,13 +21,15 @@ class ForgetRequest(Question):
     classes: class indices, ascending; in multi-label data findings, and an image that has any of
     them is covered. () if single images are asked for. indices: their rows in the training split,
     ascending; None if classes are asked for. words: how people are told of it. drawn_as: what
-    stands in an id for images that were drawn at random.
+    stands in an id for images that were drawn at random. drawn_from: the classes of which they were
+    drawn, () if of all images.
     """
 
     classes: tuple[int, ...] = ()
     indices: tuple[int, ...] | None = None
     words: str = field(default="", compare=False)
     drawn_as: str | None = field(default=None, compare=False)
+    drawn_from: tuple[int, ...] = field(default=(), compare=False)
 
     def __post_init__(self):
         if bool(self.classes) == bool(self.indices):
@@ -49,12 +52,14 @@ class ForgetRequest(Question):
     def of_fraction(cls, fraction, seed, texts, dataset):
         """The request for a share of the training images, or of those of the classes `texts`.
 
-        Drawn by `seed` alone. Raises UserError if it comes to no image.
+        Drawn by `seed` alone. All images of classes are the classes themselves, of which nothing is
+        left to keep. Raises UserError if it comes to no image.
         """
         rows, of = torch.arange(len(dataset.train)), "the training images"
-        name = f"f{decimal_part(fraction)}-s{seed}"
+        name, drawn_from = f"f{decimal_part(fraction)}-s{seed}", ()
         if texts:
-            wanted = cls(tuple(sorted({class_number(text, dataset) for text in texts})))
+            drawn_from = tuple(sorted({class_number(text, dataset) for text in texts}))
+            wanted = cls(drawn_from)
             rows = wanted.members(dataset.train.labels.cpu()).nonzero()[:, 0]
             of += f" of {_class_words(wanted.classes, dataset)}"
             name = f"{wanted.id_part()}-{name}"
@@ -64,8 +69,11 @@ class ForgetRequest(Question):
                 f"--forget_fraction {fraction:g} of {len(rows)} images is no image: ask for more"
             )
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+        if texts and count == len(rows):
+            return cls.of_classes(texts, dataset)
         words = f"{100 * fraction:g}% of {of}, drawn with seed {seed}"
-        return cls((), tuple(rows[order[:count]].sort().values.tolist()), words, name)
+        chosen = tuple(rows[order[:count]].sort().values.tolist())
+        return cls((), chosen, words, name, drawn_from)
 
     @classmethod
     def of_model(cls, model_id, record, dataset):
@@ -111,7 +119,11 @@ class ForgetRequest(Question):
         indices = tuple(record["forget_indices"])
         request = cls((), indices)
         name = record["forget_id"]
-        return request if name == request.id_part() else cls((), indices, drawn_as=name)
+        if name == request.id_part():
+            return request
+        of_classes = re.match(r"[0-9-]+(?=-f)", name)
+        drawn_from = map(int, of_classes[0].split("-")) if of_classes else ()
+        return cls((), indices, drawn_as=name, drawn_from=tuple(drawn_from))
 
     def record(self):
         """Plain data for the model's record."""
@@ -167,15 +179,22 @@ class ForgetRequest(Question):
         """Which images of an unseen split are of the forget set's kind: (N,) bool.
 
         Attacks compare the forget set with them. Those of the request's classes; for single images
-        those of any class that is among them, of multi-label data all.
+        those of any class that is among them. Of multi-label data those with any of the findings
+        that the images were drawn from, all if they were drawn from all; those with the very
+        findings of one of them if they were not drawn.
         """
         labels = dataset.splits[split].labels
         if self.indices is None:
             return self.members(labels)
-        if labels.ndim == 2:
-            return torch.ones(len(labels), dtype=torch.bool, device=labels.device)
         own = dataset.train.labels[torch.tensor(self.indices, device=labels.device)]
-        return torch.isin(labels, own.unique())
+        if labels.ndim == 1:
+            return torch.isin(labels, own.unique())
+        if self.drawn_from:
+            return labels[:, list(self.drawn_from)].bool().any(1)
+        if self.drawn_as:
+            return torch.ones(len(labels), dtype=torch.bool, device=labels.device)
+        kinds = torch.cat([own, labels]).unique(dim=0, return_inverse=True)[1]
+        return torch.isin(kinds[len(own) :], kinds[: len(own)])
 
     def kept_classes(self, num_classes):
         """Indices of the classes, or findings, that are not to be forgotten."""

@@ -9,6 +9,7 @@ from unlearn.request import ForgetRequest
 from utils.errors import UserError
 from utils.files import nearest
 from utils.side_files import read_rows, read_text, shown
+from utils.words import printable
 
 MOST_BYTES = 256 * 2**20  # a kilobyte for each of a quarter of a million images
 SHOWN_VALUES = 5
@@ -22,12 +23,13 @@ def listed_request(path, dataset):
     """
     count = len(dataset.train)
     lines = {}
-    for line, text in enumerate(read_text(path, MOST_BYTES).splitlines(), 1):
+    # not splitlines(), which ends a line, and so a comment, at characters that nobody sees as well
+    for line, text in enumerate(re.split("\r\n|\n|\r", _told_of(path)), 1):
         text = text.partition("#")[0].strip()
         if not text:
             continue
         where = f"--forget_indices {path}, line {line}"
-        if not re.fullmatch("-?[0-9]+", text):
+        if not re.fullmatch("-?[0-9]+", text) or re.fullmatch("-0+", text):
             raise UserError(f"{where}: {shown(text)} is not a whole number: give an index a line")
         if len(text) > LONGEST_NUMBER or not 0 <= int(text) < count:
             raise UserError(
@@ -44,6 +46,13 @@ def listed_request(path, dataset):
     return ForgetRequest((), tuple(sorted(lines)))
 
 
+def _told_of(path):
+    """The text of a list."""
+    if not path:
+        raise UserError("--forget_indices has no file name: give the file that lists the images")
+    return read_text(path, MOST_BYTES, f"--forget_indices {path}", "a text file, an index a line,")
+
+
 def matching_request(path, conditions, dataset):
     """The request for the training images whose rows in a CSV file meet all conditions.
 
@@ -51,22 +60,33 @@ def matching_request(path, conditions, dataset):
     met by the very text of a cell, without the blanks around it.
     """
     header, rows = _table(path, len(dataset.train))
-    wanted = [(_column(text, header, path), text.partition("=")[2].strip()) for text in conditions]
+    wanted = [_condition(text, header, path) for text in conditions]
+    asked = {}
+    for column, value in wanted:
+        if asked.setdefault(column, value) != value:
+            raise UserError(
+                f"--forget_where: {printable(header[column])} cannot be both "
+                f"{printable(asked[column])} and {printable(value)}: all conditions must hold; "
+                "give it once"
+            )
+    wanted = list(asked.items())
     found = range(len(rows))
     for place, (column, value) in enumerate(wanted):
         matching = [row for row in found if rows[row][column] == value]
         if not matching:
-            met = _told(header, wanted[:place])
+            met, unmet = (_told(header, part) for part in (wanted[:place], [(column, value)]))
             raise UserError(
                 f"--metadata {path}: no training image{f' with {met}' if met else ''} has "
-                f"{header[column]}={value}; there are {_values(rows[row][column] for row in found)}"
+                f"{unmet}; there are {_values(rows[row][column] for row in found)}"
             )
         found = matching
     return ForgetRequest((), tuple(found), f"training images with {_told(header, wanted)}")
 
 
 def _table(path, count):
-    rows = read_rows(path, MOST_BYTES, str.strip)
+    if not path:
+        raise UserError("--metadata has no file name: give the CSV file that tells of the images")
+    rows = read_rows(path, MOST_BYTES, str.strip, f"--metadata {path}")
     if not rows:
         raise UserError(f"--metadata {path} is empty: give a header and a row for each image")
     (_, header), *rows = rows
@@ -84,24 +104,34 @@ def _table(path, count):
     return header, [cells for _, cells in rows]
 
 
-def _column(condition, header, path):
-    """Where in the header the column of COLUMN=VALUE stands."""
-    name, equals, _ = condition.partition("=")
-    name = name.strip()
-    if not equals or not name:
-        raise UserError(f"--forget_where {condition}: give a condition as COLUMN=VALUE")
-    if name not in header:
+def _condition(text, header, path):
+    """(place in the header, value) of COLUMN=VALUE; of several ways the one with the longest name.
+
+    A name may hold a = itself.
+    """
+    where = f"--forget_where {printable(text)}"
+    cuts = [place for place, letter in enumerate(text) if letter == "="]
+    names = [text[:cut].strip() for cut in cuts]
+    if not any(names):
+        raise UserError(f"{where}: give a condition as COLUMN=VALUE")
+    for name, cut in reversed([*zip(names, cuts, strict=True)]):
+        if name in header and name:
+            if header.count(name) > 1:
+                raise UserError(f"{where}: {path} has more than one column {printable(name)}")
+            return header.index(name), text[cut + 1 :].strip()
+    if len(header) == 1 and re.search("[;\t|]", header[0]):
         raise UserError(
-            f"--forget_where {condition}: {path} has no such column{nearest(name, header)}; it has "
-            f"{', '.join(header)}"
+            f"{where}: the header of {path} is a single column, {shown(header[0])}: save the file "
+            "with commas between the columns"
         )
-    if header.count(name) > 1:
-        raise UserError(f"--forget_where {condition}: {path} has more than one column {name}")
-    return header.index(name)
+    raise UserError(
+        f"{where}: {path} has no such column{nearest(names[0], header)}; it has "
+        f"{', '.join(map(printable, header))}"
+    )
 
 
 def _told(header, wanted):
-    return ", ".join(f"{header[column]}={value}" for column, value in wanted)
+    return ", ".join(printable(f"{header[column]}={value}") for column, value in wanted)
 
 
 def _values(cells):

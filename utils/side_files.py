@@ -7,6 +7,7 @@ UserError that names the file, and the line where there is one.
 import csv
 import io
 import os
+from itertools import islice
 from reprlib import repr as shown  # cuts long strings short
 from textwrap import shorten
 
@@ -88,40 +89,61 @@ def read_groups(path, count):
     return np.array(labels)
 
 
-def read_rows(path, most_bytes=None, tidied=None):
+def read_rows(path, most_bytes=None, tidied=None, known_as=None):
     """(line number, cells) of every line but the blank ones at the end.
 
     tidied: what to do with the text of each cell; by default any blanks in it become one space.
+    known_as: what a fault calls the file, by default its path.
     """
+    known_as = known_as or path
     tidied = tidied or _spaced
-    stream = io.StringIO(read_text(path, most_bytes), newline="")
+    text = read_text(path, most_bytes, known_as)
+    stream = io.StringIO(text, newline="")
     reader = csv.reader(stream, skipinitialspace=True)  # or a quote after ", " would not count
+    rows, begins, line = [], 1, 1  # where the last row begins, and the next one
     try:
-        rows = [(reader.line_num, [tidied(cell) for cell in cells]) for cells in reader]
+        for cells in reader:
+            rows.append((reader.line_num, [tidied(cell) for cell in cells]))
+            begins, line = line, reader.line_num + 1
     except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num} cannot be read as CSV: {error}") from None
+        raise UserError(f"{known_as}, line {line} cannot be read as CSV: {error}") from None
+    if _never_closes(islice(io.StringIO(text, newline=""), begins - 1, None)):
+        raise UserError(f"{known_as}, line {begins}: a quote that begins there is never closed")
     while rows and not any(rows[-1][1]):  # spreadsheets leave lines of bare commas as well
         rows.pop()
     return rows
 
 
-def read_text(path, most_bytes=None):
-    """The text of a UTF-8 file of at most that size, by default MOST_BYTES."""
+def read_text(path, most_bytes=None, known_as=None, kind="CSV"):
+    """The text of a UTF-8 file of at most that size, by default MOST_BYTES.
+
+    known_as: what a fault calls the file, by default its path. kind: what it must be saved as.
+    """
+    known_as = known_as or path
     most_bytes = most_bytes or MOST_BYTES
     try:
-        with os_errors_told(f"cannot read {path}"), open(path, "rb") as stream:
+        with os_errors_told(f"cannot read {known_as}"), open(path, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             # a pipe does not tell its size beforehand
             if size > most_bytes or len(content := stream.read(most_bytes + 1)) > most_bytes:
                 raise UserError(
-                    f"{path} is larger than {most_bytes // 2**20} MB: it must be a small CSV file"
+                    f"{known_as} is larger than {most_bytes // 2**20} MB: it must be a small file"
                 )
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise UserError(f"{path} is not UTF-8 text: save it as CSV in UTF-8")
+        raise UserError(f"{known_as} is not UTF-8 text: save it as {kind} in UTF-8")
     return text
+
+
+def _never_closes(lines):
+    """Whether the last cell of a CSV row is in a quote that has no end."""
+    try:
+        list(csv.reader(lines, skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        return "unexpected end" in str(error)
+    return False
 
 
 def _places(names, class_names, where):
