@@ -136,10 +136,11 @@ def main(argv=None):
 
 
 def _train_base(args, name, flags):
-    names = ("epochs", "lr", "batch_size", "optimizer", "weight_decay", "precision", "seed")
-    recipe = _flags(args, *names, "arch", "stem")
-    size = _flags(args, "input_size") + (["--pretrained"] if args.pretrained else [])
-    _step(main_train, ["--save_model_id", name, *flags, *recipe, *size])
+    recipe = _flags(args, "epochs", "lr", "batch_size", "optimizer", "weight_decay", "precision")
+    model = _flags(args, "seed", "arch", "stem", "input_size")
+    if args.pretrained:
+        model.append("--pretrained")
+    _step(main_train, ["--save_model_id", name, *flags, *recipe, *model])
 
 
 def _again(args, pattern, *folders):

@@ -103,9 +103,9 @@ class Classifier(nn.Module):
             logits = self.network(pixels)
         return logits.float()
 
-    def to(self, *args, **kwargs):
+    def to(self, *where, **named):
         """As nn.Module.to; on a GPU the kernels of convolutions have their channels last."""
-        moved = super().to(*args, **kwargs)
+        moved = super().to(*where, **named)
         if moved.mean.is_cuda:
             moved.network.to(memory_format=torch.channels_last)
         return moved

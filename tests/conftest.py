@@ -26,6 +26,7 @@ BASE = "tiny_best"
 FORGOTTEN = "tiny_best_FORGOTTEN_3_RL_WITH_SALUN_mask5_unlearnEpochs1_unlearnlr001"
 SMALL_ARCH = "shufflenet_v2_x0_5"
 TRAIN = ("--arch", SMALL_ARCH, "--epochs", "6", "--lr", "0.01", "--batch_size", "8")
+TRAIN += ("--precision", "float32")  # whatever the processor has instructions for
 UNLEARN = ("--unlearn", "RL_with_SalUn", "--class_to_forget", "3", "--unlearn_lr", "0.001")
 UNLEARN_ONCE = (*UNLEARN, "--unlearn_epochs", "1")
 

@@ -115,15 +115,15 @@ def by_the_first(work):
     """
 
     @wraps(work)
-    def done_once(*args, **kwargs):
+    def done_once(*given, **named):
         if _group.count == 1:
-            work(*args, **kwargs)
+            work(*given, **named)
             return
         failure = None
         if is_first():
             try:
                 with _as_if_alone():
-                    work(*args, **kwargs)
+                    work(*given, **named)
             except Exception as error:
                 failure = error
         failure = _from_first(failure)
@@ -140,11 +140,11 @@ def first_on_each_machine(work):
     """
 
     @wraps(work)
-    def in_turn(*args, **kwargs):
+    def in_turn(*given, **named):
         if _group.local_number:
             _wait_for_all()
         with _as_if_alone():
-            result = work(*args, **kwargs)
+            result = work(*given, **named)
         if _group.count > 1 and not _group.local_number:
             _wait_for_all()
         return result
