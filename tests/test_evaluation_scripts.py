@@ -554,7 +554,7 @@ def changed_copy(model_id, copy_id, weights=1e-3, **changes):
         ({"method": "FT"}, "other is no Retrain, it is FT"),
         (
             {"forget_request": None},
-            "other.pt is damaged: .* the record's forget_request is no dict",
+            "other.pt is damaged: .* forget_request is no dict",
         ),
     ],
 )
