@@ -6,6 +6,7 @@ It runs the scripts that the README walks through, one after the other, and prin
 import re
 import shlex
 import time
+from argparse import Namespace
 
 import examine_dataset
 import generate_mask
@@ -27,7 +28,7 @@ from arg_parser import (
     typed_request,
 )
 from evaluation.report import GROUPS
-from models.checkpoint import read_record
+from models.checkpoint import model_path, read_record
 from unlearn.methods import find_methods
 from unlearn.request import ForgetRequest
 from unlearn.saliency import to_percent
@@ -70,6 +71,7 @@ def main(argv=None):
     mask_flag(group)
     measures_flag(group, MEASURES)
     args = parser.parse_args(argv)
+    _check_base(parser, args)
     methods = find_methods(args.unlearn)
     if any(method.uses_mask for method in methods):
         to_percent(args.mask_thresh)
@@ -128,11 +130,38 @@ def main(argv=None):
     return rows
 
 
+def _check_base(parser, args):
+    """Refuse a base model that is not there, and flags that a base model at hand leaves no use."""
+    base_id = args.base_model_id
+    if base_id is None:
+        return
+    usual = Namespace(**{name: parser.get_default(name) for name in vars(args)})
+    given, kept = (_recipe(each) + _flags(each, "save_model_id") for each in (args, usual))
+    kept = set(zip(kept[::2], kept[1::2], strict=True))
+    unused = [pair[0] for pair in zip(given[::2], given[1::2], strict=True) if pair not in kept]
+    unused += ["--pretrained"] if args.pretrained else []
+    if unused:
+        raise UserError(
+            f"{', '.join(unused)}: --base_model_id {base_id} is trained already: leave "
+            f"{'it' if len(unused) == 1 else 'them'} out"
+        )
+    check_id(base_id, "--base_model_id")
+    if not model_path(base_id).exists():
+        raise UserError(f"--base_model_id: there is no model {model_path(base_id)}: train it first")
+    record = read_record(base_id)
+    if record.get("kind") == "unlearned":
+        raise UserError(f"--base_model_id {base_id} is an unlearned model: give its base model's")
+
+
 def _train_base(args, name, flags):
-    names = ("epochs", "lr", "batch_size", "optimizer", "weight_decay", "precision", "seed")
-    recipe = _flags(args, *names, "arch", "stem")
+    recipe = _recipe(args)
     size = _flags(args, "input_size") + (["--pretrained"] if args.pretrained else [])
     _step(main_train, ["--save_model_id", name, *flags, *recipe, *size])
+
+
+def _recipe(args):
+    words = _flags(args, "epochs", "lr", "batch_size", "optimizer", "weight_decay")
+    return words + _flags(args, "precision", "seed", "arch", "stem")
 
 
 def _flags(args, *names):
