@@ -96,7 +96,7 @@ def _compare(args, argv, name, methods, model, record, dataset, request):
     picture = forgetting_against_utility(
         [_mark(row) for row in rows], f"{args.model_id}\n{request.words} forgotten"
     )
-    save_picture(picture, PICTURE_FOLDER / args.model_id / f"comparison_{request.id_part()}.png")
+    save_picture(picture, PICTURE_FOLDER / args.model_id / f"methods_{request.id_part()}.png")
     missing = [str(seed) for seed in seeds if seed not in found.get(RETRAIN, {})]
     if missing:
         print(

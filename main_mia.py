@@ -19,7 +19,14 @@ from evaluation.audit import MODEL, RETRAIN
 from evaluation.lira import likelihood_ratios, shadow_memberships
 from evaluation.measures import ulira_figures
 from evaluation.report import ULIRA, ulira_warnings
-from evaluation.results import figure_table, flatten, heading, printed_as_asked, to_json
+from evaluation.results import (
+    figure_table,
+    flatten,
+    heading,
+    printed_as_asked,
+    results_name,
+    to_json,
+)
 from evaluation.shadows import ShadowSetting, query_margins, shadow_margins
 from models.opening import open_model_and_data
 from unlearn.lineage import open_retrains
@@ -44,6 +51,7 @@ def _attack(args, argv):
     device = pick_device(args.device, args.threads)
     model, record, dataset = open_model_and_data(device=device, **model_and_data(args))
     request = requested(args, record, dataset)
+    path = RESULT_FOLDER / f"{results_name(args.model_id, record, request)}_mia"
     retrains = open_retrains(args.retrain_model_id, args.model_id, model, record, request, dataset)
     setting = ShadowSetting.of(dataset, request, model, record, args.non_members, args.seed)
     ensure_folder(setting.folder)
@@ -69,7 +77,7 @@ def _attack(args, argv):
     warnings = ulira_warnings(figures.get(RETRAIN, {}))
     for line in warnings:
         print(f"WARNING: {line}")
-    write_atomically(_path(args, "_mia.csv"), _table(setting, ratios[MODEL]))
+    write_atomically(path.with_name(f"{path.name}.csv"), _table(setting, ratios[MODEL]))
     results = {
         **heading(args.model_id, record, request, dataset, args.seed, device),
         "retrain_model_ids": list(retrains)[:1],
@@ -79,8 +87,8 @@ def _attack(args, argv):
         **flatten(figures),
         "warnings": warnings,
     }
-    write_atomically(_path(args, "_mia.json"), to_json(results))
-    print(f"results: {_path(args, '_mia.json')}\nimage by image: {_path(args, '_mia.csv')}")
+    write_atomically(path.with_name(f"{path.name}.json"), to_json(results))
+    print(f"results: {path}.json\nimage by image: {path}.csv")
     return results
 
 
@@ -108,10 +116,6 @@ def _table(setting, ratios):
     for place in (-ratios).argsort(kind="stable"):
         writer.writerow([*setting.origin_of(int(place)), f"{ratios[place]:.4f}"])
     return text.getvalue().encode()
-
-
-def _path(args, ending):
-    return RESULT_FOLDER / f"{args.model_id}{ending}"
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from evaluation.results import (
     flatten,
     heading,
     printed_as_asked,
+    results_name,
     to_json,
     with_earlier,
 )
@@ -79,6 +80,7 @@ def _test(args, argv):
     device = pick_device(args.device, args.threads)
     model, record, dataset = open_model_and_data(device=device, **model_and_data(args))
     request = requested(args, record, dataset)
+    file_name = results_name(args.model_id, record, request)
     if args.cost_matrix and dataset.is_multi_label:
         raise UserError(
             f"--cost_matrix: {dataset.name} is multi-label: an image has several findings, and "
@@ -132,14 +134,15 @@ def _test(args, argv):
         **flatten(audit.figures),
         "warnings": audit.warnings,
     }
-    path = RESULT_FOLDER / f"{args.model_id}.json"
+    path = RESULT_FOLDER / f"{file_name}.json"
     results = with_earlier(path, results)
     write_atomically(path, to_json(results))
     print(f"results: {path}")
-    for file_name, picture in before_and_after(
+    ending = file_name.removeprefix(args.model_id)
+    for shows, picture in before_and_after(
         audit.outputs, dataset, request, f"{args.model_id}\n{name}", args.seed
     ).items():
-        save_picture(picture, PICTURE_FOLDER / args.model_id / f"{file_name}.png")
+        save_picture(picture, PICTURE_FOLDER / args.model_id / f"{shows}{ending}.png")
     _save_saliency(args, record, audit, f"{args.model_id}\n{name}")
     return results
 

@@ -6,6 +6,7 @@ It runs the scripts that the README walks through, one after the other, and prin
 import re
 import shlex
 import time
+from argparse import Namespace
 
 import examine_dataset
 import generate_mask
@@ -28,7 +29,7 @@ from arg_parser import (
     typed_request,
 )
 from evaluation.report import GROUPS
-from models.checkpoint import read_record
+from models.checkpoint import model_path, read_record
 from unlearn.ids import FORGOTTEN
 from unlearn.methods import find_methods
 from unlearn.progress import UNFINISHED_FOLDER
@@ -74,6 +75,7 @@ def main(argv=None):
     measures_flag(group, MEASURES)
     overwrite_flag(group)
     args = parser.parse_args(argv)
+    _check_base(parser, args)
     methods = find_methods(args.unlearn)
     if any(method.uses_mask for method in methods):
         to_percent(args.mask_thresh)
@@ -135,12 +137,33 @@ def main(argv=None):
     return rows
 
 
+def _check_base(parser, args):
+    """Refuse a base model that is not there, and flags that a base model at hand leaves no use."""
+    base_id = args.base_model_id
+    if base_id is None:
+        return
+    usual = Namespace(**{name: parser.get_default(name) for name in vars(args)})
+    given, kept = (_recipe(each) + _flags(each, "save_model_id") for each in (args, usual))
+    kept = set(zip(kept[::2], kept[1::2], strict=True))
+    unused = [pair[0] for pair in zip(given[::2], given[1::2], strict=True) if pair not in kept]
+    unused += ["--pretrained"] if args.pretrained else []
+    if unused:
+        raise UserError(
+            f"{', '.join(unused)}: --base_model_id {base_id} is trained already: leave "
+            f"{'it' if len(unused) == 1 else 'them'} out"
+        )
+    check_id(base_id, "--base_model_id")
+    if not model_path(base_id).exists():
+        raise UserError(f"--base_model_id: there is no model {model_path(base_id)}: train it first")
+    record = read_record(base_id)
+    if record.get("kind") == "unlearned":
+        raise UserError(f"--base_model_id {base_id} is an unlearned model: give its base model's")
+
+
 def _train_base(args, name, flags):
-    recipe = _flags(args, "epochs", "lr", "batch_size", "optimizer", "weight_decay", "precision")
-    model = _flags(args, "seed", "arch", "stem", "input_size")
-    if args.pretrained:
-        model.append("--pretrained")
-    _step(main_train, ["--save_model_id", name, *flags, *recipe, *model])
+    recipe = _recipe(args)
+    size = _flags(args, "input_size") + (["--pretrained"] if args.pretrained else [])
+    _step(main_train, ["--save_model_id", name, *flags, *recipe, *size])
 
 
 def _again(args, pattern, *folders):
@@ -149,6 +172,11 @@ def _again(args, pattern, *folders):
         return ["--overwrite"]
     there = any(any(folder.glob(pattern)) for folder in (MODEL_FOLDER, *folders))
     return ["--resume"] if there else []
+
+
+def _recipe(args):
+    words = _flags(args, "epochs", "lr", "batch_size", "optimizer", "weight_decay")
+    return words + _flags(args, "precision", "seed", "arch", "stem")
 
 
 def _flags(args, *names):

@@ -54,7 +54,7 @@ def before_and_after(outputs, dataset, request, heading, seed=1):
         )
     shares = [parts and destinations(parts["train"]) for parts in (base, model)]
     if shares[1]:
-        figures[f"forgotten_{request.id_part()}"] = forgotten_destinations(
+        figures["forgotten"] = forgotten_destinations(
             *(share and [100 * part for part in share] for share in shares),
             dataset.class_names,
             request.classes,

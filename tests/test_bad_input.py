@@ -207,6 +207,12 @@ def test_ids_that_are_no_plain_names(trained, refused, grey, bad):
         assert all(path.startswith("pics/") for path in made)
 
 
+def test_the_flag_of_a_bad_id_is_named(trained, refused, grey):
+    for script in ("main_test_unlearn", "main_mia"):
+        flags = (*model_flags(grey), *CLASS, "--retrain_model_id", "a/b")
+        assert refused("--retrain_model_id 'a/b' is not a usable id", script, *flags) == []
+
+
 def test_an_id_too_long_for_its_suffix_is_refused_before_training(refused, grey):
     says = "--save_model_id.*is not a usable id.*200 characters"
     refused(says, "main_train", *train_flags(grey, "x" * 198))
@@ -684,7 +690,7 @@ def test_a_class_without_training_images(run_here, refused, gap_file):
     seen = run_here("main_test_unlearn", *flags)
     assert (seen.returncode, seen.stderr) == (0, "")
     assert "Unlearn Accuracy: undefined\n" in seen.stdout
-    results = results_of("gap_best")
+    results = results_of("gap_best", "_2")
     assert results["unlearn_accuracy_percent"] is None
     assert results["unlearn_accuracy_percent_undefined"] == "no training image of the request"
     assert results["unlearn_accuracy_test_percent"] is not None  # it has test images
@@ -740,7 +746,7 @@ def test_a_full_disk(trained, refused, grey, full_disk):
     assert refused(mask, "generate_mask", *model_flags(grey)) == []
     picture = says.format(f"pics/{BASE}/confusion_matrix.png")
     assert refused(picture, "main_test", *model_flags(grey)) == []
-    results = says.format(f"results/{BASE}.json")
+    results = says.format(f"results/{BASE}_3.json")
     measured = (*model_flags(grey), *CLASS, "--measures", "forgetting")
     assert refused(results, "main_test_unlearn", *measured) == []
     shadow = says.format("model_weights/shadows/[0-9a-f]+/000.pt")

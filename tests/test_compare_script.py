@@ -63,7 +63,7 @@ def test_every_method_and_retrain_once_a_seed_and_never_again(done, flags, made)
     assert gaps == sorted(gaps)
     assert "0 trials to go, about 0 min" in printed
     assert Path(f"results/{NAME}.md").exists()
-    assert Path("pics/tiny_best/comparison_3.png").exists()
+    assert Path("pics/tiny_best/methods_3.png").exists()
 
     before = table()
     printed = done("main_compare", *flags, "--seeds", "1", "2")

@@ -428,7 +428,7 @@ def test_json_and_nothing_else(couple, run_here, grey):
 def test_a_base_model_is_measured_as_well(couple, done, grey):
     flags = (*model_flags(grey), "--class_to_forget", "duct", "--measures", "forgetting", "cost")
     printed = done("main_test_unlearn", *flags)
-    results = results_of(BASE)
+    results = results_of(BASE, "_3")
     check_plain(results)
     assert (results["method"], results["parent_id"]) == (None, None)
     assert results["retrain_model_ids"] == [RETRAIN]
@@ -983,11 +983,11 @@ def unattacked(hasty):
     return hasty
 
 
-def attacked(model_id):
+def attacked(name):
     """(results, queries, ratios): of the files of an attack; queries: [(split, row), ...]."""
-    results = results_of(model_id, "_mia")
+    results = results_of(name, "_mia")
     check_plain(results)
-    with open(f"results/{model_id}_mia.csv", newline="") as file:
+    with open(f"results/{name}_mia.csv", newline="") as file:
         header, *rows = csv.reader(file)
     assert header == ["split", "image", "log_likelihood_ratio"]
     ratios = np.array([float(row[2]) for row in rows])
@@ -1121,7 +1121,7 @@ def test_the_attack_on_a_base_model_by_hand(unattacked, done, grey, monkeypatch)
     """Plain LiRA: each shadow's training images, and every ratio from the shadows' own weights."""
     trained = count_trainings(monkeypatch)
     done("main_mia", *mia_flags(grey, "hasty_best"), "--class_to_forget", "3")
-    results, queries, ratios = attacked("hasty_best")
+    results, queries, ratios = attacked("hasty_best_3")
     assert sorted(queries) == sorted(rows_of(grey, "train") + rows_of(grey, "val"))
     check_figures(results, queries, ratios)
     assert "retrain_ulira_auc" in results

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def test_single_images_from_mask_to_attack(trained, done, grey, files):
     for key in ("attack_loss_auc", "mia_efficacy_percent", "average_gap_points", "relearn_steps"):
         assert results[key] is not None
     assert results["js_divergence_forget"] > 0
-    assert (trained / "pics" / model_id / f"forgotten_{mask.stem}.png").exists()
+    assert (trained / "pics" / model_id / "forgotten.png").exists()
     # again with flags that say the same, and a few measures
     done("main_test_unlearn", *model_flags(grey, model_id), *LISTED, "--measures", "cost")
     assert results_of(model_id)["attack_loss_auc"] == results["attack_loss_auc"]
@@ -87,16 +88,18 @@ def test_single_images_from_mask_to_attack(trained, done, grey, files):
 def test_the_attack_on_single_images(trained, done, grey, files):
     flags = ("--shadow_models", "4")
     model_id = unlearn(done, grey, "FT", *LISTED)
+    (part,) = re.findall("samples-[0-9a-f]+", model_id)
     for asked_model, asked in ((model_id, ()), (BASE, LISTED)):
         done("main_mia", *model_flags(grey, asked_model), *asked, *flags)
-        with open(f"results/{asked_model}_mia.csv") as stream:
+        name = model_id if asked_model == model_id else f"{BASE}_{part}"
+        with open(f"results/{name}_mia.csv") as stream:
             rows = [(row["split"], int(row["image"])) for row in csv.DictReader(stream)]
         assert sorted(row for split, row in rows if split == "train") == files
         unseen = [row for split, row in rows if split == "val"]
         assert len(unseen) == len(set(unseen)) == len(files)
         kinds = set(arrays_of(grey, "train")[1][files])
         assert set(arrays_of(grey, "val")[1][unseen]) <= kinds
-        results = json.loads(Path(f"results/{asked_model}_mia.json").read_text())
+        results = json.loads(Path(f"results/{name}_mia.json").read_text())
         assert 0 <= results["ulira_auc"] <= 1
 
 
@@ -148,7 +151,11 @@ def test_results_of_different_requests_never_merge(trained, done, grey, files):
     flags = (*model_flags(grey), "--measures")
     done("main_test_unlearn", *flags, "inside", *LISTED)
     done("main_test_unlearn", *flags, "cost", "--forget_fraction", "0.125")
-    assert "relearn_steps" not in results_of(BASE)
+    assert "relearn_steps" not in results_of(BASE, "_f125-s1")
+    (listed,) = Path("results").glob(f"{BASE}_samples-*.json")  # and none takes another's place
+    assert "relearn_steps" in json.loads(listed.read_text())
+    for shows in ("confidence", "features"):
+        assert len(list(Path(f"pics/{BASE}").glob(f"{shows}_*.png"))) == 2
 
 
 def test_the_walkthrough_passes_the_request_on(trained, done, grey, files):

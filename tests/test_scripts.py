@@ -138,7 +138,8 @@ def test_the_walkthrough_command_by_command(
 
 def check_forgetting(printed, model_id, data, forgotten):
     """Lines, tables, file and pictures against each model's own files; returns the results."""
-    results = results_of(model_id)
+    asked = "" if "FORGOTTEN" in model_id else f"_{forgotten}"
+    results = results_of(model_id, asked)
     kinds = model_columns(model_id, results)
     shares = {}
     for title, (known_as, prefix) in kinds.items():
@@ -161,10 +162,10 @@ def check_forgetting(printed, model_id, data, forgotten):
     for row in rows:
         for title, cell in zip(titles, row[2:], strict=True):
             assert_near(cell, shares[title][int(row[0])])
-    assert f"results: results/{model_id}.json\n" in printed
-    for name in (*PICTURES, f"forgotten_{forgotten}"):
-        assert f"picture: pics/{model_id}/{name}.png\n" in printed
-        assert Path(f"pics/{model_id}/{name}.png").exists()
+    assert f"results: results/{model_id}{asked}.json\n" in printed
+    for name in (*PICTURES, "forgotten"):
+        assert f"picture: pics/{model_id}/{name}{asked}.png\n" in printed
+        assert Path(f"pics/{model_id}/{name}{asked}.png").exists()
     return results
 
 
@@ -268,7 +269,7 @@ def test_forgetting_figures(done, trained, data_files, undrawn, model_id):
     by_name = (*flags[:-1], "DUCT")
     assert done("main_test_unlearn", *by_name) == printed
     done("main_test_unlearn", *flags, "--batch_size", "7", "--measures", "forgetting")
-    in_small_batches = results_of(model_id)
+    in_small_batches = results_of(model_id, "_3" if model_id == BASE else "")
     for key in HEADLINES.values():
         assert in_small_batches[key] == results[key]
 
@@ -276,7 +277,7 @@ def test_forgetting_figures(done, trained, data_files, undrawn, model_id):
 def test_an_unlearned_model_knows_what_it_forgot(done, trained, data_files):
     flags = model_flags(data_files["grey"], FORGOTTEN)
     said = done("main_test_unlearn", *flags, "--class_to_forget", "3")
-    drawn = (*PICTURES, "confusion_before_after", "forgotten_3", "saliency")
+    drawn = (*PICTURES, "confusion_before_after", "forgotten", "saliency")
     assert_pictures(said, *(f"pics/{FORGOTTEN}/{name}.png" for name in drawn))
     assert done("main_test_unlearn", *flags) == said
 
@@ -487,7 +488,7 @@ def test_multi_label_data(done, workplace, data_files, undrawn):
     assert len([key for key in printed if "FORGOTTEN_1" in key]) == len(methods)
     assert (workplace / "pics" / "multi_best" / "findings.png").exists()
     made = {path.stem for path in workplace.glob("pics/multi_best_FORGOTTEN*/*.png")}
-    drawn = {*PICTURES, "forgotten_1", "saliency"}  # confusion is of classes only
+    drawn = {*PICTURES, "forgotten", "saliency"}  # confusion is of classes only
     assert made == drawn | {"findings", "predictions"}
 
 
@@ -546,7 +547,7 @@ def test_all_of_it_in_one_command(done, workplace, data_files, undrawn):
     assert {"RL_with_SalUn", "Retrain"} <= set(rows)
     yardstick = results_of(by_method["Retrain"])
     for method, model_id in ({"base model": "all_best"} | by_method).items():
-        row, results = rows[method], results_of(model_id)
+        row, results = rows[method], results_of(model_id, "" if method in by_method else "_3")
         assert list(row) == COMPARED
         figures, _ = forgetting_worked_out(model_id, data, 3)
         for name, key in HEADLINES.items():
@@ -598,6 +599,21 @@ def test_a_base_model_at_hand(done, trained, data_files, undrawn):
     # no Retrain to be compared with, and no attack
     assert list(rows["FT"]) == [*COMPARED[:3], "seconds"]
     assert (trained / "pics" / BASE / "comparison_1.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("base_id", "more", "says"),
+    [
+        (BASE, ("--epochs", "77", "--arch", "vgg16"), "--epochs, --arch: .*trained already: leave"),
+        (BASE, ("--save_model_id", "zzz"), "--save_model_id: .* trained already: leave it out"),
+        ("a/b", (), "--base_model_id 'a/b' is not a usable id"),
+        ("lost", (), "there is no model model_weights/lost.pt"),
+        (FORGOTTEN, (), "is an unlearned model: give its base model's"),
+    ],
+)
+def test_a_base_model_that_cannot_be_taken(refused, trained, data_files, base_id, more, says):
+    flags = ("--dataset", data_files["grey"], "--base_model_id", base_id, *more)
+    assert refused(says, "main_walkthrough", *flags) == []  # before anything is drawn
 
 
 # Help, and the house

@@ -4,7 +4,7 @@ from models.checkpoint import digest_of, load_model, model_path, read_record
 from unlearn.ids import FORGOTTEN
 from unlearn.request import ForgetRequest
 from utils.errors import UserError
-from utils.files import MODEL_FOLDER
+from utils.files import MODEL_FOLDER, check_id
 
 RETRAIN = "Retrain"  # its id in unlearn.methods
 EXACT = ("SISA",)  # ids of methods that may give the very weights that Retrain gives
@@ -93,6 +93,7 @@ def open_peers(ids, model, record, request, dataset):
 def _load_distinct(ids, flag, seen, record, request, dataset):
     device, loaded = dataset.train.device, {}
     for each in ids:
+        check_id(each, flag)
         other, other_record = load_model(each, device)
         forgotten = other_record.get("forget_request")
         if forgotten is None or ForgetRequest.from_record(forgotten) != request:
