@@ -24,6 +24,7 @@ from utils.prediction import PREDICTION_BATCH
 from utils.training import OPTIMIZERS, SMALLEST_SET, WEIGHT_DECAY
 
 DEFAULT_SEED = 1
+MASK_THRESH = 0.5
 DEFAULT_LR = {"sgd": 0.01, "adam": 0.001, "adamw": 0.001}
 FEWEST_SHARDS = 2
 NON_MEMBERS = ("val", "test")
@@ -339,7 +340,7 @@ def mask_flag(parser):
     parser.add_argument(
         "--mask_thresh",
         type=_threshold,
-        default=0.5,
+        default=MASK_THRESH,
         help="share of all weights that may change, in whole percents; for methods with SalUn, "
         "the others ignore it",
     )

@@ -4,6 +4,7 @@ import sys
 import time
 
 from arg_parser import (
+    MASK_THRESH,
     asked_request,
     command_line,
     compare_flags,
@@ -15,10 +16,18 @@ from arg_parser import (
     trained_model_flags,
 )
 from evaluation.comparison import Comparison, Trial
-from evaluation.ranking import COLUMNS, NOTHING_DONE, cells, ranked_rows, to_csv, to_markdown
+from evaluation.ranking import (
+    COLUMNS,
+    NOTHING_DONE,
+    cells,
+    describe_seeds,
+    ranked_rows,
+    to_csv,
+    to_markdown,
+)
 from models.opening import open_model_and_data
 from unlearn.config import BATCH_SIZE
-from unlearn.ids import FORGOTTEN
+from unlearn.ids import FORGOTTEN, decimal_part
 from unlearn.lineage import RETRAIN
 from unlearn.methods import METHODS, find_methods
 from unlearn.saliency import to_percent
@@ -53,9 +62,10 @@ def main(argv=None):
     chosen = find_methods(args.unlearn, shards=model.spec.shards > 0)
     methods = dict.fromkeys([METHODS[RETRAIN], *chosen])
     request = asked_request(args, dataset)
-    name = check_id(
-        f"{args.model_id}{FORGOTTEN}{request.id_part()}_comparison", "the comparison's name"
-    )
+    name = f"{args.model_id}{FORGOTTEN}{request.id_part()}_comparison"
+    if args.mask_thresh != MASK_THRESH:  # figures of another threshold are another table
+        name += f"_mask{decimal_part(args.mask_thresh)}"
+    check_id(name, "the comparison's name")
     with only_here(RESULT_FOLDER / f"{name}.json", f"the comparison {name}"):
         return _compare(args, argv, name, methods, model, record, dataset, request)
 
@@ -78,26 +88,18 @@ def _compare(args, argv, name, methods, model, record, dataset, request):
         f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}, {describe(dataset.train.device)}"
     )
     print(dataset.describe_place(BATCH_SIZE))
-    base = comparison.base_figures()
     trials = [Trial(method, seed) for seed in seeds for method in methods]
-    found = _run_all(comparison, trials)
-
-    failures = {}
-    for trial, why in comparison.failures:
-        failures.setdefault(trial.method.id, f"seed {trial.seed}: {why}")
-    rows = ranked_rows(base, found, failures)
-    print(f"\n{dataset.name}, {request.words} forgotten\n")
-    print(format_table(["method", *COLUMNS.values()], [cells(row) for row in rows]))
-    for method_id, why in failures.items():
-        print(f"{method_id} failed: {why}")
-    write_atomically(RESULT_FOLDER / f"{name}.csv", to_csv(rows))
-    write_atomically(RESULT_FOLDER / f"{name}.md", to_markdown(rows))
-    print(f"\ntable: {RESULT_FOLDER / name}.csv and .md")
-    picture = forgetting_against_utility(
-        [_mark(row) for row in rows], f"{args.model_id}\n{request.words} forgotten"
-    )
-    save_picture(picture, PICTURE_FOLDER / args.model_id / f"methods_{request.id_part()}.png")
-    missing = [str(seed) for seed in seeds if seed not in found.get(RETRAIN, {})]
+    _check_some_can_run(comparison, trials)
+    comparison.base_figures()
+    figures = {trial: comparison.finished(trial) for trial in trials}
+    try:
+        _run_all(comparison, figures)
+    except KeyboardInterrupt:
+        if any(figures.values()):
+            _write(comparison, figures, name)
+        raise
+    rows = _write(comparison, figures, name)
+    missing = [str(seed) for seed in seeds if figures[Trial(METHODS[RETRAIN], seed)] is None]
     if missing:
         print(
             f"{RETRAIN} failed with seed {', '.join(missing)}: the gaps to it, and the shares of "
@@ -108,12 +110,52 @@ def _compare(args, argv, name, methods, model, record, dataset, request):
     return rows
 
 
-def _run_all(comparison, trials):
-    """Method id -> seed -> figures of all trials; each is told of, with the time that is left."""
-    figures = {trial: comparison.finished(trial) for trial in trials}
-    to_do, seconds = [trial for trial in trials if figures[trial] is None], {}
-    if len(to_do) < len(trials):
-        print(f"{len(trials) - len(to_do)} of {len(trials)} trials are finished already")
+def _check_some_can_run(comparison, trials):
+    """Raise UserError before any work if it would be for Retrain alone, which nobody asked for."""
+    asked = [trial for trial in trials if trial.method.id != RETRAIN]
+    faults = [comparison.fault(trial) for trial in asked]
+    if asked and all(faults):
+        raise UserError(faults[0])
+
+
+def _write(comparison, figures, name):
+    """Table and picture of the trials in `figures`, and of all that were finished before."""
+    figures = dict(figures)
+    for trial in comparison.earlier():
+        if trial not in figures:
+            figures[trial] = comparison.finished(trial)
+    found, failures = {}, {}
+    for trial, its_figures in figures.items():
+        if its_figures is not None:
+            found.setdefault(trial.method.id, {})[trial.seed] = its_figures
+    for trial, why in comparison.failures:
+        failures.setdefault(trial.method.id, f"seed {trial.seed}: {why}")
+    rows = ranked_rows(comparison.base_figures(), found, failures)
+    seeds = sorted({seed for by_seed in found.values() for seed in by_seed})
+    forgotten = f"{comparison.request.words} forgotten"
+    title = f"{comparison.dataset.name}, {forgotten}"
+    print(f"\n{title}\n")
+    print(format_table(["method", *COLUMNS.values()], [cells(row) for row in rows]))
+    for method_id, why in failures.items():
+        print(f"{method_id} failed: {why}")
+    caption = f"{comparison.base_id} on {title}; {describe_seeds(seeds)}"
+    write_atomically(RESULT_FOLDER / f"{name}.csv", to_csv(rows))
+    write_atomically(RESULT_FOLDER / f"{name}.md", to_markdown(rows, caption))
+    print(f"\ntable: {RESULT_FOLDER / name}.csv and .md")
+    picture = forgetting_against_utility(
+        [_mark(row) for row in rows], f"{comparison.base_id}\n{forgotten}"
+    )
+    file_name = f"methods_{name.split(FORGOTTEN)[-1].removesuffix('_comparison')}.png"
+    save_picture(picture, PICTURE_FOLDER / comparison.base_id / file_name)
+    return rows
+
+
+def _run_all(comparison, figures):
+    """Fill in the `figures` that are None; each trial is told of, with the time that is left."""
+    to_do = [trial for trial in figures if figures[trial] is None]
+    seconds = {trial.method: done["seconds"] for trial, done in figures.items() if done is not None}
+    if len(to_do) < len(figures):
+        print(f"{len(figures) - len(to_do)} of {len(figures)} trials are finished already")
     while to_do:
         trial = to_do[0]
         print(f"\n{trial.method.id}, seed {trial.seed}", flush=True)
@@ -122,18 +164,14 @@ def _run_all(comparison, trials):
             figures[trial] = comparison.run(trial)
         except KeyboardInterrupt as interrupt:
             finished = sum(each is not None for each in figures.values())
-            kept = f"{finished} of {len(trials)} trials are finished; the same command goes on"
+            kept = f"{finished} of {len(figures)} trials are finished; the same command goes on"
             raise stopped_with(interrupt, kept) from None
         seconds[trial.method] = time.perf_counter() - began
         del to_do[0]
-        outcome = "failed" if figures[trial] is None else _outcome(figures[trial])
+        done = figures[trial]
+        outcome = f"failed: {comparison.failures[-1][1]}" if done is None else _outcome(done)
         left = _time_left(to_do, seconds)
         print(f"  {outcome}; {len(to_do)} trials to go, about {left / 60:.0f} min", flush=True)
-    found = {}
-    for trial in trials:
-        if figures[trial] is not None:
-            found.setdefault(trial.method.id, {})[trial.seed] = figures[trial]
-    return found
 
 
 def _outcome(figures):
@@ -156,6 +194,7 @@ def _mark(row):
         "role": roles.get(row.name, "method"),
         "forgetting": row.mean("unlearn_accuracy_percent"),
         "utility": row.mean("test_accuracy_percent"),
+        "spreads": [row.spread(f"{kind}_accuracy_percent") for kind in ("unlearn", "test")],
         "seconds": row.mean("seconds"),
     }
 

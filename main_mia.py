@@ -42,8 +42,8 @@ def main(argv=None):
     args = make_parser(__doc__, *groups).parse_args(argv)
     ensure_folder(RESULT_FOLDER)
     check_id(args.model_id, "--model_id")
-    path = _path(args, "_mia.json")
-    with only_here(path, path):
+    path = RESULT_FOLDER / f"{args.model_id}_mia"
+    with only_here(path, f"the attack on {args.model_id}"):
         return printed_as_asked(args.json, _attack, args, argv)
 
 

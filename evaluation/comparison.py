@@ -13,6 +13,7 @@ from evaluation.results import to_json
 from models.checkpoint import digest_of, load_model, model_path
 from unlearn.job import UnlearnJob
 from unlearn.method import Method
+from unlearn.methods import METHODS
 from unlearn.saliency import (
     entry_percents,
     gradient_saliency,
@@ -113,6 +114,19 @@ class Comparison:
         except UserError:
             return None
 
+    def earlier(self):
+        """Trials that are kept, whoever asked for them and when."""
+        told = [(each.get("method"), each.get("seed")) for each in self.kept.values()]
+        return [Trial(METHODS[name], seed) for name, seed in told if name in METHODS]
+
+    def fault(self, trial):
+        """Why a trial cannot be run on this model and data at all, None if nothing is known."""
+        try:
+            self._job(trial)
+        except UserError as error:
+            return str(error)
+        return None
+
     def _job(self, trial):
         return UnlearnJob.of(
             self.base_id,
@@ -137,7 +151,8 @@ class Comparison:
         self._make(job)
         model, record = load_model(job.model_id, self.dataset.train.device)
         found = self._measure(model)
-        found |= {key: record[key] for key in ("weights_digest", "seconds", "device")}
+        found |= {key: record[key] for key in ("weights_digest", "seconds", "device", "method")}
+        found["seed"] = job.config.recipe.seed
         self._keep(job.model_id, found)
         return found
 

@@ -63,8 +63,13 @@ def ranked_rows(base, trials, failures):
 
 
 def cells(row):
-    """The row as words: `1.67 ± 0.12`, a dash where there is nothing."""
-    return [row.name, *(_cell(row, key) for key in COLUMNS)]
+    """The row as words: `1.67 ± 0.12`, None where there is nothing.
+
+    The name tells how many seeds there are figures of, where another has failed.
+    """
+    count = max(map(len, row.values.values()), default=0)
+    partly = f" ({count} seed{'s' if count > 1 else ''}, others failed)" if count else ""
+    return [row.name + (partly if row.failure else ""), *(_cell(row, key) for key in COLUMNS)]
 
 
 def to_csv(rows):
@@ -83,15 +88,23 @@ def to_csv(rows):
     return text.getvalue().encode()
 
 
-def to_markdown(rows):
-    """The bytes of a Markdown table, and below it why methods have failed."""
-    lines = [
+def describe_seeds(seeds):
+    """What the figures of a table are of, in words."""
+    if len(seeds) < 2:
+        return f"seed {', '.join(map(str, seeds)) or 'none'}"
+    return f"seeds {', '.join(map(str, seeds))}, mean ± standard deviation"
+
+
+def to_markdown(rows, caption=""):
+    """The bytes of a Markdown table below its caption, and below it why methods have failed."""
+    lines = [caption, ""] if caption else []
+    lines += [
         "| method | " + " | ".join(COLUMNS.values()) + " |",
         "| --- |" + " ---: |" * len(COLUMNS),
     ]
     for row in rows:
         name, *others = cells(row)
-        name = f"**{name}**" if name == RETRAIN else name
+        name = f"**{name}**" if row.name == RETRAIN else name
         lines.append("| " + " | ".join([name, *(cell or "-" for cell in others)]) + " |")
     failed = [f"- {row.name}: {row.failure}" for row in rows if row.failure]
     if failed:

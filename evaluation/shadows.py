@@ -75,6 +75,7 @@ class ShadowSetting:
             torch.cat([dataset.train.images, other.images]),
             torch.cat([dataset.train.labels, other.labels]),
         )
+        pool = replace(pool, workers=dataset.train.workers)
         covered = request.covered(dataset, "train")
         forget = covered.nonzero()[:, 0]
         unseen = _unseen_queries(dataset, request, non_members, len(forget), seed)

@@ -28,6 +28,7 @@ from models.records import record_fault
 from utils.archives import open_file
 from utils.errors import UserError, os_errors_told
 from utils.files import MODEL_FOLDER, check_id, check_inside, nearest, write_atomically
+from utils.precision import FLOAT32
 from utils.processes import by_the_first
 from utils.tensor_files import content_digest, read_tensors, tensor_bytes
 
@@ -116,7 +117,8 @@ def load_training_state(name, origin):
     whole = isinstance(content.get("origin"), dict) and isinstance(content.get("state"), dict)
     if content.get("format") != STATE_FORMAT or not whole:
         raise UserError(f"{path} is not a training state: begin afresh with --overwrite")
-    differing = [key for key, value in origin.items() if content["origin"].get(key) != value]
+    found = _with_precision(content["origin"])
+    differing = [key for key, value in origin.items() if found.get(key) != value]
     if differing:
         raise UserError(
             f"--resume: the interrupted run of this name differs in {', '.join(differing)}: repeat "
@@ -212,7 +214,13 @@ def _checked_record(content, path):
     digest = content_digest(record)
     if content.get("record_digest", digest) != digest:
         raise UserError(f"{path} is damaged or altered: the record is not what was saved with it")
-    return record
+    return _with_precision(record)
+
+
+def _with_precision(record):
+    """The record of a time when all that learned did so in float32, told as it is today."""
+    there = [part for part in ("recipe", "settings") if isinstance(record.get(part), dict)]
+    return {**record, **{part: {"precision": FLOAT32, **record[part]} for part in there}}
 
 
 def _check_weights(spec, weights):

@@ -14,6 +14,7 @@ import evaluation.comparison
 from models.checkpoint import load_model, read_record
 from tiny import same_weights
 from unlearn.job import UnlearnJob
+from unlearn.methods import find_methods
 from utils.errors import NotFiniteError
 
 NAME = "tiny_best_FORGOTTEN_3_comparison"
@@ -71,6 +72,37 @@ def test_every_method_and_retrain_once_a_seed_and_never_again(done, flags, made)
     assert made == wanted and table() == before
     done("main_compare", *flags, "--seeds", "3")
     assert made[len(wanted) :] == [(m, 3) for m in ("Retrain", *METHODS)]
+    assert {row["seeds"] for row in table().values()} == {"3"}  # nothing that is finished is lost
+
+
+def test_fewer_methods_leave_the_table_as_it_is(done, flags):
+    done("main_compare", *flags)
+    before = table()
+    done("main_compare", *flags[: -len(METHODS)], "GA")
+    assert table() == before
+    caption = Path(f"results/{NAME}.md").read_text().splitlines()[0]
+    assert caption == "tiny_best on grey, class 3 duct forgotten; seed 1"
+
+
+def test_another_threshold_is_another_table(done, flags):
+    done("main_compare", *flags)
+    before = table()
+    done("main_compare", *flags, "--mask_thresh", "0.25")
+    assert table() == before
+    assert Path(f"results/{NAME}_mask25.csv").exists()
+
+
+def test_nothing_is_trained_if_nothing_asked_for_can_run(refused, flags, made):
+    asked = (*flags[: -len(METHODS)], "SISA")
+    assert (
+        refused("--unlearn SISA needs a base model that was trained in", "main_compare", *asked)
+        == []
+    )
+    assert made == []
+
+
+def test_all_among_others_is_all():
+    assert find_methods(["GA", "all"]) == find_methods(["all"])
 
 
 def test_figures_are_those_of_main_test_unlearn(done, flags, grey):

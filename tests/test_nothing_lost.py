@@ -54,7 +54,7 @@ def test_two_runs_of_one_name_are_refused(trained, refused, grey):
         (f"model_weights/{FORGOTTEN}.pt", "main_unlearn", (*flags, *UNLEARN_ONCE, "--overwrite")),
         (f"SaliencyMaps/{BASE}", "generate_mask", flags),
         (comparison, "main_compare", (*flags, *CLASS, "--unlearn", "GA")),
-        (f"results/{BASE}_mia.json", "main_mia", (*flags, *CLASS, *SHADOWS)),
+        (f"results/{BASE}_mia", "main_mia", (*flags, *CLASS, *SHADOWS)),
     ):
         with only_here(held, "it"):
             refused("is being written by another run: wait until it has ended", script, *asked)

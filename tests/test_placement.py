@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import REPOSITORY, drawn_arrays
+from conftest import REPOSITORY, SIDE, SPLIT_SIZES, drawn_arrays
 from tiny import same_weights, tiny_dataset, tiny_model, tiny_set
 from utils.datasets import ImageSet
 from utils.errors import UserError
@@ -92,13 +92,32 @@ def test_resized_images_on_disk_are_those_in_memory(file, tmp_path):
     assert same_images(held, mapped) and same_images(held, again)
 
 
+def test_only_the_resized_images_may_be_too_large(file, tmp_path):
+    size = sum(SPLIT_SIZES.values()) * SIDE * SIDE * 3
+    placement = Placement(limit=2 * size, cache=tmp_path / "cache")
+    first = load_dataset(str(file), input_size=20, placement=placement)
+    np.savez_compressed(file, **drawn_arrays(channels=3, seed=1))
+    second = load_dataset(str(file), input_size=20, placement=placement)
+    assert first.on_disk and second.on_disk
+    wanted = load_dataset(str(file), input_size=20, placement=Placement(HOST))
+    assert same_images(second, wanted) and not same_images(first, wanted)
+
+
+def test_what_a_killed_run_left_in_the_cache_is_not_taken(loaded, tmp_path):
+    wanted = loaded(DISK)
+    (folder,) = (tmp_path / "cache").iterdir()
+    (folder / "val_images.npy").rename(folder / ".val_images.npy.unfinished")
+    assert same_images(loaded(DISK), wanted)
+    assert not list(folder.glob(".*"))
+
+
 def test_a_damaged_file_leaves_nothing_in_the_cache(loaded, file, tmp_path):
     content = bytearray(file.read_bytes())
     content[len(content) // 8] ^= 255  # in the first member, train_images
     file.write_bytes(content)
     with pytest.raises(UserError, match="eyes.npz"):
         loaded(DISK)
-    assert not list((tmp_path / "cache").glob("*"))
+    assert not list((tmp_path / "cache").glob("*/*images*"))
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from models.architectures import build_model, make_spec
+from models.checkpoint import read_record, save_model
 from tiny import same_weights, tiny_model, tiny_set, trained_model
 from unlearn.methods import METHODS, default_config
 from unlearn.request import ForgetRequest
@@ -98,6 +99,16 @@ def test_a_method_works_in_the_base_models_precision():
     assert (recipe.precision, recipe.seed) == (BF16, 7)
     del record["recipe"]["precision"]  # as in models that are older
     assert default_config(METHODS["RL"], ForgetRequest((1,)), record).recipe.precision == FLOAT32
+
+
+def test_a_record_from_before_there_were_precisions_says_float32(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = build_model(make_spec("shufflenet_v2_x0_5", 4, 1, 12), seed=1)
+    settings, recipe = {"lr": 0.1}, {"epochs": 2, "lr": 0.1, "batch_size": 10}
+    save_model("old", model, {"kind": "unlearned", "settings": settings, "recipe": recipe})
+    record = read_record("old")
+    assert record["settings"] == {"lr": 0.1, "precision": FLOAT32}
+    assert record["recipe"] == recipe | {"precision": FLOAT32}
 
 
 def test_a_method_learns_in_its_precision():

@@ -48,11 +48,11 @@ def find_method(method_id):
 
 
 def find_methods(method_ids, *, shards=False):
-    """The rows of several ids, each once; ALL by itself stands for every method.
+    """The rows of several ids, each once; ALL among them stands for every method.
 
     shards: whether the base model was trained in shards, which some methods need.
     """
-    if [method_id.lower() for method_id in method_ids] == [ALL]:
+    if ALL in (method_id.lower() for method_id in method_ids):
         return [row for row in METHODS.values() if shards or not row.needs_shards]
     return list(dict.fromkeys(map(find_method, method_ids)))
 
@@ -115,6 +115,11 @@ def recorded_config(method, request, record):
 
 def check_task(method, dataset, shards=0):
     """Raises UserError if the method cannot work on this kind of labels, or on so many shards."""
+    if method.needs_shards and not shards:
+        raise UserError(
+            f"--unlearn {method.id} needs a base model that was trained in shards: train one with "
+            "main_train.py --sisa_shards 5"
+        )
     if method.last_layer and shards:
         raise UserError(
             f"--unlearn {method.id} needs the one last layer, and a model in shards has {shards}: "

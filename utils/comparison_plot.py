@@ -13,7 +13,8 @@ TOGETHER = 0.025  # of the axes: marks that are nearer share a number
 
 def forgetting_against_utility(rows, title):
     """`rows`: dicts with name, role ("yardstick", "base" or "method"), forgetting, utility (both in
-    percent) and seconds, which may be None. A row that lacks forgetting or utility is left out.
+    percent) and seconds, which may be None; `spreads`, if there, the standard deviations of both
+    over seeds. A row that lacks forgetting or utility is left out.
     """
     rows = [row for row in rows if row["forgetting"] is not None and row["utility"] is not None]
     figure = new_figure(WIDTH, max(HEIGHT, 1.5 + len(rows) / LINES_AN_INCH), title)
@@ -22,6 +23,7 @@ def forgetting_against_utility(rows, title):
     colors = {"yardstick": YARDSTICK, "base": NOTHING, "method": FORGET}
     for row in rows:
         area = SMALLEST + (LARGEST - SMALLEST) * (row["seconds"] or 0) / longest
+        _bars(axes, row)
         axes.scatter(
             row["forgetting"],
             row["utility"],
@@ -44,6 +46,21 @@ def forgetting_against_utility(rows, title):
     tidy(axes, "both")
     _list_names(names, rows, longest)
     return figure
+
+
+def _bars(axes, row):
+    """The standard deviations over seeds as a cross behind the mark, where there are several."""
+    across, upright = row.get("spreads") or (None, None)
+    if across is not None or upright is not None:
+        axes.errorbar(
+            row["forgetting"],
+            row["utility"],
+            xerr=across,
+            yerr=upright,
+            color=GREY,
+            linewidth=0.8,
+            zorder=2,
+        )
 
 
 def _number(axes, rows):

@@ -157,7 +157,7 @@ class MedicalDataset:
         else:
             workers = self.placement.workers
             splits = {name: split.fed_to(device, workers) for name, split in self.splits.items()}
-        moved = replace(self, **splits)
+        moved = replace(self, **splits, on_disk=self.on_disk and not copied)
         vars(moved)["_digests"] = self._digests  # the same images
         return moved
 

@@ -28,11 +28,19 @@ def only_here(path, what):
     is at it. what: is said to be written by it. A file system that has no locks gives none. Of
     processes that work together the first has the lock for all.
     """
-    if not processes.is_first():
-        yield
-        return
-    path = Path(path)
+    path, descriptors = Path(path), []
     lock = path.with_name(f".{path.name}.lock")
+    _take(lock, what, descriptors)
+    try:
+        yield
+    finally:
+        for descriptor in descriptors:
+            remove_if_free(lock, descriptor)
+
+
+@processes.by_the_first
+def _take(lock, what, descriptors):
+    """Lock the file, and put its descriptor into the list."""
     with os_errors_told(f"cannot write {lock}"):
         lock.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _taken(lock)
@@ -40,10 +48,7 @@ def only_here(path, what):
         raise UserError(
             f"{what} is being written by another run: wait until it has ended, or stop it"
         )
-    try:
-        yield
-    finally:
-        remove_if_free(lock, descriptor)
+    descriptors.append(descriptor)
 
 
 def try_lock(descriptor):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from utils import processes
+
 AUTO, DEVICE, HOST, DISK = PLACES = ("auto", "device", "host", "disk")
 SHARE = 0.6  # of the memory that is free: models, batches and other programs need some as well
 READERS = 2  # threads
@@ -40,9 +42,13 @@ class Placement:
         return self.place == DEVICE or (self.place == AUTO and self._fits(size, device))
 
     def _fits(self, size, device):
+        """The same on all processes that work together: each holds the images for itself."""
         free = free_memory(device)
         room = float("inf") if free is None else SHARE * free
-        return size <= (room if self.limit is None else min(room, self.limit))
+        if torch.device(device).type == "cpu":
+            room /= processes.here()[1]
+        fits = size <= (room if self.limit is None else min(room, self.limit))
+        return processes.all_say(fits)
 
 
 def free_memory(device):

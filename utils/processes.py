@@ -108,6 +108,15 @@ def agree(value):
     return _from_first(value) == value
 
 
+def all_say(so):
+    """Whether `so` holds on every process."""
+    if _group.count == 1:
+        return so
+    told = torch.tensor(int(so))
+    dist.all_reduce(told, dist.ReduceOp.MIN)
+    return bool(told)
+
+
 def by_the_first(work):
     """A decorator: only the first process does `work`; all wait for its end, and fail as it fails.
 

@@ -10,12 +10,12 @@ import json
 import os
 import shutil
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from utils.errors import UserError, os_errors_told
-from utils.files import remove_leftovers
 from utils.locks import only_here
 from utils.processes import first_on_each_machine
 
@@ -37,42 +37,59 @@ def mapped_arrays(path, keys, cache=None):
     cannot be written.
     """
     path, cache = Path(path), Path(cache or default_cache())
-    folder = _folder(path, cache)
-    with os_errors_told(f"cannot unpack {path} into {cache}"):
-        stat = path.stat()
-        source = {"path": str(path.resolve()), "size": stat.st_size, "time": stat.st_mtime_ns}
-        if _read_note(folder) != source:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with only_here(folder, folder):
-                _unpack(path, keys, folder, source)
-        return {key: np.load(folder / f"{key}.npy", mmap_mode="c") for key in keys}
+    with _folder_of(path, cache) as folder:
+        files = {key: folder / f"{key}.npy" for key in keys}
+        if not all(file.exists() for file in files.values()):
+            _unpack(path, files)
+        return {key: np.load(file, mmap_mode="c") for key, file in files.items()}
 
 
 @first_on_each_machine
 def mapped_parts(path, key, parts, shape, cache=None):
-    """One array of `parts`, arrays one after the other, mapped from a file in path's folder."""
-    cache = Path(cache or default_cache())
-    file = _folder(Path(path), cache) / f"{key}.npy"
-    with os_errors_told(f"cannot write into {cache}"):
+    """One array of `parts`, arrays one after the other, mapped from a file in path's folder.
+
+    Of the same file, `key` and shape the parts are taken to be the same as the last time.
+    """
+    with _folder_of(Path(path), Path(cache or default_cache())) as folder:
+        file = folder / f"{key}.npy"
         if not file.exists():
-            unfinished = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-            remove_leftovers(file.parent)
-            try:
+            with _unfinished(file) as unfinished:
                 whole = np.lib.format.open_memmap(unfinished, "w+", np.uint8, shape)
                 row = 0
                 for part in parts:
                     whole[row : row + len(part)] = part
                     row += len(part)
                 whole.flush()
-                os.replace(unfinished, file)
-            finally:
-                unfinished.unlink(missing_ok=True)
         return np.load(file, mmap_mode="c")
 
 
-def _folder(path, cache):
+@contextmanager
+def _folder_of(path, cache):
+    """The folder of what was made of a file, which no other run writes to meanwhile.
+
+    It is emptied if the file is not what it was.
+    """
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
-    return cache / f"{path.stem[:NAME_PART]}-{digest[:12]}"
+    folder = cache / f"{path.stem[:NAME_PART]}-{digest[:12]}"
+    with os_errors_told(f"cannot unpack {path} into {cache}"), only_here(folder, folder):
+        stat = path.stat()
+        source = {"path": str(path.resolve()), "size": stat.st_size, "time": stat.st_mtime_ns}
+        if _read_note(folder) != source:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            (folder / NOTE).write_text(json.dumps(source))
+        yield folder
+
+
+@contextmanager
+def _unfinished(file):
+    """Another name for `file` to be written under: it gets its own when all went well."""
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    try:
+        yield unfinished
+        os.replace(unfinished, file)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _read_note(folder):
@@ -82,26 +99,17 @@ def _read_note(folder):
         return None
 
 
-def _unpack(path, keys, folder, source):
-    """Under another name first: a folder that is there under its own is whole."""
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
-    unfinished.mkdir()
+def _unpack(path, files):
     try:
         with zipfile.ZipFile(path) as archive:
-            for key in keys:
+            for key, file in files.items():
                 with (
                     archive.open(f"{key}.npy") as packed,  # its checksum is looked at on the way
-                    open(unfinished / f"{key}.npy", "wb") as file,
+                    _unfinished(file) as unfinished,
+                    open(unfinished, "wb") as stream,
                 ):
-                    shutil.copyfileobj(packed, file, AT_ONCE)
-                    file.flush()
-                    os.fsync(file.fileno())
-        (unfinished / NOTE).write_text(json.dumps(source))
-        if folder.exists():  # it is of the file as it was before
-            shutil.rmtree(folder)
-        os.replace(unfinished, folder)
+                    shutil.copyfileobj(packed, stream, AT_ONCE)
+                    stream.flush()
+                    os.fsync(stream.fileno())
     except (zipfile.BadZipFile, zipfile.zlib.error, EOFError, NotImplementedError) as error:
         raise UserError(f"{path} cannot be read as .npz, it may be cut short: {error}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
