@@ -53,10 +53,7 @@ def entry_percents(saliency):
     flat = torch.cat([part.detach().flatten() for part in saliency.values()]).cpu()
     if not flat.isfinite().all():
         raise UserError("the gradients are not finite: the model's weights are broken")
-    sizes = np.arange(1, PERCENTS + 1) * len(flat) // PERCENTS  # weights inside at each percent
-    enters = np.repeat(np.arange(1, PERCENTS + 1, dtype=np.uint8), np.diff(sizes, prepend=0))
-    percents = np.empty(len(flat), np.uint8)
-    percents[_descending_order(flat.numpy())] = enters
+    percents = _percents_by_rank(flat.numpy())
     parts = torch.from_numpy(percents).split([part.numel() for part in saliency.values()])
     return {
         name: part.reshape(saliency[name].shape) for name, part in zip(saliency, parts, strict=True)
@@ -146,13 +143,31 @@ def is_saliency(path, request, origin):
     return content.get("origin") == origin | request.record()
 
 
-def _descending_order(values):
-    """Positions of non-negative float32 `values` from largest to smallest, equals in order.
+def _percents_by_rank(values):
+    """entry_percents of non-negative float32 `values` (N,): uint8.
 
-    Bits of non-negative floats order as the floats do. Key and position share one 64-bit word,
-    so that a plain sort, for which numpy has vector code, does the work of a stable argsort.
+    Bits of non-negative floats order as the floats do, so that counting by the upper half of the
+    bits tells the ranks that values of one half share. Only where a percent begins among them does
+    their order matter; those few are sorted.
     """
-    key = ~values.view(np.uint32)
-    words = (key.astype(np.uint64) << np.uint64(32)) | np.arange(len(values), dtype=np.uint64)
+    inside = np.arange(1, PERCENTS + 1) * len(values) // PERCENTS  # weights, at each percent
+    keys = ~values.view(np.uint32)  # the largest first
+    upper = (keys >> 16).astype(np.uint16)
+    sizes = np.bincount(upper, minlength=2**16)
+    ends = np.cumsum(sizes)
+    first, last = _percent_of(ends - sizes, inside), _percent_of(ends - 1, inside)
+    percents = np.where(first == last, first, 0).astype(np.uint8)[upper]
+    unsure = np.flatnonzero(percents == 0)
+    # key and position in one word: a plain sort does the work of a stable one
+    words = (keys[unsure].astype(np.uint64) << np.uint64(32)) | np.arange(len(unsure), dtype="u8")
     words.sort()
-    return (words & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    unsure = unsure[(words & np.uint64(0xFFFFFFFF)).astype(np.int64)]
+    halves = upper[unsure]
+    place = np.arange(len(unsure)) - np.searchsorted(halves, halves)  # among those of its half
+    percents[unsure] = _percent_of((ends - sizes)[halves] + place, inside)
+    return percents
+
+
+def _percent_of(ranks, inside):
+    """The smallest whole percent at which more weights are inside than the rank, from 0."""
+    return np.searchsorted(inside, ranks, side="right") + 1
