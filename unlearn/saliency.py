@@ -5,7 +5,7 @@ the loss|, at the base model's weights, in evaluation mode; the mask at threshol
 largest t of all weights, counted over the whole model.
 
 The masks of one class are nested, so all of them are one number a weight: the percent at which
-the weight enters, 1 to 100. One sort gives them; each threshold is then one comparison.
+the weight enters, 1 to 100. One pass of counting gives them; each threshold is then one comparison.
 """
 
 from dataclasses import asdict
