@@ -25,6 +25,7 @@ from utils.training import OPTIMIZERS, SMALLEST_SET, WEIGHT_DECAY
 
 DEFAULT_SEED = 1
 MASK_THRESH = 0.5
+MOST_THREADS = 1024
 DEFAULT_LR = {"sgd": 0.01, "adam": 0.001, "adamw": 0.001}
 FEWEST_SHARDS = 2
 NON_MEMBERS = ("val", "test")
@@ -105,7 +106,7 @@ def data_flags(parser):
     )
     group.add_argument(
         "--num_workers",
-        type=_whole_number(0),
+        type=_whole_number(0, MOST_THREADS),
         default=READERS,
         help="threads that unpack the data file, and read ahead where images are not in memory; 0 "
         "does it in the main thread",
@@ -142,7 +143,9 @@ def device_flags(parser):
     group = parser.add_argument_group("device")
     group.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda:1")
     group.add_argument(
-        "--threads", type=_whole_number(1), help="of a CPU; by default as many as torch takes"
+        "--threads",
+        type=_whole_number(1, MOST_THREADS),
+        help="of a CPU; by default as many as torch takes",
     )
 
 

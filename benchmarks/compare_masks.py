@@ -45,7 +45,9 @@ def main():
             plain, plain_bytes = _two_argsorts_a_threshold(saliency, Path(folder))
             end = time.perf_counter()
             ratios.append((end - middle) / (middle - began))
-            print(f"one count {middle - began:.2f} s, two argsorts a threshold {end - middle:.2f} s")
+            print(
+                f"one count {middle - began:.2f} s, two argsorts a threshold {end - middle:.2f} s"
+            )
         differing = sum(
             int((mask_at(percents, threshold).changeable[name] != mask[name].bool()).sum())
             for threshold, mask in zip(THRESHOLDS, plain, strict=True)

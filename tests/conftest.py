@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; read by torch's import
+import torch  # noqa: E402
 
 from utils.errors import run_script as run_main
 

@@ -52,7 +52,7 @@ def crashing():
 def begun(tmp_path_factory, crashing):
     """A folder with a data file, a base model, and a mask of one class."""
     folder = tmp_path_factory.mktemp("begun")
-    sizes = {"train": 48, "val": 16, "test": 16}
+    sizes = {"train": 48, "val": 20, "test": 16}
     np.savez(folder / "data.npz", **drawn_arrays(sizes=sizes))
     common = ("--dataset", "data.npz", "--device", "cpu")
     train = ("--save_model_id", "tiny", *TRAIN[:2], "--epochs", "2", "--batch_size", "12")

@@ -714,7 +714,7 @@ def test_a_stale_or_damaged_mask_costs_no_result(couple, done, grey):
         assert re.search(f"no picture of the saliency: .*class_3.pt.* {says}", printed)
         assert results_of(FORGOTTEN)["unlearn_accuracy_percent"] is not None
         assert not Path(f"pics/{FORGOTTEN}/saliency.png").exists()
-        assert Path(f"pics/{FORGOTTEN}/forgotten_3.png").exists()
+        assert Path(f"pics/{FORGOTTEN}/forgotten.png").exists()
         shutil.rmtree("results")
 
 

@@ -192,9 +192,12 @@ def test_the_walkthrough_passes_the_request_on(trained, done, grey, files):
         (("--forget_fraction", "1.5"), "1.5 makes no sense"),
         (("--forget_fraction", "0.001"), "0.001 of 96 images is no image"),
         (("--forget_fraction", "1"), "every training image is to be forgotten: nothing remains"),
-        (("--forget_indices", "no.txt"), "cannot read no.txt: No such file"),
+        (("--forget_indices", "no.txt"), "cannot read --forget_indices no.txt: No such file"),
         (("--forget_indices", "bad.txt"), "bad.txt, line 2: '96' is no training image"),
-        (("--metadata", "no.csv", "--forget_where", "a=1"), "cannot read no.csv: No such file"),
+        (
+            ("--metadata", "no.csv", "--forget_where", "a=1"),
+            "cannot read --metadata no.csv",
+        ),
         (
             ("--metadata", "metadata.csv", "--forget_where", "patient=17"),
             r"no such column \(did you mean patient_id\?\)",
