@@ -11,8 +11,8 @@ Choices:
 - The absolute value is of single images' gradients, as the equation says; the authors' code takes
   it of batches, where images cancel. That costs a backward pass an image, and an average over
   `images` of each set, drawn at random, is close enough.
-- D holds D_f, so I_Df / I_D cannot pass |D| / |D_f|. This importance is no square, and its ratios
-  lie closer to 1 than those of SSD: alpha is smaller here.
+- alpha is smaller than the paper's 3.5 to 10, because D_f is a larger share of D here (see
+  synaptic_dampening.py), and because ratios lie closer to 1 where images do not cancel.
 """
 
 import torch

@@ -10,10 +10,12 @@ dampening", AAAI 2024: with I the diagonal Fisher information of all training im
 - I is the mean of squared gradients of single images, as the paper defines it; the authors' code
   squares the gradients of batches. Batches here go under random signs (fisher.py), which keeps the
   definition; --unlearn_batch_size 1 leaves no chance in it.
-- D holds D_f, so I_Df / I_D cannot pass |D| / |D_f|: from there on alpha selects nothing. The
-  paper's 10 is for a class among a hundred or less of that, and would leave a class of a quarter
-  of the images alone. The default is for that quarter, on a ResNet-18: there 2 or 3 take the rest
-  of the model along. alpha is the setting to look for first on other data.
+- D holds D_f, so with s = |D_f| / |D| the rule is I_Df / I_Dr > alpha (1 - s) / (1 - alpha s), and
+  from alpha = 1 / s on it selects nothing. The paper's 10 asks for a ratio of 11 where a class is a
+  hundredth of the images and of 19 where it is a twentieth, and would leave a quarter alone. The
+  default is for that quarter, on a ResNet-18, where it asks for 15 (2 or 3 take the rest of the
+  model along); at a sixth it asks for 6 only, at a tenth for 4.5. alpha = 15 / (1 + 14 s) asks for
+  15 at any share. alpha is the setting to look for first on other data.
 """
 
 import torch
