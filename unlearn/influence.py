@@ -3,14 +3,18 @@
 Koh and Liang, "Understanding black-box predictions via influence functions", ICML 2017; Izzo et
 al., "Approximate data deletion from machine learning models", AISTATS 2021; with WoodFisher (Singh
 and Alistarh, NeurIPS 2020), as the baseline IU of Jia et al., "Model sparsity can simplify machine
-unlearning", NeurIPS 2023. At the base model's weights the gradient of the whole training loss is
-zero, so that of the mean retain loss is -1/|D_r| sum_{D_f} g_i, and one Newton step on it gives
+unlearning", NeurIPS 2023. If the gradient of the whole training loss is zero at the base model's
+weights, that of the mean retain loss is -1/|D_r| sum_{D_f} g_i, and one Newton step on it gives
 
     theta_u = theta + alpha / |D_r| F^-1 sum_{i in D_f} g_i,     F = damping I + 1/n sum_j g_j g_j^T
 
 with n gradients of the retain set in place of its Hessian. For a quadratic loss, its true Hessian
 and alpha = 1 this is the leave-out solution itself. Choices:
 
+- The mean gradient r of all training images is taken for zero. It is not quite, with weight decay,
+  at a best epoch that is not the last, or in evaluation mode. The code of Jia et al. has, in place
+  of the sum over |D_r|, |D_f| / |D| times the difference of the mean gradients of D_f and D_r. It
+  is less by |D_f| / |D_r| r, which counts where the forget images' gradients are next to zero.
 - g_i is the gradient of all that an image has contributed to the training loss: in multi-label data
   of all its findings, not only those to be forgotten, because training without the image would have
   missed them all. Its scale is that of the log-likelihood, as F's: only then F is near the Hessian.
@@ -20,7 +24,7 @@ and alpha = 1 this is the leave-out solution itself. Choices:
   adds all at once: F^-1 v = (v - G^T (n damping I + G G^T)^-1 G v) / damping, with G the n samples
   as rows. Memory: twice `samples` times the model's size while they are put together (1.4 GB of a
   ResNet-18 and 16 samples), half of that afterwards. The code of Jia et al. carries the first
-  gradient through the recursion alone, so that the others never enter; the paper's F is used here.
+  gradient through the recursion alone, so that no other's direction enters; the paper's F is used.
 - A network's gradients span few directions, and in all others the step is one of gradient ascent
   at the rate alpha / damping / |D_r|. The linear picture does not hold as far as alpha = 1 takes a
   deep network (at a damping of 1, a ResNet-18 that forgets a class is ruined from 0.2 on). The
