@@ -13,6 +13,8 @@ of the retain set is enough, 30% by default, drawn once. Choices:
   reset_parameters. Parameters of modules without one, such as ViT's class token or attention's
   projections, are drawn from a normal of deviation 0.02, cut off, as torchvision has it for most
   of them. Running statistics start anew, and both teachers are asked in evaluation mode, once.
+- Adam goes on for 3 epochs at 3e-4 with the usual weight decay; the authors' code for one at 1e-4
+  without. It divides KL by the number of classes as well, which Adam does not feel.
 - Multi-label data has a sigmoid in the softmax's place, and the incompetent teacher speaks of the
   findings that are to be forgotten alone; the competent one has the others, which are to stay.
 """

@@ -17,9 +17,13 @@ there are no such images the last epoch stays, as in SCRUB without rewinding.
 
 Until the reference is known any epoch may be the nearest, so the weights of all are held in memory.
 
-KL has no temperature, as in the paper. Both kinds of passes are in training mode, and must be:
-in evaluation mode student and teacher agree at first, where the gradient of KL is zero. In
-multi-label data the forget passes look at the question asked alone, other findings are to stay.
+KL has no temperature, as in the paper's equation; the authors' code has one of 2 or 4, and its
+square as a factor. Of its two recipes the defaults take alpha, gamma, Adam and the rate, which
+stays, from that for small data, and msteps, epochs and weight decay from that for large data.
+
+Both kinds of passes are in training mode, and must be: in evaluation mode student and teacher agree
+at first, where the gradient of KL is zero. In multi-label data the forget passes look at the
+question asked alone, other findings are to stay.
 """
 
 import copy

@@ -11,9 +11,13 @@ which classes it has. Choices:
 
 - N is what the network is given after normalisation, as in the paper, and is not cut to the range
   of pixels: noise is stored as float images (mean + std N) 255, which normalise to N.
-- The square of the norm is taken and its mean over the batch, as in the authors' code.
-- The impair pass is led by the retain images, half as many of noise beside each batch.
+- The square of the norm is taken and its mean over the batch, as in the authors' code, which learns
+  256 images of noise a class, with the model in training mode; here it is in evaluation mode.
+- The impair pass is led by the retain images, half as many of noise beside each batch. The authors'
+  code mixes each image of noise in 20 times.
 - Of a recipe of n epochs the first impairs, and n - 1 repair; with one alone nothing is repaired.
+  One SGD does both, whose momentum goes on, and the repair has the whole retain set. The authors'
+  code has a fresh Adam for each, at 0.02 and 0.01, and the same fifth of the retain set for both.
 - The paper forgets classes. Where single images of all classes are to be forgotten, each of these
   classes gets its noise: all of them are impaired, and the retain set brings all of them back,
   so what fades is what only the forgotten images taught.
