@@ -1,4 +1,8 @@
-"""The loop that the gradient methods share; they differ in images, labels, losses and mode."""
+"""The loop that the gradient methods share; they differ in images, labels, losses and mode.
+
+Wherever SGD is the optimizer its momentum is Nesterov's, as in the base model's training; the
+authors' code of SFRon, SCRUB, AMUN and DELETE has plain momentum.
+"""
 
 import math
 from collections.abc import Callable
