@@ -12,15 +12,18 @@ loses its confidence between x' and x. Choices:
 
 - Where several classes are to be forgotten, an example has to be taken for one that is kept: the
   ascent leads away from all of them together.
-- The paper trains on D_r + D_f + D_A, and leaves D_f out where it is large. `keep` says which; by
-  default it is left out, because a class cannot be forgotten while its images are being learned.
+- The authors' main variant trains on D_r + D_f + D_A, as `keep` = 1 does; without D_f it is what
+  their code calls advonly. By default D_f is left out, because a class cannot be forgotten while
+  its images are being learned.
 - A step is 0.1 epsilon, as in the paper. An image stops at the first step at which it is wrong,
   because the closest example is asked for; one that is wrong from the start is its own example.
   So fewer steps than the paper's 50 do.
-- Epsilon begins at 0.1, a length over all pixels of a range of 1; the paper names no number. An
-  image that no change within the largest ball gets wrong has no example.
+- Epsilon begins at 0.1, a length over all pixels of a range of 1; in the authors' code at 0.04, or
+  at the median of a sample's. In a doubled ball the attack begins anew at the image; theirs goes on
+  from where it was. An image that no change within the largest ball gets wrong has no example.
 - The examples are kept as floats: rounded to whole grey levels, many would be right again.
-- The rate falls from epoch to epoch, as the paper's may.
+- The rate falls from epoch to epoch, by a cosine over 3; in the authors' code to a tenth after each
+  of 10.
 """
 
 import torch

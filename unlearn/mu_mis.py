@@ -8,18 +8,19 @@ answers to changes of its pixels, compared with the logit of another class c', d
 
 The retain set is not looked at. The second term has no bound; the paper stops once the sensitivity
 of the other classes, which falls at first, is on its way up from its lowest and has come back to
-`delta` times what it was. Choices that it leaves open:
+`delta` times what it was. Choices:
 
 - c' is drawn afresh for each image in each epoch, and is none of the classes to be forgotten.
   Pixels have a range of 1.
-- The sensitivity is compared before each step: its mean over the batch with that of the base model
-  over the forget set. An epoch is too long: on an easy data set it went from forgetting to ruin.
+- The sensitivity is compared before each step: the mean of single images' norms, not one norm of
+  them all, over the batch with that of the base model over the forget set. An epoch is too long: on
+  an easy data set it went from forgetting to ruin.
 - The network is in evaluation mode throughout, because batch normalisation by batch would let an
   image's logit answer to the pixels of others.
 - The optimizer is Adam, whose steps are as long whatever the gradient's length: squares of
   derivatives span orders of magnitude between models, and no one rate of SGD was found for two.
-- The default delta lets the others rise above what they were: in the networks measured here they
-  hardly fall at first, and at 1 next to nothing is forgotten.
+- The default delta lets the others rise above what they were, to which the paper lets them return:
+  in the networks measured here they hardly fall at first, and at 1 next to nothing is forgotten.
 - There is no weight decay: nothing here would make up for what it takes from the other classes.
 """
 

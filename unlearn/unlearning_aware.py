@@ -8,15 +8,17 @@ applied at where they were:
     min_w  L_r(w + d(w)),    d(w) = argmax_{|d| <= rho} L_f(w + d) ~ rho g / |g|,   g = grad L_f(w)
     w <- w - rate grad L_r(w + d)
 
-Choices, as the authors' code makes them:
+Choices, the first four as the authors' code makes them:
 
 - The projection in the paper's last equation is left out: w moves along the whole gradient, so that
   what is solved is the min-max problem above and nothing besides.
 - The derivative of d with respect to w is left out; a step is two forward and two backward passes.
 - The norm is the Euclidean one over all weights together. The perturbation looks at all weights,
   inside a mask or not; the step itself moves only those inside.
-- Batch normalisation goes on measuring. The forget images pass it together with the retain batch,
-  so that a batch of one class alone does not decide the statistics.
+- Batch normalisation goes on measuring, at the moved weights as well. The forget images pass it
+  together with the retain batch, so that a batch of one class alone does not decide the statistics.
+- The rate falls from epoch to epoch, from 0.03, and rho stays; in the authors' code the rate stays
+  at 0.01, and rho may fall to 0 step by step. The default of rho is chosen here.
 """
 
 import torch
