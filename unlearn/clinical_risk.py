@@ -1,11 +1,12 @@
-"""CRA: clinically risk-aware random labelling; inside the mask it is the paper's SalUn-CRA.
+"""CRA: clinically risk-aware random labelling; inside the mask it is meant to be SalUn-CRA.
 
 Falcao and Cordeiro, "Does machine unlearning preserve clinical safety? A risk analysis for medical
 image classification", 2026 (arXiv:2604.23854). Random labels teach the model that a malignant image
 which is to be forgotten shows something benign, and missed malignancies follow. So such images are
-pushed to maximal entropy instead, while the others get random wrong labels as in RL: minimise
+forgotten by entropy instead, while the others get random wrong labels as in RL. That much the
+abstract says; the paper itself was not at hand, and its exact loss may be another than this:
 
-    E_{x in D_f, risky} [ KL(u || f(x)) ] + E_{x in D_f, other} [ CE(f(x), y') ]
+    min  E_{x in D_f, risky} [ KL(u || f(x)) ] + E_{x in D_f, other} [ CE(f(x), y') ]
         + alpha E_{(x, y) in D_r} [ CE(f(x), y) ],    u uniform over the classes
 
 with all images shuffled together, so that each weighs the same, as in RL. The paper has two
