@@ -300,7 +300,12 @@ def test_kill_9_of_a_process_and_resume_give_the_weights_of_one_run(
 
 @pytest.fixture
 def told_to_end(monkeypatch):
-    """The process gets a signal once it is about to keep its nth pass or epoch."""
+    """The process gets a signal once it is about to keep its nth pass or epoch.
+
+    A process that is started in the background, or by nohup, inherits that some are ignored.
+    """
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
 
     def arm(number, nth):
         replace, seen = os.replace, []
@@ -313,7 +318,9 @@ def told_to_end(monkeypatch):
 
         monkeypatch.setattr(files.os, "replace", counted)
 
-    return arm
+    yield arm
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @posix
