@@ -374,6 +374,11 @@ def training_flags(parser, epochs=20):
         help="of learning; auto is bf16 where the device has instructions for it",
     )
     group.add_argument(
+        "--compile",
+        action="store_true",
+        help="train through torch.compile: the first step takes minutes, the others less time",
+    )
+    group.add_argument(
         "--seed",
         type=_whole_number(0),
         default=DEFAULT_SEED,

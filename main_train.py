@@ -28,6 +28,7 @@ from models.checkpoint import (
 )
 from models.opening import check_same_everywhere, describe_data
 from models.shards import check_shards, training_run
+from utils import processes
 from utils.devices import describe, pick_device
 from utils.errors import NotFiniteError, UserError, run_script, stopped_with
 from utils.files import MODEL_FOLDER, PICTURE_FOLDER, check_free, check_id, ensure_folder
@@ -66,6 +67,8 @@ def main(argv=None):
         pretrained=args.pretrained,
         stem=args.stem,
     )
+    if args.compile and processes.count() > 1:
+        raise UserError("--compile is for one process: leave it out, or do without torchrun")
     if args.sisa_shards:
         spec = in_shards(spec, args.sisa_shards, args.seed, dataset.is_multi_label)
         check_shards(len(dataset.train), spec)
@@ -77,6 +80,7 @@ def main(argv=None):
         args.weight_decay,
         args.seed,
         pick_precision(args.precision, device),
+        args.compile,
     )
     origin = {
         "train_digest": data["train_digest"],
@@ -103,6 +107,8 @@ def _train(args, argv, name, origin, data, dataset, device, state):
         f"{len(dataset.train):,} images, {recipe.precision}, {describe(device)}"
     )
     print(dataset.describe_place(recipe.batch_size))
+    if recipe.compiled:
+        print("the first step compiles the network, which takes a while")
     _train_and_keep(run, name, origin)
     try:
         _save(run, name, origin, data, describe(device), command_line(argv, __file__))

@@ -146,7 +146,7 @@ def _check_base(parser, args):
     given, kept = (_recipe(each) + _flags(each, "save_model_id") for each in (args, usual))
     kept = set(zip(kept[::2], kept[1::2], strict=True))
     unused = [pair[0] for pair in zip(given[::2], given[1::2], strict=True) if pair not in kept]
-    unused += ["--pretrained"] if args.pretrained else []
+    unused += _switches(args)
     if unused:
         raise UserError(
             f"{', '.join(unused)}: --base_model_id {base_id} is trained already: leave "
@@ -162,8 +162,8 @@ def _check_base(parser, args):
 
 def _train_base(args, name, flags):
     recipe = _recipe(args)
-    size = _flags(args, "input_size") + (["--pretrained"] if args.pretrained else [])
-    _step(main_train, ["--save_model_id", name, *flags, *recipe, *size])
+    own = _flags(args, "input_size") + _switches(args)
+    _step(main_train, ["--save_model_id", name, *flags, *recipe, *own])
 
 
 def _again(args, pattern, *folders):
@@ -177,6 +177,11 @@ def _again(args, pattern, *folders):
 def _recipe(args):
     words = _flags(args, "epochs", "lr", "batch_size", "optimizer", "weight_decay")
     return words + _flags(args, "precision", "seed", "arch", "stem")
+
+
+def _switches(args):
+    """Those of the flags without a value that make the base model another."""
+    return [f"--{name}" for name in ("pretrained", "compile") if getattr(args, name)]
 
 
 def _flags(args, *names):

@@ -15,6 +15,7 @@ thread, by `benchmarks/compare_stems.py --dataset SynthBloodMNIST --epochs 3 --s
 """
 
 import pickle
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from torch import nn
 
 from models.ensemble import Ensemble, shard_seed
 from models.parallel import in_parts
+from utils import processes
+from utils.compiling import check_compiles
 from utils.errors import UserError
 from utils.files import nearest
 from utils.npz import LARGEST_SIDE, MOST_CLASSES, SMALLEST_SIDE
@@ -75,7 +78,8 @@ class Classifier(nn.Module):
     forward: (N, C, H, W) uint8 -> logits (N, K) float. Pixels are normalised here, with the
     ImageNet statistics for a pretrained network, to [-1, 1] otherwise. `network` has the names of
     parameters that torchvision gives it, after `shards.{number}.` where there are several.
-    in_bf16: whether the network works in bfloat16 (utils.precision.learning_in).
+    in_bf16: whether the network works in bfloat16 (utils.precision.learning_in). compiled_size:
+    images in the batches that it learns from compiled, None if it is not.
     """
 
     def __init__(self, network, spec):
@@ -83,6 +87,7 @@ class Classifier(nn.Module):
         self.network = network
         self.spec = spec
         self.in_bf16 = False
+        self.compiled_size = None
         mean, std = _pixel_statistics(spec)
         self.register_buffer("mean", mean.view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", std.view(1, -1, 1, 1), persistent=False)
@@ -97,11 +102,25 @@ class Classifier(nn.Module):
         on_gpu = pixels.is_cuda
         layout = torch.channels_last if on_gpu else torch.contiguous_format
         pixels = pixels.contiguous(memory_format=layout)
-        if not self.in_bf16:
-            return self.network(pixels)
-        with torch.autocast(pixels.device.type, torch.bfloat16):
-            logits = self.network(pixels)
-        return logits.float()
+        with ExitStack() as stack:
+            if self.compiled_size and not (self.training and len(images) == self.compiled_size):
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            if self.in_bf16:
+                stack.enter_context(torch.autocast(pixels.device.type, torch.bfloat16))
+            return self.network(pixels).float()
+
+    def compile_for(self, batch_size):
+        """From now on batches of `batch_size` images are learned from through torch.compile.
+
+        All else that the network does is as ever: each other size, and looking, would be compiled
+        anew. Copies of the model are not compiled, nor is what several processes share. Raises
+        UserError if nothing can be compiled here.
+        """
+        if processes.count() > 1:
+            return
+        check_compiles(self.mean.device)
+        self.network.compile(dynamic=False)
+        self.compiled_size = batch_size
 
     def to(self, *where, **named):
         """As nn.Module.to; on a GPU the kernels of convolutions have their channels last."""

@@ -39,6 +39,7 @@ EXTRA_HEADS = ("aux1.", "aux2.", "AuxLogits.")  # GoogLeNet's and Inception's, f
 REFUSALS = (  # of torchvision and torch, where a record and weights do not fit
     *(AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError, UserError),
 )
+LATER_SETTINGS = {"precision": FLOAT32, "compiled": False}  # that came to be, and what was before
 LONGEST_REASON = 120  # characters, of why a file cannot be read
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which others wrap weights
 
@@ -117,7 +118,7 @@ def load_training_state(name, origin):
     whole = isinstance(content.get("origin"), dict) and isinstance(content.get("state"), dict)
     if content.get("format") != STATE_FORMAT or not whole:
         raise UserError(f"{path} is not a training state: begin afresh with --overwrite")
-    found = _with_precision(content["origin"])
+    found = _with_later_settings(content["origin"])
     differing = [key for key, value in origin.items() if found.get(key) != value]
     if differing:
         raise UserError(
@@ -214,13 +215,13 @@ def _checked_record(content, path):
     digest = content_digest(record)
     if content.get("record_digest", digest) != digest:
         raise UserError(f"{path} is damaged or altered: the record is not what was saved with it")
-    return _with_precision(record)
+    return _with_later_settings(record)
 
 
-def _with_precision(record):
-    """The record of a time when all that learned did so in float32, told as it is today."""
+def _with_later_settings(record):
+    """The record of a time when there was one choice only where there are several today."""
     there = [part for part in ("recipe", "settings") if isinstance(record.get(part), dict)]
-    return {**record, **{part: {"precision": FLOAT32, **record[part]} for part in there}}
+    return {**record, **{part: {**LATER_SETTINGS, **record[part]} for part in there}}
 
 
 def _check_weights(spec, weights):

@@ -80,6 +80,8 @@ def _settings_fault(settings):
             continue
         if kind and not (type(value) in (int, kind) and lowest <= value <= highest):
             return f"the record's {key} is out of range"
+        if key == "compiled" and type(value) is not bool:
+            return "the record's compiled is neither yes nor no"
         if key == "optimizer" and value not in list(OPTIMIZERS):
             return "the record's optimizer is none that there is"
     options = settings.get("options", {})

@@ -35,6 +35,9 @@ def pick_device(name="auto", threads=None):
         torch.set_num_threads(threads)
     if device.type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = (
+            False  # for finding faults; costs time
+        )
     return device
 
 

@@ -36,7 +36,8 @@ WARMUP_SHARE = 0.05  # of all steps, from 0 to the full rate; then a cosine down
 class Recipe:
     """How a classifier is trained.
 
-    optimizer: a key of OPTIMIZERS. lr: the highest rate. precision: FLOAT32 or BF16.
+    optimizer: a key of OPTIMIZERS. lr: the highest rate. precision: FLOAT32 or BF16. compiled:
+    whether a training run's passes go through torch.compile, which rounds otherwise.
     """
 
     epochs: int
@@ -46,6 +47,7 @@ class Recipe:
     weight_decay: float = WEIGHT_DECAY
     seed: int = 1
     precision: str = FLOAT32
+    compiled: bool = False
 
 
 def make_optimizer(model, name, lr, weight_decay):
@@ -142,6 +144,8 @@ class TrainingRun:
         if len(train_set) < SMALLEST_SET:
             raise UserError(TOO_FEW.format(len(train_set)))
         self.model, self.train_set, self.val_set, self.recipe = model, train_set, val_set, recipe
+        if recipe.compiled:
+            model.compile_for(min(recipe.batch_size, len(train_set)))
         self.optimizer = make_optimizer(model, recipe.optimizer, recipe.lr, recipe.weight_decay)
         steps = recipe.epochs * count_steps(len(train_set), recipe.batch_size)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, _warmup_cosine(steps))
