@@ -12,7 +12,7 @@ from evaluation.measures import attack_scores, sets_of
 from evaluation.outputs import look_at
 from evaluation.relearn import relearn_steps
 from test_methods import BUILD_ANEW, REQUEST, config_for, real_model
-from tiny import tiny_dataset, tiny_set, trained_model
+from tiny import split_set, tiny_dataset, tiny_set, trained_model
 from unlearn.methods import METHODS
 from unlearn.request import ForgetRequest
 from unlearn.saliency import entry_percents, gradient_saliency
@@ -43,7 +43,7 @@ def halves(request, image_set):
     return [there.subset(part.nonzero()[:, 0].to(ELSEWHERE)) for part in (covered, ~covered)]
 
 
-def waits_of(method, batch_size, multi_label=False):
+def waits_of(method, batch_size, multi_label=False, fed=False):
     image_set = tiny_set(24, multi_label=multi_label)
     if method.id in BUILD_ANEW:
         model = real_model(shards=2 if method.needs_shards else 0)
@@ -57,7 +57,9 @@ def waits_of(method, batch_size, multi_label=False):
         comparable_val=config.comparable_val.to(ELSEWHERE),
         retain_val=config.retain_val.to(ELSEWHERE),
     )
-    sets = halves(REQUEST, image_set)
+    sets = [part.fed_to(ELSEWHERE, 2) for part in split_set(REQUEST, image_set)]
+    if not fed:
+        sets = halves(REQUEST, image_set)
     with Elsewhere() as elsewhere:
         method.run(model.to(ELSEWHERE), *sets, config)
     return Counter(elsewhere.waits)
@@ -70,6 +72,12 @@ def test_methods_wait_for_no_batch(method):
         assert many.total() > few.total()
     else:
         assert many == few
+
+
+@pytest.mark.parametrize("method_id", ["FT", "UAM"])  # one set, and a pair of sets
+def test_batches_are_brought_there_without_waiting(method_id):
+    few, many = (waits_of(METHODS[method_id], size, fed=True) for size in (6, 3))
+    assert many == few
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,17 @@ def unlearned(method, image_set, *, seed=1, epochs=3):
     return method.run(model, *split_set(REQUEST, image_set), config)
 
 
+@pytest.mark.parametrize(
+    "method",
+    [method for method in METHODS.values() if not method.uses_mask],
+    ids=lambda method: method.id,
+)
+def test_batches_read_ahead_change_nothing(method):
+    image_set = tiny_set(40)
+    wanted = unlearned(method, image_set, epochs=2)
+    assert same_weights(unlearned(method, image_set.fed_to("cpu", 2), epochs=2), wanted)
+
+
 def with_poison(image_set, where):
     """The same set with other images and labels at `where`, (N,) bool; who is covered stays."""
     images, labels = image_set.images.clone(), image_set.labels.clone()

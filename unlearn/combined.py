@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import torch
 
-from utils.datasets import ImageSet
+from utils.datasets import ImageSet, SeveralSets
 
 
 @dataclass(frozen=True)
-class Combined:
+class Combined(SeveralSets):
     """The images of `first`, then those of `second`, as one epoch's images.
 
     Neither may be empty. Pixels are floats if those of one of them are.
@@ -21,21 +21,23 @@ class Combined:
         return len(self.first) + len(self.second)
 
     @property
-    def device(self):
-        return self.first.device
+    def parts(self):
+        return self.first, self.second
 
-    def batch(self, positions):
-        """Images (B, C, H, W) and labels at `positions`, (B,) int64 or a slice.
+    def plan(self, positions):
+        """Both sets are asked for every position and the wrong answers dropped.
 
-        Both sets are asked for every position and the wrong answers dropped, so that a GPU need
-        not tell how many positions are whose.
+        So that a GPU need not tell how many positions are whose.
         """
-        if isinstance(positions, slice):
-            positions = torch.arange(len(self), device=self.device)[positions]
         border = len(self.first)
-        images, labels = self.first.batch(positions.clamp(max=border - 1))
-        others, other_labels = self.second.batch((positions - border).clamp(min=0))
-        is_first = positions < border
+        return [
+            (self.first, positions.clamp(max=border - 1)),
+            (self.second, (positions - border).clamp(min=0)),
+        ]
+
+    def put_together(self, pieces, positions):
+        (images, labels), (others, other_labels) = pieces
+        is_first = positions < len(self.first)
         return (
             torch.where(is_first[:, None, None, None], images, others),
             torch.where(is_first, labels, other_labels),

@@ -2,11 +2,11 @@
 
 import torch
 
-from utils.datasets import ImageSet
+from utils.datasets import ImageSet, SeveralSets
 from utils.training import batches
 
 
-class Paired:
+class Paired(SeveralSets):
     """`lead` as an epoch's images, and beside each batch of it the next batch of `side`.
 
     `side` is gone through again and again, each time in a fresh order, `side_size` images at a
@@ -22,14 +22,17 @@ class Paired:
         return len(self.lead)
 
     @property
-    def device(self):
-        return self.lead.device
+    def parts(self):
+        return self.lead, self.side
 
-    def batch(self, positions):
-        """Images (B + S, C, H, W) uint8, those of `lead` first, and both labels as a pair."""
-        images, labels = self.lead.batch(positions)
-        side_images, side_labels = self.side.batch(self._next_of_side())
-        return torch.cat([images, side_images]), (labels, side_labels)
+    def plan(self, positions):
+        """Positions in the lead, and the side's next ones: each plan is to be followed once."""
+        return [(self.lead, positions), (self.side, self._next_of_side())]
+
+    def put_together(self, pieces, positions):
+        """Images (B + S, C, H, W), those of `lead` first, and both labels as a pair."""
+        images, labels = zip(*pieces, strict=True)
+        return torch.cat(images), labels
 
     def state(self):
         """How far the side has been gone through, as plain data; the generator's state apart."""
@@ -37,13 +40,16 @@ class Paired:
 
     def restore(self, state):
         """Go on from the `state` of a pair of the same sets."""
-        self._to_come = [positions.to(self.side.device) for positions in state]
+        self._to_come = [positions.to(self._where) for positions in state]
+
+    @property
+    def _where(self):
+        """Where positions are needed: by the threads that read ahead, or by the device."""
+        return "cpu" if self.workers else self.device
 
     def _next_of_side(self):
         if not self._to_come:
-            self._to_come = batches(
-                len(self.side), self._side_size, self._generator, self.side.device
-            )
+            self._to_come = batches(len(self.side), self._side_size, self._generator, self._where)
         return self._to_come.pop(0)
 
 

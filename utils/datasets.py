@@ -49,6 +49,15 @@ class ImageSet:
         """Images (B, C, H, W) uint8 and labels at `positions`, (B,) int64 or a slice."""
         return self.rows(positions).to(self.device), self.labels[positions]
 
+    def plan(self, positions):
+        """[(ImageSet, positions in it)]: what `put_together` needs the batches of."""
+        return [(self, positions)]
+
+    def put_together(self, pieces, positions):
+        """The batch at `positions` from the batches of its plan."""
+        (piece,) = pieces
+        return piece
+
     def rows(self, positions, allocate=None):
         """The images at `positions` alone, where the storage is.
 
@@ -95,6 +104,28 @@ class ImageSet:
     def fed_to(self, device, workers):
         """The view with its labels on `device`, and the images left where they are."""
         return replace(self, labels=self.labels.to(device), workers=workers)
+
+
+class SeveralSets:
+    """What goes as an epoch's images, and takes each batch from several ImageSets, `parts`.
+
+    A kind of it has `plan` and `put_together`, as an ImageSet has.
+    """
+
+    @property
+    def device(self):
+        return self.parts[0].device
+
+    @property
+    def workers(self):
+        return max(part.workers for part in self.parts)
+
+    def batch(self, positions):
+        """Images (B, C, H, W) and labels at `positions`, (B,) int64 or a slice."""
+        if isinstance(positions, slice):
+            positions = torch.arange(len(self), device=self.device)[positions]
+        pieces = [part.batch(own) for part, own in self.plan(positions)]
+        return self.put_together(pieces, positions)
 
 
 @dataclass(frozen=True)

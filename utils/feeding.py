@@ -11,22 +11,26 @@ import torch
 def feed(image_set, parts):
     """(images, labels) of `image_set` at each of `parts`, a list of positions (B,) int64, in turn.
 
-    An ImageSet with `workers` has as many threads that read ahead, `batches_at_once` at most.
-    Threads and not processes: taking rows of a tensor, mapped from a file or not, leaves the other
-    threads free, and processes would each hold memory of their own. A GPU gets the batches from
-    pinned memory, by a stream beside the one that works.
+    A set with `workers` has as many threads that read ahead, `batches_at_once` at most. Threads and
+    not processes: taking rows of a tensor, mapped from a file or not, leaves the other threads
+    free, and processes would each hold memory of their own. A GPU gets the batches from pinned
+    memory, by a stream beside the one that works, and is never waited for meanwhile.
     """
-    workers = getattr(image_set, "workers", 0)
-    if not workers:
+    if not image_set.workers:
         yield from map(image_set.batch, parts)
         return
-    device, parts = image_set.device, [part.cpu() for part in parts]
+    device, parts = image_set.device, _on_cpu(parts)
     copies = torch.cuda.Stream(device) if device.type == "cuda" else None
     reads = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(image_set.workers) as pool:
         for part in parts:
-            reads.append((part, pool.submit(_rows, image_set, part, copies is not None)))
-            if len(reads) > workers:
+            plan = image_set.plan(part)
+            under_way = [
+                pool.submit(_rows, each, positions, copies is not None) if each.workers else None
+                for each, positions in plan
+            ]
+            reads.append((part, plan, under_way))
+            if len(reads) > image_set.workers:
                 yield _brought(*reads.popleft(), image_set, copies)
         while reads:
             yield _brought(*reads.popleft(), image_set, copies)
@@ -35,6 +39,11 @@ def feed(image_set, parts):
 def batches_at_once(workers):
     """How many batches there are at a time: one in use, one just read, one a thread."""
     return workers + 2 if workers else 1
+
+
+def _on_cpu(parts):
+    """Positions where the images are, all at once: a GPU is waited for but once."""
+    return torch.cat(parts).cpu().split([len(part) for part in parts]) if parts else []
 
 
 def _rows(image_set, positions, pinned):
@@ -53,13 +62,25 @@ def _own_memory(shape):
     return torch.frombuffer(mmap.mmap(-1, size), dtype=torch.uint8).view(shape)
 
 
-def _brought(positions, read, image_set, copies):
-    images, labels = read.result(), image_set.labels[positions]
+def _brought(part, plan, under_way, image_set, copies):
+    device, pieces = image_set.device, []
+    for (each, positions), read in zip(plan, under_way, strict=True):
+        # by an index of the CPU's the device would have to be waited for
+        positions = positions.to(device, non_blocking=True)
+        if read is None:
+            pieces.append(each.batch(positions))
+        else:
+            images = _on_device(read.result(), device, copies)
+            pieces.append((images, each.labels[positions]))
+    return image_set.put_together(pieces, part.to(device, non_blocking=True))
+
+
+def _on_device(images, device, copies):
     if copies is None:
-        return images, labels
+        return images.to(device)
     with torch.cuda.stream(copies):
-        images = images.to(image_set.device, non_blocking=True)
-    working = torch.cuda.current_stream(image_set.device)
+        images = images.to(device, non_blocking=True)
+    working = torch.cuda.current_stream(device)
     working.wait_stream(copies)
     images.record_stream(working)  # or the memory could be given away while it is in use
-    return images, labels
+    return images
