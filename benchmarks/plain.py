@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 from torchvision import transforms
 
 BATCH_SIZE = 50  # images
+METHODS = ("RL", "FT", "GA", "RL_with_SalUn")  # that there is a plain loop of
 THRESHOLDS = [percent / 100 for percent in range(10, 101, 10)]
 
 
@@ -43,30 +44,76 @@ def load(path):
 
 def training_epoch(network, dataset, device, lr=0.01):
     """An epoch in float32: (sum of the losses, images that were right)."""
-    optimizer = torch.optim.SGD(network.parameters(), lr, momentum=0.9, nesterov=True)
+    return _epoch(network, DataLoader(dataset, BATCH_SIZE, shuffle=True), device, lr)
+
+
+def unlearning_epoch(method, network, forget, retain, num_classes, device, masks=None, lr=0.01):
+    """An epoch of one of METHODS. forget, retain: PlainImages. masks: int64 by parameter name."""
+    if method == "GA":
+        return _epoch(network, DataLoader(forget, BATCH_SIZE, shuffle=True), device, -lr)
+    images = retain
+    if method.startswith("RL"):
+        shift = np.random.default_rng().integers(1, num_classes, len(forget))
+        wrong = PlainImages(forget.images, (forget.labels + shift) % num_classes)
+        images = ConcatDataset([wrong, retain])
+    return _epoch(network, DataLoader(images, BATCH_SIZE, shuffle=True), device, lr, masks)
+
+
+def _epoch(network, loader, device, lr, masks=None):
+    """lr: below 0 to climb. masks: what a weight's gradient is multiplied by."""
+    optimizer = torch.optim.SGD(network.parameters(), abs(lr), momentum=0.9, nesterov=True)
     network.train()
     total, correct = 0.0, 0
-    for images, labels in DataLoader(dataset, BATCH_SIZE, shuffle=True):
+    for images, labels in loader:
         images, labels = images.to(device), labels.to(device)
         optimizer.zero_grad()
         logits = network(images)
         loss = functional.cross_entropy(logits, labels)
-        loss.backward()
+        (loss if lr > 0 else -loss).backward()
+        if masks:
+            for name, parameter in network.named_parameters():
+                parameter.grad *= masks[name]
         optimizer.step()
         total += loss.item()
         correct += (logits.argmax(1) == labels).sum().item()
     return total, correct
 
 
+def split(dataset, number):
+    """PlainImages (of class `number`, of the others)."""
+    covered = dataset.labels == number
+    return [PlainImages(dataset.images[part], dataset.labels[part]) for part in (covered, ~covered)]
+
+
+def as_dict(mask, network):
+    """A WeightMask as int64 ones and zeros by parameter name."""
+    parts = zip(network.named_parameters(), mask.changeable.values(), strict=True)
+    return {name: part.long().to(parameter.device) for (name, parameter), part in parts}
+
+
 @torch.no_grad()
-def evaluate(network, dataset, device):
-    """Accuracy in percent, image by image."""
+def predict(network, dataset, device):
+    """Predicted classes, a list, batch by batch."""
     network.eval()
-    correct = 0
-    for index in range(len(dataset)):
-        image, label = dataset[index]
-        correct += network(image[None].to(device)).argmax(1).item() == label
-    return 100 * correct / len(dataset)
+    predicted = []
+    for images, _ in DataLoader(dataset, BATCH_SIZE):
+        predicted += network(images.to(device)).argmax(1).tolist()
+    return predicted
+
+
+@torch.no_grad()
+def evaluate(network, datasets, forgotten, device):
+    """Accuracy in percent of the class `forgotten` and of the others in each, image by image."""
+    network.eval()
+    accuracies = []
+    for dataset in datasets:
+        right = {True: [], False: []}
+        for index in range(len(dataset)):
+            image, label = dataset[index]
+            predicted = network(image[None].to(device)).argmax(1).item()
+            right[label == forgotten].append(predicted == label)
+        accuracies += [100 * np.mean(part) for part in right.values()]
+    return accuracies
 
 
 def all_masks(network, dataset, num_classes, device, folder):

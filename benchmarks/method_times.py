@@ -1,0 +1,87 @@
+"""An epoch of each unlearning method, beside a plain loop where there is one, and in all."""
+
+import copy
+from dataclasses import replace
+
+import plain
+from timing import in_turn, timed
+
+from unlearn.config import UnlearnConfig
+from unlearn.methods import METHODS
+from unlearn.saliency import mask_at
+from utils.errors import UserError
+from utils.tables import format_table
+
+HALF = 0.5  # of the weights
+SHOWN = [
+    method
+    for method in METHODS.values()
+    if method.recipe and not method.needs_shards
+    if not method.uses_mask or method.id in plain.METHODS
+]
+HEADERS = ["method", "an epoch", "plain", "ratio", "epochs", "of Retrain"]
+
+
+def methods_table(work, rounds, base_epochs):
+    """Each method by its own defaults, and as a share of Retrain's seconds.
+
+    base_epochs: that the model has learned for which forgets; how well it knows its images does
+    not matter to most, and some refuse one that knows nothing.
+    """
+    forget_set, retain_set = work.request.split(work.dataset, "train")
+    an_epoch = timed(lambda: work.train_for(1, work.recipe), work.device)[0]
+    retrain = an_epoch * work.recipe.epochs * len(retain_set) / len(work.train)
+    base = work.train_for(base_epochs, work.recipe)
+    mask = mask_at(work.percents(work.request), HALF)
+    rows = [
+        _row(method, work, base, forget_set, retain_set, mask, retrain, rounds) for method in SHOWN
+    ]
+    title = (
+        f"methods, {len(forget_set):,} of {len(work.train):,} images forgotten; Retrain is "
+        f"{work.recipe.epochs} epochs on the others, {retrain:.1f} s by the epoch above"
+    )
+    return f"{title}\n" + format_table(HEADERS, rows)
+
+
+def _row(method, work, base, forget_set, retain_set, mask, retrain, rounds):
+    config = _config(method, work, mask if method.uses_mask else None)
+
+    def ours():
+        method.run(copy.deepcopy(base), forget_set, retain_set, config)
+
+    epochs = method.recipe.epochs
+    try:
+        if method.id in plain.METHODS:
+            halves = plain.split(work.plain_train, work.request.classes[0])
+            masks = plain.as_dict(mask, base.network) if method.uses_mask else None
+
+            def theirs():
+                network = work.plain_copy(base)
+                plain.unlearning_epoch(
+                    method.id, network, *halves, work.classes, work.device, masks
+                )
+
+            pair = in_turn(ours, theirs, rounds, work.device)
+            seconds, others = pair.ours, [f"{pair.plain:.2f} s", f"{pair.ratio:.1f}"]
+        else:
+            seconds, others = timed(ours, work.device)[0], ["-", "-"]
+    except UserError as error:  # a model that has learned little asks too much of some
+        return [method.id, "failed", "-", "-", "-", str(error)]
+    share = f"{seconds * (epochs or 1) / retrain:.1%}"
+    return [method.id, f"{seconds:.2f} s", *others, str(epochs or "-"), share]
+
+
+def _config(method, work, mask):
+    recipe = replace(method.recipe, precision=work.recipe.precision)
+    if not method.one_step:
+        recipe = replace(recipe, epochs=1)
+    forgotten_val, retain_val = work.request.split(work.dataset, "val")
+    return UnlearnConfig(
+        work.request,
+        recipe,
+        {name: option.default for name, option in method.options.items()},
+        mask=mask,
+        retain_val=retain_val,
+        comparable_val=forgotten_val,
+        show=False,
+    )
