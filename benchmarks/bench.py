@@ -59,8 +59,8 @@ def main():
         headers = ["stage", "ours", "plain", "ratio", "images/s", "peak memory", "of the floor"]
         print(format_table(headers, rows), flush=True)
         base_epochs = min(args.epochs, BASE_EPOCHS)
-        print(f"\n{methods_table(work, args.rounds, base_epochs)}", flush=True)
-        print(f"\n{_agreement(work, args.epochs)}", flush=True)
+        methods = methods_table(work, args.rounds, base_epochs, args.quick)
+        print(f"\n{methods}\n\n{_agreement(work)}", flush=True)
         if args.compile:
             print(f"\n{_break_even(work)}", flush=True)
     if args.walkthrough:
@@ -80,7 +80,7 @@ def _row(stage, rounds, device):
     ]
 
 
-def _agreement(work, epochs):
+def _agreement(work):
     """Test accuracy of the same training in both precisions."""
     found = {}
     for precision in (FLOAT32, BF16):

@@ -13,6 +13,7 @@ from utils.errors import UserError
 from utils.tables import format_table
 
 HALF = 0.5  # of the weights
+FEW = {"steps": 2, "noise": 4, "images": 16}  # options by name, where only a look is wanted
 SHOWN = [
     method
     for method in METHODS.values()
@@ -22,20 +23,19 @@ SHOWN = [
 HEADERS = ["method", "an epoch", "plain", "ratio", "epochs", "of Retrain"]
 
 
-def methods_table(work, rounds, base_epochs):
+def methods_table(work, rounds, base_epochs, quick):
     """Each method by its own defaults, and as a share of Retrain's seconds.
 
-    base_epochs: that the model has learned for which forgets; how well it knows its images does
-    not matter to most, and some refuse one that knows nothing.
+    base_epochs: that the forgetting model has learned; how well it knows its images does not matter
+    to most methods, and some refuse one that knows nothing. quick: with FEW in the options' place.
     """
     forget_set, retain_set = work.request.split(work.dataset, "train")
     an_epoch = timed(lambda: work.train_for(1, work.recipe), work.device)[0]
     retrain = an_epoch * work.recipe.epochs * len(retain_set) / len(work.train)
     base = work.train_for(base_epochs, work.recipe)
     mask = mask_at(work.percents(work.request), HALF)
-    rows = [
-        _row(method, work, base, forget_set, retain_set, mask, retrain, rounds) for method in SHOWN
-    ]
+    sets, few = (forget_set, retain_set), FEW if quick else {}
+    rows = [_row(method, work, base, sets, mask, few, retrain, rounds) for method in SHOWN]
     title = (
         f"methods, {len(forget_set):,} of {len(work.train):,} images forgotten; Retrain is "
         f"{work.recipe.epochs} epochs on the others, {retrain:.1f} s by the epoch above"
@@ -43,11 +43,11 @@ def methods_table(work, rounds, base_epochs):
     return f"{title}\n" + format_table(HEADERS, rows)
 
 
-def _row(method, work, base, forget_set, retain_set, mask, retrain, rounds):
-    config = _config(method, work, mask if method.uses_mask else None)
+def _row(method, work, base, sets, mask, few, retrain, rounds):
+    config = _config(method, work, mask if method.uses_mask else None, few)
 
     def ours():
-        method.run(copy.deepcopy(base), forget_set, retain_set, config)
+        method.run(copy.deepcopy(base), *sets, config)
 
     epochs = method.recipe.epochs
     try:
@@ -71,7 +71,7 @@ def _row(method, work, base, forget_set, retain_set, mask, retrain, rounds):
     return [method.id, f"{seconds:.2f} s", *others, str(epochs or "-"), share]
 
 
-def _config(method, work, mask):
+def _config(method, work, mask, few):
     recipe = replace(method.recipe, precision=work.recipe.precision)
     if not method.one_step:
         recipe = replace(recipe, epochs=1)
@@ -79,7 +79,7 @@ def _config(method, work, mask):
     return UnlearnConfig(
         work.request,
         recipe,
-        {name: option.default for name, option in method.options.items()},
+        {name: few.get(name, option.default) for name, option in method.options.items()},
         mask=mask,
         retain_val=retain_val,
         comparable_val=forgotten_val,
