@@ -39,8 +39,8 @@ GROUPS = {
         ),
         Group(
             "utility",
-            "what the model still does; the Evaluator's figures count the forgotten class as well, "
-            "so forgetting lowers them",
+            "what the model still does; the Evaluator's figures count every class, so that "
+            "forgetting one lowers them",
             (
                 ("remaining_accuracy_percent", "remaining accuracy, training images"),
                 ("test_accuracy_percent", "test accuracy, kept classes"),
@@ -84,7 +84,7 @@ GROUPS = {
             "inside",
             "does the network still hold what its outputs hide? It does if it comes back in much "
             "fewer steps than Retrain, and a probe well above Retrain's says that the features "
-            "keep the class together",
+            "keep a forgotten class together",
             (
                 ("probe_accuracy_percent", "linear probe of the features (50%: nothing there)"),
                 ("relearn_steps", f"steps to know {100 * KNOWN:g}% of the forget set again"),
