@@ -1,0 +1,77 @@
+"""Test accuracy of models that learned in float32, in bf16, and in float32 changed by a rounding.
+
+    python benchmarks/compare_precisions.py --dataset mednist.npz --seeds 1 2 3
+
+The third is the yardstick: its first weights differ from those of the first by a millionth, as
+rounding might make them, and training in batches carries any difference on. Two precisions agree as
+far as they are no further apart than that.
+"""
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+
+from models.architectures import build_model, make_spec
+from utils.devices import describe, pick_device
+from utils.loading import load_dataset
+from utils.metrics import accuracy
+from utils.precision import BF16, FLOAT32
+from utils.prediction import predict
+from utils.tables import format_table
+from utils.training import Recipe, TrainingRun
+
+ROUNDING = 1e-6  # of a weight
+RUNS = {"float32": (FLOAT32, 0.0), "bf16": (BF16, 0.0), "float32, rounded": (FLOAT32, ROUNDING)}
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset", default="SynthBloodMNIST")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--arch", default="resnet18")
+    parser.add_argument("--stem")
+    parser.add_argument("--threads", type=int)
+    args = parser.parse_args()
+    device = pick_device(threads=args.threads)
+    dataset = load_dataset(args.dataset).to(device)
+    print(f"{dataset.name}, {args.arch}, {args.epochs} epochs; {describe(device)}")
+    found = {name: [] for name in RUNS}
+    for seed in args.seeds:
+        for name, (precision, change) in RUNS.items():
+            model = _trained(dataset, args, seed, precision, change)
+            found[name].append(100 * accuracy(predict(model, dataset.test), dataset.test.labels))
+    base = found["float32"]
+    rows = []
+    for name, percents in found.items():
+        differences = [one - other for one, other in zip(percents, base, strict=True)]
+        each = ", ".join(f"{percent:.2f}%" for percent in percents)
+        mean = statistics.mean(percents)
+        rows.append([name, each, f"{mean:.2f}%", f"{statistics.mean(differences):+.2f}"])
+    print(format_table(["learning in", "test accuracy, by seed", "mean", "points"], rows))
+
+
+def _trained(dataset, args, seed, precision, change):
+    spec = make_spec(
+        args.arch, dataset.num_classes, dataset.channels, dataset.input_size, stem=args.stem
+    )
+    model = build_model(spec, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights *= 1 + change * torch.randn(weights.shape, generator=generator)
+    model.to(dataset.train.device)
+    recipe = Recipe(args.epochs, 0.01, 50, seed=seed, precision=precision)
+    TrainingRun(model, dataset.train, dataset.val, recipe).run(show=False)
+    return model
+
+
+if __name__ == "__main__":
+    main()
