@@ -23,6 +23,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
 import numpy as np
 import plain
+import torch
 from method_times import methods_table
 from stages import Work
 from timing import in_turn, timed
@@ -64,7 +65,9 @@ def main():
         if args.compile:
             print(f"\n{_break_even(work)}", flush=True)
     if args.walkthrough:
-        print(f"\n{_walkthrough(args)}")
+        print(f"\n{_walkthrough(args)}", flush=True)
+        if args.compile:
+            print(_walkthrough(args, "--compile"))
 
 
 def _row(stage, rounds, device):
@@ -118,7 +121,7 @@ def _compiled(work, usual, mode):
     )
 
 
-def _walkthrough(args):
+def _walkthrough(args, *flags):
     """Seconds of the whole walkthrough on random images of BloodMNIST's shape."""
     sizes = (
         {split: max(16, count // 100) for split, count in BLOOD.items()} if args.quick else BLOOD
@@ -135,23 +138,29 @@ def _walkthrough(args):
         np.savez(path, **arrays)
         command = [sys.executable, ROOT / "main_walkthrough.py", "--dataset", path]
         command += ["--epochs", epochs, "--arch", args.arch, "--batch_size", args.batch_size]
-        command += ["--unlearn", "RL_with_SalUn", "--device", args.device]
+        command += ["--unlearn", "RL_with_SalUn", "--device", args.device, *flags]
         began = time.perf_counter()
         subprocess.run(list(map(str, command)), cwd=folder, check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - began
     shape = " / ".join(f"{count:,}" for count in sizes.values())
-    return f"walkthrough, {shape} images of {side} px, {epochs} epochs: {seconds:.0f} s"
+    how = " ".join(["walkthrough", *flags])
+    return f"{how}, {shape} images of {side} px, {epochs} epochs: {seconds:.0f} s"
 
 
 def _data_file(args, folder):
-    """The data set as a .npz file with at most `--images` training images."""
+    """The data set as a .npz file with `--images` training images, again and again where fewer.
+
+    The other splits have no more than that.
+    """
     dataset = load_dataset(args.dataset, input_size=args.input_size, placement=Placement(workers=0))
     arrays = {}
     for split in SPLITS:
         part = dataset.splits[split]
-        images = part.images[: args.images].permute(0, 2, 3, 1).squeeze(3).numpy()
+        count = args.images if split == "train" else min(args.images, len(part))
+        chosen = torch.arange(count) % len(part)
+        images = part.images[chosen].permute(0, 2, 3, 1).squeeze(3).numpy()
         arrays[f"{split}_images"] = np.ascontiguousarray(images)
-        arrays[f"{split}_labels"] = part.labels[: args.images].numpy()[:, None]
+        arrays[f"{split}_labels"] = part.labels[chosen].numpy()[:, None]
     np.savez_compressed(folder / "data.npz", **arrays)
     return folder / "data.npz"
 
@@ -163,7 +172,9 @@ def _arguments():
     parser.add_argument("--dataset", default=SYNTHETIC, help="single-label")
     parser.add_argument("--input_size", type=int)
     parser.add_argument("--arch", default="resnet18")
-    parser.add_argument("--images", type=int, default=1000, help="of each split, at most")
+    parser.add_argument(
+        "--images", type=int, default=1000, help="to train on; of the others, at most"
+    )
     parser.add_argument("--batch_size", type=int, default=plain.BATCH_SIZE, help="ours")
     parser.add_argument("--epochs", type=int, default=20, help="of the base model and Retrain")
     parser.add_argument("--rounds", type=int, default=3)
