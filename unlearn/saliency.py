@@ -162,9 +162,12 @@ def _percents_by_rank(values):
     words = (keys[unsure].astype(np.uint64) << np.uint64(32)) | np.arange(len(unsure), dtype="u8")
     words.sort()
     unsure = unsure[(words & np.uint64(0xFFFFFFFF)).astype(np.int64)]
-    halves = upper[unsure]
-    place = np.arange(len(unsure)) - np.searchsorted(halves, halves)  # among those of its half
-    percents[unsure] = _percent_of((ends - sizes)[halves] + place, inside)
+    halves, counts = np.unique(upper[unsure], return_counts=True)
+    place = np.arange(len(unsure)) - np.repeat(np.cumsum(counts) - counts, counts)  # in its half
+    ranks = np.repeat((ends - sizes)[halves], counts) + place
+    # they ascend, so that each percent's share of them is found by where it ends
+    shares = np.diff(np.searchsorted(ranks, inside), prepend=0, append=len(ranks))
+    percents[unsure] = np.repeat(np.arange(1, PERCENTS + 2, dtype=np.uint8), shares)
     return percents
 
 
