@@ -34,6 +34,8 @@ from utils.errors import UserError, run_script, stopped_with
 from utils.files import MODEL_FOLDER, ensure_folder
 from utils.locks import only_here
 
+AT_A_STEP = 3  # batches at most: methods put two together
+
 
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
@@ -83,7 +85,7 @@ def _unlearn(args, argv, job, told, model, dataset):
         f"{method.name}: {args.model_id} forgets {request.words}, {len(forget_set):,} of "
         f"{len(dataset.train):,} images; {job.course()} on {describe(device)}"
     )
-    print(dataset.describe_place(job.config.recipe.batch_size))
+    print(dataset.describe_place(AT_A_STEP * job.config.recipe.batch_size))
     if progress.saved:
         print(f"going on after pass {progress.saved}, which is saved")
     try:

@@ -54,8 +54,12 @@ def main():
         differences = [one - other for one, other in zip(percents, base, strict=True)]
         each = ", ".join(f"{percent:.2f}%" for percent in percents)
         mean = statistics.mean(percents)
-        rows.append([name, each, f"{mean:.2f}%", f"{statistics.mean(differences):+.2f}"])
-    print(format_table(["learning in", "test accuracy, by seed", "mean", "points"], rows))
+        apart = statistics.mean(map(abs, differences))
+        rows.append(
+            [name, each, f"{mean:.2f}%", f"{statistics.mean(differences):+.2f}", f"{apart:.2f}"]
+        )
+    headers = ["learning in", "test accuracy, by seed", "mean", "more, points", "apart, points"]
+    print(format_table(headers, rows))
 
 
 def _trained(dataset, args, seed, precision, change):

@@ -105,7 +105,8 @@ class Work:
         ]
 
     def plain_copy(self, model=None):
-        return copy.deepcopy((model or self.model).network)
+        network = copy.deepcopy((model or self.model).network)
+        return network.to(memory_format=torch.contiguous_format)
 
     def train_for(self, epochs, recipe, model=None):
         model = model or copy.deepcopy(self.model)

@@ -179,7 +179,7 @@ def _trained(setting, number, seen, show):
     seen_queries = setting.queries[torch.from_numpy(seen).to(setting.queries.device)]
     forget_set, retain_set = (setting.pool.subset(part) for part in (seen_queries, setting.retain))
     recipe = Recipe(**setting.record["recipe"])
-    recipe = replace(recipe, seed=recipe.seed + 1 + number)
+    recipe = replace(recipe, seed=recipe.seed + 1 + number, compiled=False)
     origin = setting.origin | {"number": number, "seen": seen.tolist()}
     path = setting.folder / f"{number:03d}.pt"
     kept = _read(path, origin)

@@ -107,7 +107,8 @@ class Classifier(nn.Module):
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             if self.in_bf16:
                 stack.enter_context(torch.autocast(pixels.device.type, torch.bfloat16))
-            return self.network(pixels).float()
+            logits = self.network(pixels)
+        return logits.float() if self.in_bf16 else logits
 
     def compile_for(self, batch_size):
         """From now on batches of `batch_size` images are learned from through torch.compile.

@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 ELSEWHERE = torch.device("meta")
 aten = torch.ops.aten
+INDEXED = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
 COMPOSITE = "CompositeImplicitAutograd"  # operations that are made of others on every device
 
 
@@ -15,8 +16,10 @@ class Elsewhere(TorchDispatchMode):
     """Meta tensors within the block behave as those of a GPU do.
 
     What a GPU refuses raises an error: an operation on its tensors and the CPU's, and random
-    numbers drawn there by a generator of the CPU. What makes the CPU wait for a GPU is answered
-    with ones and added to `waits`, as the name of the operation.
+    numbers drawn there by a generator of the CPU. What makes the CPU wait for a GPU, values of its
+    tensors and copies to it but those that are told not to be waited for, is answered with ones
+    and added to `waits`, as the name of the operation. What other threads do is not seen, nor
+    tensors that are made of Python's numbers there.
     """
 
     def __init__(self):
@@ -28,6 +31,8 @@ class Elsewhere(TorchDispatchMode):
         if torch._C._dispatch_has_kernel_for_dispatch_key(function.name(), COMPOSITE):
             with self:  # inference mode asks for these whole
                 return function.decompose(*args, **kwargs)
+        if _waits_for_copy(function, args, kwargs):
+            self.waits.append(f"{function} to the device")
         first = args[0] if args and isinstance(args[0], torch.Tensor) else None
         if first is not None and first.is_meta:
             if function is aten._local_scalar_dense.default:
@@ -39,8 +44,8 @@ class Elsewhere(TorchDispatchMode):
             if function is aten._to_copy.default and _goes_to_cpu(kwargs):
                 dtype = kwargs.get("dtype") or first.dtype
                 return self._waited(function, torch.ones(first.shape, dtype=dtype))
-            if function is aten.index.Tensor:
-                args = (first, self._without_bools(args[1]))
+            if function in INDEXED:
+                args = (first, self._counted(args[1]), *args[2:])
         if function is aten.copy_.default and args[1].is_meta and not first.is_meta:
             return self._waited(function, first.fill_(1))
         result = function(*args, **kwargs)
@@ -51,10 +56,12 @@ class Elsewhere(TorchDispatchMode):
         self.waits.append(str(function))
         return value
 
-    def _without_bools(self, indices):
+    def _counted(self, indices):
         """Of a mask a GPU has to count the places first; here it has all of them."""
         found = []
         for index in indices:
+            if index is not None and not index.is_meta:
+                self.waits.append("index of the CPU's")
             if index is None or index.dtype != torch.bool:
                 found.append(index)
                 continue
@@ -67,7 +74,7 @@ class Elsewhere(TorchDispatchMode):
             return
         tensors = [each for each in args if isinstance(each, torch.Tensor)]
         for each in args:
-            if isinstance(each, (list, tuple)) and function is not aten.index.Tensor:
+            if isinstance(each, list | tuple) and function not in INDEXED:
                 tensors += [one for one in each if isinstance(one, torch.Tensor)]
         devices = {each.device.type for each in tensors if each.ndim}
         if len(devices) > 1:
@@ -75,6 +82,16 @@ class Elsewhere(TorchDispatchMode):
         generator = kwargs.get("generator")
         if isinstance(result, torch.Tensor) and generator is not None:
             assert generator.device == result.device, f"{function}: a generator of another device"
+
+
+def _waits_for_copy(function, args, kwargs):
+    """Whether values of the CPU's go elsewhere by a copy that is waited for."""
+    if function is aten.copy_.default:
+        there, source = args[:2]
+        return there.is_meta and not source.is_meta and source.ndim and not (*args, False)[2]
+    if function is not aten._to_copy.default or args[0].is_meta or kwargs.get("non_blocking"):
+        return False
+    return torch.device(kwargs.get("device") or "cpu") == ELSEWHERE
 
 
 def _goes_to_cpu(kwargs):

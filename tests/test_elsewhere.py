@@ -11,7 +11,7 @@ from elsewhere import ELSEWHERE, Elsewhere
 from evaluation.measures import attack_scores, sets_of
 from evaluation.outputs import look_at
 from evaluation.relearn import relearn_steps
-from test_methods import BUILD_ANEW, REQUEST, config_for, real_model
+from test_methods import BUILD_ANEW, REQUEST, config_for
 from tiny import split_set, tiny_dataset, tiny_set, trained_model
 from unlearn.methods import METHODS
 from unlearn.request import ForgetRequest
@@ -21,8 +21,11 @@ from utils.training import Recipe, TrainingRun
 
 FEW = {"steps": 2, "noise": 6, "images": 12}  # options that take time and change nothing here
 WAIT_FOR_EACH_BATCH = ("AMUN", "MUMis")  # a search that ends when it has found, a stop at the step
-UNMASKED = [method for method in METHODS.values() if not method.uses_mask]
-TRIED = [*UNMASKED, METHODS["RL_with_SalUn"]]
+# those that build a network anew are a training run and what comes before it, and take long
+TRIED = [
+    method for method in METHODS.values() if not method.uses_mask and method.id not in BUILD_ANEW
+]
+TRIED.append(METHODS["RL_with_SalUn"])
 by_task = pytest.mark.parametrize("multi_label", [False, True], ids=["single", "multi"])
 
 
@@ -45,10 +48,7 @@ def halves(request, image_set):
 
 def waits_of(method, batch_size, multi_label=False, fed=False):
     image_set = tiny_set(24, multi_label=multi_label)
-    if method.id in BUILD_ANEW:
-        model = real_model(shards=2 if method.needs_shards else 0)
-    else:
-        model = trained_model(multi_label=multi_label, dropout=0.3)
+    model = trained_model(multi_label=multi_label, dropout=0.3)
     config = config_for(method, image_set)
     config = replace(
         config,
@@ -159,11 +159,18 @@ def test_waits_are_seen():
         lambda: there[there > 0],
         lambda: torch.equal(there, there),
         lambda: torch.zeros(3).copy_(there),
+        lambda: torch.zeros(3).to(ELSEWHERE),
+        lambda: torch.zeros(3, device=ELSEWHERE).copy_(torch.ones(3)),
+        lambda: there[torch.tensor([0, 2])],
+        lambda: there.index_put_((there > 0,), torch.zeros((), device=ELSEWHERE)),
     ):
         with Elsewhere() as elsewhere:
             there * 2
             assert elsewhere.waits == []
             wait()
         assert elsewhere.waits
+    with Elsewhere() as elsewhere:
+        torch.ones(3).to(ELSEWHERE, non_blocking=True)
+        assert elsewhere.waits == []
     with torch.inference_mode(), Elsewhere() as elsewhere:
         assert bool(there.isfinite().all()) and elsewhere.waits

@@ -80,6 +80,10 @@ def test_what_is_measured_is_in_float32():
     assert not torch.equal(measured, learning)
 
 
+def test_a_model_in_doubles_answers_in_doubles():
+    assert tiny_model().double()(tiny_set(12).images).dtype == torch.float64
+
+
 def test_an_error_ends_the_precision_too():
     model = tiny_model()
     with pytest.raises(ZeroDivisionError), learning_in(model, BF16):

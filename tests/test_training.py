@@ -21,6 +21,7 @@ from utils.training import (
     count_steps,
     gradient_step,
     make_optimizer,
+    restore_optimizer,
     train_epoch,
 )
 
@@ -272,3 +273,30 @@ def test_too_few_images_are_refused(count):
     few = image_set.subset(torch.arange(count))
     with pytest.raises(UserError, match=f"{count} training images are too few"):
         TrainingRun(tiny_model(), few, image_set, Recipe(1, RATE, 2))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_an_optimizer_goes_on_whose_state_was_kept_with_the_channels_last(optimizer):
+    """As a GPU keeps it: fused optimizers go through weight and state as they lie in memory."""
+    learned = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        model = tiny_model(channels=3)
+        first = make_optimizer(model, optimizer, 0.01, 0.0)
+        _steps(model, first, 2)
+        state = first.state_dict()
+        for beside in state["state"].values():
+            for name, value in beside.items():
+                if torch.is_tensor(value) and value.ndim == 4:
+                    beside[name] = value.contiguous(memory_format=layout)
+        second = make_optimizer(model, optimizer, 0.01, 0.0)
+        restore_optimizer(second, state)
+        _steps(model, second, 2)
+        learned.append(model)
+    assert same_weights(*learned)
+
+
+def _steps(model, optimizer, count):
+    image_set = tiny_set(12, channels=3)
+    step = gradient_step(classification_loss)
+    for _ in range(count):
+        step(model.train(), optimizer, image_set.images, image_set.labels)

@@ -22,6 +22,7 @@ from utils.training import (
     count_steps,
     get_layer_randomness,
     make_optimizer,
+    restore_optimizer,
     set_layer_randomness,
     train_epoch,
 )
@@ -70,7 +71,7 @@ def descend(model, passes, config, *, count=None):
                 if kept:
                     _restore(kept, model, generator, each)
                     if progress.is_replayed:
-                        optimizer.load_state_dict(progress.optimizer)
+                        restore_optimizer(optimizer, progress.optimizer)
                     continue
                 try:
                     loss = _one_pass(model, optimizer, each, recipe, generator, bar, count - number)

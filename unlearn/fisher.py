@@ -15,6 +15,7 @@ in evaluation mode throughout: no running statistics change and an image's gradi
 import torch
 from torch.nn import functional
 
+from utils.devices import bring
 from utils.errors import UserError
 from utils.feeding import feed
 
@@ -31,7 +32,7 @@ def image_losses(logits, labels):
 
 def random_signs(shape, generator, device):
     """+1 and -1, each with a chance of one half: float of `shape`."""
-    return (2 * torch.randint(2, shape, generator=generator) - 1).float().to(device)
+    return bring((2 * torch.randint(2, shape, generator=generator) - 1).float(), device)
 
 
 def signed_gradients(model, image_set, losses, batch_size, generator):

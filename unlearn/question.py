@@ -64,7 +64,8 @@ class Question:
     def asked(self, labels):
         """(B, K) bool: which findings each image is asked about."""
         about = torch.zeros_like(labels, dtype=torch.bool)
-        about[:, self.findings(labels.shape[1])] = True
+        for finding in self.findings(labels.shape[1]):  # a list would be copied to a GPU first
+            about[:, finding] = True
         if self.indices is not None:
             return about
         own = about & labels.bool()

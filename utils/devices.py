@@ -35,10 +35,18 @@ def pick_device(name="auto", threads=None):
         torch.set_num_threads(threads)
     if device.type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = (
-            False  # for finding faults; costs time
-        )
+        torch.backends.cudnn.allow_tf32 = False  # float32 is float32, as on a CPU
+        # that finds faults, and costs time
+        torch.utils.deterministic.fill_uninitialized_memory = False
     return device
+
+
+def bring(tensor, device):
+    """What the CPU has just made, on `device`, which is not waited for."""
+    device = torch.device(device)
+    if device.type == "cuda":  # what is not pinned may be waited for all the same
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def describe(device):

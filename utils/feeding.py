@@ -1,11 +1,14 @@
 """Batches read ahead of their use, where the images do not lie on the device."""
 
+import functools
 import math
 import mmap
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+
+from utils.devices import bring
 
 
 def feed(image_set, parts):
@@ -20,7 +23,7 @@ def feed(image_set, parts):
         yield from map(image_set.batch, parts)
         return
     device, parts = image_set.device, _on_cpu(parts)
-    copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+    copies = _beside(device) if device.type == "cuda" else None
     reads = deque()
     with ThreadPoolExecutor(image_set.workers) as pool:
         for part in parts:
@@ -46,6 +49,12 @@ def _on_cpu(parts):
     return torch.cat(parts).cpu().split([len(part) for part in parts]) if parts else []
 
 
+@functools.cache
+def _beside(device):
+    """The one stream of a GPU that copies: memory is kept apart for each."""
+    return torch.cuda.Stream(device)
+
+
 def _rows(image_set, positions, pinned):
     return image_set.rows(positions, _pinned_memory if pinned else _own_memory)
 
@@ -65,19 +74,18 @@ def _own_memory(shape):
 def _brought(part, plan, under_way, image_set, copies):
     device, pieces = image_set.device, []
     for (each, positions), read in zip(plan, under_way, strict=True):
-        # by an index of the CPU's the device would have to be waited for
-        positions = positions.to(device, non_blocking=True)
+        positions = bring(positions, device)  # by an index of the CPU's it would be waited for
         if read is None:
             pieces.append(each.batch(positions))
         else:
             images = _on_device(read.result(), device, copies)
             pieces.append((images, each.labels[positions]))
-    return image_set.put_together(pieces, part.to(device, non_blocking=True))
+    return image_set.put_together(pieces, bring(part, device))
 
 
 def _on_device(images, device, copies):
     if copies is None:
-        return images.to(device)
+        return images.to(device, non_blocking=True)
     with torch.cuda.stream(copies):
         images = images.to(device, non_blocking=True)
     working = torch.cuda.current_stream(device)

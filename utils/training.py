@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from tqdm import tqdm
 
+from utils.devices import bring
 from utils.errors import NotFiniteError, UserError
 from utils.feeding import feed
 from utils.losses import classification_loss
@@ -60,7 +61,7 @@ def batches(count, batch_size, generator, device):
 
     A last batch of one image joins the one before it: batch normalisation cannot take one.
     """
-    order = torch.randperm(count, generator=generator).to(device)
+    order = bring(torch.randperm(count, generator=generator), device)
     parts = list(order.split(batch_size))
     if len(parts) > 1 and len(parts[-1]) == 1:
         parts[-2:] = [torch.cat(parts[-2:])]
@@ -111,8 +112,21 @@ def train_epoch(
     if not losses.isfinite().all():
         number = int((~losses.isfinite()).nonzero()[0]) + 1
         raise NotFiniteError(f"at step {number} of {len(parts)}")
-    sizes = torch.tensor([len(part) for part in parts], device=device)
+    sizes = bring(torch.tensor([len(part) for part in parts]), device)
     return (losses @ sizes.float() / len(image_set)).item()
+
+
+def restore_optimizer(optimizer, state):
+    """As load_state_dict; what is kept beside a weight then lies in memory as the weight does.
+
+    A GPU has its channels last. Fused optimizers go through both as they lie, and would pair wrong
+    numbers where a state comes from a device of another kind.
+    """
+    optimizer.load_state_dict(state)
+    for weight, beside in optimizer.state.items():
+        for name, value in beside.items():
+            if torch.is_tensor(value) and value.shape == weight.shape:
+                beside[name] = torch.empty_like(weight).copy_(value)
 
 
 def check_weights(model):
@@ -194,8 +208,9 @@ class TrainingRun:
 
     def restore(self, state):
         """Go on from the `state` of a run with the same arguments."""
-        for part in ("model", "optimizer", "scheduler"):
+        for part in ("model", "scheduler"):
             getattr(self, part).load_state_dict(state[part])
+        restore_optimizer(self.optimizer, state["optimizer"])
         self.generator.set_state(state["order"])
         self._layer_randomness = state["layer_randomness"]
         self.history, self.seconds = list(state["history"]), state["seconds"]
