@@ -1,5 +1,8 @@
 """What is in a data set: sizes, classes, how many images of each, and a window of samples."""
 
+if __name__ == "__main__":
+    import utils.starting  # noqa: F401 - before torch: Ctrl-C then ends in one line
+
 from arg_parser import data_flags, data_source, input_size_flag, make_parser, window_flags
 from utils.datasets import class_members
 from utils.errors import run_script

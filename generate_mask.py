@@ -1,5 +1,8 @@
 """Weight saliency of a model: for each class, which weights hold it, and every mask from that."""
 
+if __name__ == "__main__":
+    import utils.starting  # noqa: F401 - before torch: Ctrl-C then ends in one line
+
 import time
 
 from arg_parser import (

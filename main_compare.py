@@ -1,5 +1,8 @@
 """Every method on one request, over several seeds: one table, nearest to Retrain first."""
 
+if __name__ == "__main__":
+    import utils.starting  # noqa: F401 - before torch: Ctrl-C then ends in one line
+
 import sys
 import time
 

@@ -1,5 +1,8 @@
 """Is any single image still remembered? U-LiRA, the per-image attack with shadow models."""
 
+if __name__ == "__main__":
+    import utils.starting  # noqa: F401 - before torch: Ctrl-C then ends in one line
+
 import csv
 import io
 import sys

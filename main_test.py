@@ -1,5 +1,8 @@
 """How well a model recognises each class, and a window of samples with its predictions."""
 
+if __name__ == "__main__":
+    import utils.starting  # noqa: F401 - before torch: Ctrl-C then ends in one line
+
 from arg_parser import (
     data_flags,
     device_flags,

@@ -1,5 +1,8 @@
 """How well a model has forgotten and what it kept; for unlearned and base models."""
 
+if __name__ == "__main__":
+    import utils.starting  # noqa: F401 - before torch: Ctrl-C then ends in one line
+
 import sys
 from functools import partial
 

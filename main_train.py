@@ -1,5 +1,8 @@
 """Train a base model: a data set in, {save_model_id}_best.pt and {save_model_id}_last.pt out."""
 
+if __name__ == "__main__":
+    import utils.starting  # noqa: F401 - before torch: Ctrl-C then ends in one line
+
 import sys
 from dataclasses import asdict
 

@@ -1,5 +1,8 @@
 """Make a trained model forget: base model, method and forget request in, unlearned model out."""
 
+if __name__ == "__main__":
+    import utils.starting  # noqa: F401 - before torch: Ctrl-C then ends in one line
+
 import shlex
 import sys
 

@@ -3,6 +3,9 @@
 It runs the scripts that the README walks through, one after the other, and prints each command.
 """
 
+if __name__ == "__main__":
+    import utils.starting  # noqa: F401 - before torch: Ctrl-C then ends in one line
+
 import re
 import shlex
 import time

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from conftest import (
 )
 from tiny import same_weights
 from utils import files, locks
-from utils.errors import UserError
+from utils.errors import UserError, run_script
 from utils.files import ensure_folder, write_atomically
 from utils.locks import only_here
 
@@ -337,3 +338,30 @@ def test_a_signal_to_end_says_how_to_go_on(trained, run_here, done, grey, told_t
         stopped = run_here("main_train", *train_flags(grey, "new", "--epochs", "3"))
         assert stopped.returncode == 143
         assert_one_line(stopped.stderr, "interrupted: [12] of 3 epochs are saved; add --resume")
+
+
+@posix
+@pytest.mark.parametrize("again", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_that_comes_twice_disturbs_no_tidying_up(capsys, monkeypatch, again):
+    tidied, handlers = [], [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
+
+    def main():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        except KeyboardInterrupt:
+            os.kill(os.getpid(), getattr(signal, again))
+            tidied.append(True)
+            raise KeyboardInterrupt("2 epochs are saved") from None
+
+    with pytest.raises(SystemExit, match="130"):
+        run_script(main)
+    assert tidied
+    assert_one_line(capsys.readouterr().err, "interrupted: 2 epochs are saved")
+    assert handlers == [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
+
+    tidied.clear()
+    monkeypatch.setattr("utils.errors.SAME_WISH", 0.0)  # later: whatever hangs can be ended
+    with pytest.raises(SystemExit, match="130" if again == "SIGINT" else "143"):
+        run_script(main)
+    assert not tidied

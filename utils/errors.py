@@ -4,15 +4,17 @@ import errno
 import os
 import signal
 import sys
+import time
 from contextlib import contextmanager
 
 import torch
 
 from utils import processes
+from utils.starting import EXIT_INTERRUPTED, NOTHING_SAVED, end_at_once
 
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_TERMINATED = 143  # 128 + SIGTERM
+SAME_WISH = 5.0  # seconds in which a signal that comes again, as a second Ctrl-C, changes nothing
 LOST = "error: another process was killed: if memory was short, start fewer with --nproc_per_node"
 NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 CPU_ALLOCATOR = "DefaultCPUAllocator"  # how torch's RuntimeError names a lack of memory
@@ -51,13 +53,13 @@ def run_script(main):
 
     Of several processes one alone tells, whichever comes to it first.
     """
-    with processes.joined():
+    with _told_to_end(), processes.joined():
         _run_one(main)
 
 
 def _run_one(main):
     try:
-        with processes.only_first_prints(), _told_to_end():
+        with processes.only_first_prints():
             main()
     except UserError as error:
         _stop(f"error: {error}", EXIT_BAD_INPUT)
@@ -70,7 +72,7 @@ def _run_one(main):
             raise
         _stop("error: out of memory: lower the batch size or the input size", EXIT_BAD_INPUT)
     except KeyboardInterrupt as interrupt:
-        kept = interrupt.args[0] if any(interrupt.args) else "nothing unfinished was saved"
+        kept = interrupt.args[0] if any(interrupt.args) else NOTHING_SAVED
         code = EXIT_TERMINATED if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
         _stop(f"interrupted: {kept}", code)
     except BrokenPipeError:  # `... | head` closed our output: not worth a word
@@ -79,21 +81,30 @@ def _run_one(main):
 
 @contextmanager
 def _told_to_end():
-    """Signals that end a process raise Terminated inside, unless somebody else looks after them."""
+    """Signals that end a process raise inside, unless somebody else looks after them.
 
-    def terminate(*_):
-        raise Terminated
+    Impatient users and schedulers send them twice: what the first one stopped may tidy up.
+    """
+    stopped = None
 
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    numbers = [getattr(signal, name) for name in names]
-    ours = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
-    for number in ours:
-        signal.signal(number, terminate)
+    def stop(number, _):
+        nonlocal stopped
+        if stopped is not None and time.monotonic() - stopped < SAME_WISH:
+            return
+        stopped = time.monotonic()
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in (getattr(signal, n) for n in names)}
+    ours = (signal.SIG_DFL, signal.default_int_handler, end_at_once)
+    before = {number: handler for number, handler in before.items() if handler in ours}
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in before.items():  # all is told: a program just ends from now on
+            signal.signal(number, signal.SIG_DFL if handler == end_at_once else handler)
 
 
 def _stop(line, code):
