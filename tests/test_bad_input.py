@@ -754,22 +754,6 @@ def test_a_full_disk(trained, refused, grey, full_disk):
     assert refused(says.format("pics/grey/classes.png"), "examine_dataset", "--dataset", grey) == []
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A real file system of a megabyte; skips where none can be mounted."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
-    try:
-        done = subprocess.run(mount, capture_output=True, timeout=30)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if done.returncode:
-        pytest.skip("mounting a small disk takes rights that these tests do not have")
-    yield place
-    subprocess.run(["umount", str(place)], check=True, timeout=30)
-
-
 def test_a_disk_that_is_really_full(small_disk, refused, grey, monkeypatch):
     """What --resume needs takes more than a megabyte."""
     monkeypatch.chdir(small_disk)

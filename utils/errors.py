@@ -115,10 +115,13 @@ def _stop(line, code):
 
 
 @contextmanager
-def os_errors_told(doing):
-    """Turn an OSError (full disk, no permission, folder gone) into a UserError: `doing: why`."""
+def os_errors_told(doing, advice=""):
+    """Turn an OSError (full disk, no permission, folder gone) into a UserError: `doing: why`.
+
+    advice: begins with a colon; where there is no room another is given.
+    """
     try:
         yield
     except OSError as error:
-        advice = ": make room and try again" if error.errno in NO_ROOM else ""
+        advice = ": make room and try again" if error.errno in NO_ROOM else advice
         raise UserError(f"{doing}: {error.strerror or error}{advice}") from error

@@ -65,10 +65,19 @@ def ensure_folder(folder):
 
     What killed runs have left unfinished in it is removed.
     """
+    prove_writable(folder)
     with os_errors_told(f"cannot write to the folder {folder}"):
+        remove_leftovers(folder)
+
+
+def prove_writable(folder, advice=""):
+    """Make `folder`, which may be a place where others keep files too, and write to it.
+
+    Raises UserError, with the advice (after a colon), if that fails.
+    """
+    with os_errors_told(f"cannot write to the folder {folder}", advice):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-        remove_leftovers(folder)
 
 
 def remove_leftovers(folder):
