@@ -105,7 +105,7 @@ def read_record(model_id):
 def save_training_state(name, origin, state):
     """Write what `--resume` needs. origin: plain data that the run must agree in to go on."""
     content = {"format": STATE_FORMAT, "origin": origin, "state": state}
-    save_tensors(training_state_path(name), content)
+    save_sealed(training_state_path(name), content)
 
 
 def load_training_state(name, origin):
@@ -113,7 +113,7 @@ def load_training_state(name, origin):
     path = training_state_path(name)
     if not path.exists():
         return None
-    content = load_tensors(path, "training state")
+    content = load_sealed(path, "training state")
     whole = isinstance(content.get("origin"), dict) and isinstance(content.get("state"), dict)
     if content.get("format") != STATE_FORMAT or not whole:
         raise UserError(f"{path} is not a training state: begin afresh with --overwrite")
@@ -179,6 +179,26 @@ def load_tensors(path, what):
         raise UserError(f"{path} is cut short, damaged, or not a {what}: {why}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a {what}: it holds a {type(content).__name__}")
+    return content
+
+
+def save_sealed(path, content):
+    """The same, with a digest of all of it."""
+    save_tensors(path, content | {"digest": content_digest(content)})
+
+
+def load_sealed(path, what):
+    """Read what `save_sealed` wrote, or UserError if it is not that any more.
+
+    Files of earlier versions have no digest, and are read without.
+    """
+    content = load_tensors(path, what)
+    digest = content.pop("digest", None)
+    if digest is not None and digest != content_digest(content):
+        raise UserError(
+            f"{path} is damaged or altered: it does not hold what was saved: delete it and begin "
+            "again"
+        )
     return content
 
 

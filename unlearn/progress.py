@@ -12,7 +12,7 @@ import shutil
 import time
 from contextlib import suppress
 
-from models.checkpoint import load_tensors, model_path, save_tensors
+from models.checkpoint import load_sealed, model_path, save_sealed
 from utils.errors import UserError
 from utils.files import MODEL_FOLDER
 from utils.processes import is_first
@@ -60,7 +60,12 @@ class Progress:
         if self._reached >= self.saved:
             return None
         self._reached += 1
-        return load_tensors(self._pass_path(self._reached), "saved pass")["state"]
+        path = self._pass_path(self._reached)
+        content = load_sealed(path, "saved pass")
+        whose = {"origin": self.origin, "pass": self._reached}
+        if any(content.get(key, value) != value for key, value in whose.items()):
+            raise UserError(f"{path} is of another run or pass: begin afresh with --overwrite")
+        return content["state"]
 
     @property
     def is_replayed(self):
@@ -111,8 +116,9 @@ class Progress:
         content = {"format": FORMAT, "origin": self.origin, "saved": number, "seconds": seconds}
         try:
             if state is not None:
-                save_tensors(self._pass_path(number), {"state": state})
-            save_tensors(self._latest, content | latest)
+                whose = {"origin": self.origin, "pass": number}
+                save_sealed(self._pass_path(number), whose | {"state": state})
+            save_sealed(self._latest, content | latest)
             self.saved = number
         except UserError as error:
             print(f"note: {error}; the run goes on, but cannot be resumed if it is interrupted")
@@ -123,7 +129,7 @@ class Progress:
     def _read(self, or_none):
         """Whether this very run is kept. or_none: another one, or a damaged file, is none."""
         try:
-            content = load_tensors(self._latest, "saved run")
+            content = load_sealed(self._latest, "saved run")
             if content.get("format") != FORMAT:
                 raise UserError(f"{self._latest} is not a saved run: begin afresh with --overwrite")
             if content["origin"] != self.origin:
