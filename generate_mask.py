@@ -1,7 +1,9 @@
 """Weight saliency of a model: for each class, which weights hold it, and every mask from that."""
 
-if __name__ == "__main__":
-    import utils.starting  # noqa: F401 - before torch: Ctrl-C then ends in one line
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    from utils import starting
+
+    starting.end_on_ctrl_c()
 
 import time
 

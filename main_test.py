@@ -1,7 +1,9 @@
 """How well a model recognises each class, and a window of samples with its predictions."""
 
-if __name__ == "__main__":
-    import utils.starting  # noqa: F401 - before torch: Ctrl-C then ends in one line
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    from utils import starting
+
+    starting.end_on_ctrl_c()
 
 from arg_parser import (
     data_flags,

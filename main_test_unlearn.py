@@ -1,7 +1,9 @@
 """How well a model has forgotten and what it kept; for unlearned and base models."""
 
-if __name__ == "__main__":
-    import utils.starting  # noqa: F401 - before torch: Ctrl-C then ends in one line
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    from utils import starting
+
+    starting.end_on_ctrl_c()
 
 import sys
 from functools import partial

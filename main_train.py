@@ -1,7 +1,9 @@
 """Train a base model: a data set in, {save_model_id}_best.pt and {save_model_id}_last.pt out."""
 
-if __name__ == "__main__":
-    import utils.starting  # noqa: F401 - before torch: Ctrl-C then ends in one line
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    from utils import starting
+
+    starting.end_on_ctrl_c()
 
 import sys
 from dataclasses import asdict

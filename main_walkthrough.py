@@ -3,8 +3,10 @@
 It runs the scripts that the README walks through, one after the other, and prints each command.
 """
 
-if __name__ == "__main__":
-    import utils.starting  # noqa: F401 - before torch: Ctrl-C then ends in one line
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    from utils import starting
+
+    starting.end_on_ctrl_c()
 
 import re
 import shlex

@@ -1,7 +1,7 @@
 """Ctrl-C while a script still imports torch: one line as well, and not where Python stood.
 
-A script that is run as a program imports this before anything else. Nobody else does: in a
-notebook Ctrl-C stays what it was.
+Only a script that is run as a program asks for it, before it imports anything else. Elsewhere, as
+in a notebook, Ctrl-C stays what it was.
 """
 
 import os
@@ -21,5 +21,7 @@ def end_at_once(*_):
         os._exit(EXIT_INTERRUPTED)
 
 
-if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # it may be ignored
-    signal.signal(signal.SIGINT, end_at_once)
+def end_on_ctrl_c():
+    """Ask for it, until `utils.errors.run_script` takes over."""
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # it may be ignored
+        signal.signal(signal.SIGINT, end_at_once)
