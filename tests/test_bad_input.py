@@ -91,6 +91,7 @@ def unlearn_flags(data, *changes):
         ),
         ("--arch", "", "--arch : .*no such classifier"),
         ("--device", "tpu", "--device tpu is not there: use auto, cpu"),
+        ("--device", "hpu", "--device hpu is not there: use auto, cpu"),  # torch knows of it
         ("--device", "cuda:99", "--device cuda:99 is not there: use auto, cpu"),
         ("--learning_rate", "0.1", "unrecognized arguments: --learning_rate"),
     ],

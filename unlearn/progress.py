@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from models.checkpoint import load_sealed, model_path, save_sealed
 from utils.errors import UserError
-from utils.files import MODEL_FOLDER
+from utils.files import MODEL_FOLDER, check_inside
 from utils.processes import is_first
 
 FORMAT = "medical-unlearning-progress-1"
@@ -29,7 +29,7 @@ class Progress:
     """
 
     def __init__(self, model_id, origin):
-        self.folder, self.origin = UNFINISHED_FOLDER / model_id, origin
+        self.folder, self.origin = check_inside(UNFINISHED_FOLDER / model_id), origin
         self.saved, self.optimizer, self.run_state = 0, None, None
         self._reached, self._works = 0, True
         self._earlier, self._began, self._saving = 0.0, time.perf_counter(), 0.0

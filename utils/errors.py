@@ -1,11 +1,13 @@
 """What a user can mend is told in one line, with exit code 2; everything else is a bug."""
 
 import errno
+import io
 import os
 import signal
 import sys
 import time
-from contextlib import contextmanager
+import warnings
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -14,9 +16,11 @@ from utils.starting import EXIT_INTERRUPTED, NOTHING_SAVED, end_at_once
 
 EXIT_BAD_INPUT = 2
 EXIT_TERMINATED = 143  # 128 + SIGTERM
+EXIT_UNREAD = 141  # 128 + SIGPIPE, which Python ignores
 SAME_WISH = 5.0  # seconds in which a signal that comes again, as a second Ctrl-C, changes nothing
 LOST = "error: another process was killed: if memory was short, start fewer with --nproc_per_node"
 NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+LAST_STREAM = 2  # standard error's number
 CPU_ALLOCATOR = "DefaultCPUAllocator"  # how torch's RuntimeError names a lack of memory
 
 
@@ -53,6 +57,7 @@ def run_script(main):
 
     Of several processes one alone tells, whichever comes to it first.
     """
+    _use_any_streams()
     with _told_to_end(), processes.joined():
         _run_one(main)
 
@@ -61,6 +66,7 @@ def _run_one(main):
     try:
         with processes.only_first_prints():
             main()
+            _flush()
     except UserError as error:
         _stop(f"error: {error}", EXIT_BAD_INPUT)
     except torch.OutOfMemoryError:
@@ -76,6 +82,37 @@ def _run_one(main):
         code = EXIT_TERMINATED if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
         _stop(f"interrupted: {kept}", code)
     except BrokenPipeError:  # `... | head` closed our output: not worth a word
+        _drop_output()
+        sys.exit(EXIT_UNREAD)
+    except OSError as error:  # where nothing else tells it, as of what is printed
+        where = f"{error.filename}: " if error.filename else ""
+        _stop(f"error: {where}{_reason(error)}", EXIT_BAD_INPUT)
+
+
+def _use_any_streams():
+    """Print whatever is to be printed, on any terminal and on none.
+
+    A name that has letters beyond the terminal's is written with escapes. Where a stream is
+    closed, its number is taken, or the next file to be opened would be that of warnings.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    with suppress(OSError):
+        while (taken := os.open(os.devnull, os.O_RDWR)) <= LAST_STREAM:
+            pass
+        os.close(taken)
+    warnings.filterwarnings("ignore", "Glyph .* missing from")  # the picture shows a box
+
+
+def _flush():
+    if sys.stdout:
+        sys.stdout.flush()
+
+
+def _drop_output():
+    """What was not written cannot be: Python would try again at its end."""
+    with suppress(OSError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -108,9 +145,15 @@ def _told_to_end():
 
 
 def _stop(line, code):
-    one_line = " ".join(line.split())
+    words = " ".join(line.split())
+    one_line = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in words)
+    try:
+        _flush()
+    except OSError:
+        _drop_output()
     if processes.may_tell():
-        print(f"{os.path.basename(sys.argv[0])}: {one_line}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"{os.path.basename(sys.argv[0])}: {one_line}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -123,5 +166,10 @@ def os_errors_told(doing, advice=""):
     try:
         yield
     except OSError as error:
-        advice = ": make room and try again" if error.errno in NO_ROOM else advice
-        raise UserError(f"{doing}: {error.strerror or error}{advice}") from error
+        raise UserError(f"{doing}: {_reason(error, advice)}") from error
+
+
+def _reason(error, advice=""):
+    """What the system says, and what to do."""
+    advice = ": make room and try again" if error.errno in NO_ROOM else advice
+    return f"{error.strerror or error}{advice}"

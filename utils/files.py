@@ -65,6 +65,8 @@ def ensure_folder(folder):
 
     What killed runs have left unfinished in it is removed.
     """
+    if FOLDERS.intersection(folder.parts[:1]):
+        check_inside(folder)
     prove_writable(folder)
     with os_errors_told(f"cannot write to the folder {folder}"):
         remove_leftovers(folder)
