@@ -56,6 +56,7 @@ def main(argv=None):
     name = check_id(args.save_model_id, "--save_model_id")
     check_id(f"{name}_best", "--save_model_id, with _best,")  # before hours of work go by
     ensure_folder(MODEL_FOLDER)
+    ensure_folder(PICTURE_FOLDER)
     device = pick_device(args.device, args.threads)
     dataset = load_dataset(**data_source(args))
     check_same_everywhere(dataset)

@@ -203,6 +203,30 @@ def test_a_folder_that_becomes_a_file_is_told(tmp_path):
     assert folder.read_bytes() == b"a file"
 
 
+@pytest.mark.parametrize("script", ["main_train", "main_compare"])
+def test_pictures_that_nobody_could_keep_are_told_before_hours_of_work(
+    trained, refused, grey, script
+):
+    if Path("pics").exists():
+        Path("pics").rename("elsewhere")
+    Path("pics").write_text("a file")
+    flags = {
+        "main_train": train_flags(grey, "new"),
+        "main_compare": (*model_flags(grey), *CLASS, "--unlearn", "GA"),
+    }
+    assert refused("cannot write to the folder pics: ", script, *flags[script]) == []
+
+
+@posix
+def test_a_current_folder_that_is_gone_is_told(tmp_path, monkeypatch):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    with pytest.raises(UserError, match="^cannot find model_weights/new.pt: No such file"):
+        files.check_inside(Path("model_weights/new.pt"))
+
+
 def test_all_files_are_written_in_one_place():
     """What would write a file in another way is found here and moved there."""
     writes = re.compile(

@@ -41,8 +41,9 @@ def check_inside(path):
 
     The first folder may itself be a link: whoever moves all models to another disk means to.
     """
-    home = Path(os.path.realpath(path.parts[0]))
-    if not Path(os.path.realpath(path)).is_relative_to(home):
+    with os_errors_told(f"cannot find {path}"):  # the current folder may be gone
+        home, real = (Path(os.path.realpath(part)) for part in (path.parts[0], path))
+    if not real.is_relative_to(home):
         raise UserError(
             f"{path} is a link that leads out of {path.parts[0]}/: copy the file there, or link "
             "the whole folder"
