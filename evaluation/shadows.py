@@ -27,6 +27,7 @@ from utils.training import Recipe, TrainingRun
 
 SHADOW_FOLDER = MODEL_FOLDER / "shadows"
 FORMAT = "medical-unlearning-shadow-1"
+ANEW = "delete it and start again"
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ def _unlearned(setting, number, model, forget_set, retain_set, show):
 def _read(path, origin):
     if not path.exists():
         return None
-    content = load_sealed(path, "shadow model")
+    content = load_sealed(path, "shadow model", ANEW)
     if content.get("format") != FORMAT or content.get("origin") != origin:
         raise _foreign(path)
     return content
@@ -237,7 +238,7 @@ def _load_weights(model, content, path):
 
 
 def _foreign(path):
-    return UserError(f"{path} is no shadow model of this attack: delete it and start again")
+    return UserError(f"{path} is no shadow model of this attack: {ANEW}")
 
 
 def _write(path, origin, **tensors):

@@ -39,6 +39,7 @@ EXTRA_HEADS = ("aux1.", "aux2.", "AuxLogits.")  # GoogLeNet's and Inception's, f
 REFUSALS = (  # of torchvision and torch, where a record and weights do not fit
     *(AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError, UserError),
 )
+AFRESH = "begin afresh with --overwrite"  # where a run cannot be gone on with
 LONGEST_REASON = 120  # characters, of why a file cannot be read
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which others wrap weights
 
@@ -113,10 +114,10 @@ def load_training_state(name, origin):
     path = training_state_path(name)
     if not path.exists():
         return None
-    content = load_sealed(path, "training state")
+    content = load_sealed(path, "training state", AFRESH)
     whole = isinstance(content.get("origin"), dict) and isinstance(content.get("state"), dict)
     if content.get("format") != STATE_FORMAT or not whole:
-        raise UserError(f"{path} is not a training state: begin afresh with --overwrite")
+        raise UserError(f"{path} is not a training state: {AFRESH}")
     found = _with_precision(content["origin"])
     differing = [key for key, value in origin.items() if found.get(key) != value]
     if differing:
@@ -132,9 +133,7 @@ def restore_run(run, state, name):
     try:
         run.restore(state)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{training_state_path(name)} is damaged: begin afresh with --overwrite"
-        ) from error
+        raise UserError(f"{training_state_path(name)} is damaged: {AFRESH}") from error
 
 
 @by_the_first
@@ -187,18 +186,18 @@ def save_sealed(path, content):
     save_tensors(path, content | {"digest": content_digest(content)})
 
 
-def load_sealed(path, what):
-    """Read what `save_sealed` wrote, or UserError if it is not that any more.
+def load_sealed(path, what, advice):
+    """Read what `save_sealed` wrote, or UserError, with the advice, if it is not that any more.
 
     Files of earlier versions have no digest, and are read without.
     """
-    content = load_tensors(path, what)
+    try:
+        content = load_tensors(path, what)
+    except UserError as error:
+        raise UserError(f"{error}: {advice}") from error
     digest = content.pop("digest", None)
     if digest is not None and digest != content_digest(content):
-        raise UserError(
-            f"{path} is damaged or altered: it does not hold what was saved: delete it and begin "
-            "again"
-        )
+        raise UserError(f"{path} is damaged or altered: it does not hold what was saved: {advice}")
     return content
 
 

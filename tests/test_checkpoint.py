@@ -4,6 +4,7 @@ import errno
 import os
 import pickle
 import random
+import zipfile
 from dataclasses import asdict
 
 import pytest
@@ -359,11 +360,29 @@ def test_an_altered_training_state_is_refused_and_an_earlier_one_read():
     content = torch.load(path, weights_only=True)
     next(iter(content["state"]["model"].values())).view(-1)[0] += 1
     torch.save(content, path)
-    with pytest.raises(UserError, match="run_resume.pt is damaged or altered: .*: delete it"):
+    with pytest.raises(UserError, match="run_resume.pt is damaged or altered: .*: begin afresh"):
         load_training_state("run", ORIGIN)
     del content["digest"]
     torch.save(content, path)
     assert load_training_state("run", ORIGIN)["history"] == state["history"]
+
+
+def test_an_interrupt_while_a_file_is_read_is_no_damage(monkeypatch):
+    """zipfile refuses to close a file that it is in the middle of, in the place of the interrupt."""
+    save_training_state("run", ORIGIN, training_state())
+    begin, begun = zipfile.ZipFile.open, []
+
+    def interrupted(archive, name, mode="r", **settings):
+        part = begin(archive, name, mode, **settings)
+        if mode == "w":
+            begun.append(part)
+            raise KeyboardInterrupt
+        return part
+
+    monkeypatch.setattr(zipfile.ZipFile, "open", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load_training_state("run", ORIGIN)
+    assert begun
 
 
 def test_a_model_is_no_training_state_and_the_other_way_round():

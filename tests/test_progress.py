@@ -106,7 +106,7 @@ def test_an_interrupted_run_is_neither_lost_nor_taken_for_another(workplace):
     assert new_progress().saved == 0
 
 
-@pytest.mark.parametrize("damage", ["swapped", "altered", "of another run"])
+@pytest.mark.parametrize("damage", ["swapped", "altered", "of another run", "gone", "cut"])
 def test_a_pass_that_is_not_what_it_was_is_refused(workplace, damage):
     progress = new_progress()
     progress.stop_after = 2
@@ -119,10 +119,14 @@ def test_a_pass_that_is_not_what_it_was_is_refused(workplace, damage):
     elif damage == "altered":
         next(part for part in tensors_in(content) if part.numel()).view(-1)[0] += 1
         torch.save(content, first)
+    elif damage == "gone":
+        first.unlink()
+    elif damage == "cut":
+        first.write_bytes(first.read_bytes()[:500])
     else:
         del content["digest"]
         save_sealed(first, content | {"origin": {"parent_digest": "of another"}})
-    with pytest.raises(UserError, match="pass_0001.pt is (damaged or altered|of another run)"):
+    with pytest.raises(UserError, match="pass_0001.pt.*: begin afresh with --overwrite$"):
         run(METHODS["FT"], new_progress(resume=True))
 
 

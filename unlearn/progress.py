@@ -12,7 +12,7 @@ import shutil
 import time
 from contextlib import suppress
 
-from models.checkpoint import load_sealed, model_path, save_sealed
+from models.checkpoint import AFRESH, load_sealed, model_path, save_sealed
 from utils.errors import UserError
 from utils.files import MODEL_FOLDER, check_inside
 from utils.processes import is_first
@@ -61,10 +61,10 @@ class Progress:
             return None
         self._reached += 1
         path = self._pass_path(self._reached)
-        content = load_sealed(path, "saved pass")
+        content = load_sealed(path, "saved pass", AFRESH)
         whose = {"origin": self.origin, "pass": self._reached}
         if any(content.get(key, value) != value for key, value in whose.items()):
-            raise UserError(f"{path} is of another run or pass: begin afresh with --overwrite")
+            raise UserError(f"{path} is of another run or pass: {AFRESH}")
         return content["state"]
 
     @property
@@ -129,13 +129,13 @@ class Progress:
     def _read(self, or_none):
         """Whether this very run is kept. or_none: another one, or a damaged file, is none."""
         try:
-            content = load_sealed(self._latest, "saved run")
+            content = load_sealed(self._latest, "saved run", AFRESH)
             if content.get("format") != FORMAT:
-                raise UserError(f"{self._latest} is not a saved run: begin afresh with --overwrite")
+                raise UserError(f"{self._latest} is not a saved run: {AFRESH}")
             if content["origin"] != self.origin:
                 raise UserError(
                     f"--resume: {self._latest} is of another base model, other data or another "
-                    "mask: begin afresh with --overwrite"
+                    f"mask: {AFRESH}"
                 )
         except UserError:
             if or_none:
