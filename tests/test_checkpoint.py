@@ -368,7 +368,7 @@ def test_an_altered_training_state_is_refused_and_an_earlier_one_read():
 
 
 def test_an_interrupt_while_a_file_is_read_is_no_damage(monkeypatch):
-    """zipfile refuses to close a file that it is in the middle of, in the place of the interrupt."""
+    """zipfile refuses to close a file in the middle of a member, instead of the interrupt."""
     save_training_state("run", ORIGIN, training_state())
     begin, begun = zipfile.ZipFile.open, []
 
