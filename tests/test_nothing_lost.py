@@ -389,3 +389,24 @@ def test_a_signal_that_comes_twice_disturbs_no_tidying_up(capsys, monkeypatch, a
     with pytest.raises(SystemExit, match="130" if again == "SIGINT" else "143"):
         run_script(main)
     assert not tidied
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_where_nothing_can_be_raised_is_not_lost(capsys, name):
+    class Ending:
+        def __del__(self):
+            os.kill(os.getpid(), getattr(signal, name))
+            for _ in range(10):  # in one of the steps Python calls the handler
+                pass
+
+    def main():
+        ending = Ending()
+        del ending
+        time.sleep(10)
+
+    hook = sys.unraisablehook
+    with pytest.raises(SystemExit, match="130" if name == "SIGINT" else "143"):
+        run_script(main)
+    assert_one_line(capsys.readouterr().err, "interrupted: nothing unfinished was saved")
+    assert sys.unraisablehook == hook

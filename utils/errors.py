@@ -1,10 +1,12 @@
 """What a user can mend is told in one line, with exit code 2; everything else is a bug."""
 
+import _thread
 import errno
 import io
 import os
 import signal
 import sys
+import threading
 import time
 import warnings
 from contextlib import contextmanager, suppress
@@ -19,6 +21,7 @@ EXIT_TERMINATED = 143  # 128 + SIGTERM
 EXIT_UNREAD = 141  # 128 + SIGPIPE, which Python ignores
 SAME_WISH = 5.0  # seconds in which a signal that comes again, as a second Ctrl-C, changes nothing
 LOST = "error: another process was killed: if memory was short, start fewer with --nproc_per_node"
+SOON = 0.01  # seconds
 NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 LAST_STREAM = 2  # standard error's number
 CPU_ALLOCATOR = "DefaultCPUAllocator"  # how torch's RuntimeError names a lack of memory
@@ -122,26 +125,46 @@ def _told_to_end():
 
     Impatient users and schedulers send them twice: what the first one stopped may tidy up.
     """
-    stopped = None
+    stopped = None  # when it was
+
+    def is_again():
+        return stopped is not None and time.monotonic() - stopped < SAME_WISH
 
     def stop(number, _):
         nonlocal stopped
-        if stopped is not None and time.monotonic() - stopped < SAME_WISH:
+        if not is_again():
+            stopped = time.monotonic()
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+    def leave(number, _):  # Python is about to end, and should have by now
+        if not is_again():
+            os._exit(EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_TERMINATED)
+
+    def tell_again(lost):
+        """In a __del__ and in the callback of a weak reference nothing can be raised: soon."""
+        nonlocal stopped
+        if not isinstance(lost.exc_value, KeyboardInterrupt):
+            hook(lost)
             return
-        stopped = time.monotonic()
-        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+        stopped = None
+        number = signal.SIGTERM if isinstance(lost.exc_value, Terminated) else signal.SIGINT
+        threading.Timer(SOON, _thread.interrupt_main, [number]).start()
 
     names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in (getattr(signal, n) for n in names)}
     ours = (signal.SIG_DFL, signal.default_int_handler, end_at_once)
     before = {number: handler for number, handler in before.items() if handler in ours}
+    hook, sys.unraisablehook = sys.unraisablehook, tell_again
     for number in before:
         signal.signal(number, stop)
     try:
         yield
     finally:
-        for number, handler in before.items():  # all is told: a program just ends from now on
-            signal.signal(number, signal.SIG_DFL if handler == end_at_once else handler)
+        sys.unraisablehook = hook
+        if before.get(signal.SIGINT) == end_at_once:  # a program, which has told all by now
+            before = dict.fromkeys(before, leave if stopped else signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _stop(line, code):
