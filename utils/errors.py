@@ -100,7 +100,8 @@ def _use_any_streams():
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            with suppress(OSError):  # what it holds is written at once, and may find no room
+                stream.reconfigure(errors="backslashreplace")
     with suppress(OSError):
         while (taken := os.open(os.devnull, os.O_RDWR)) <= LAST_STREAM:
             pass

@@ -98,7 +98,7 @@ def _unpack(path, workers, skipped):
     except (UserError, MemoryError):
         raise
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # numpy and zipfile meet damaged files with nearly any exception
         raise UserError(f"{path} cannot be read as .npz, it may be cut short: {error}") from error
 
