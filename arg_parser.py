@@ -22,6 +22,7 @@ from utils.placement import AUTO, PLACES, READERS, SHARE, Placement, read_size
 from utils.precision import BF16, FLOAT32, PRECISIONS
 from utils.prediction import PREDICTION_BATCH
 from utils.training import OPTIMIZERS, SMALLEST_SET, WEIGHT_DECAY
+from utils.words import encodable
 
 DEFAULT_SEED = 1
 MASK_THRESH = 0.5
@@ -591,7 +592,7 @@ def typed_request(args):
 
 def command_line(argv, program):
     """The command as it could be typed again, for records."""
-    return shlex.join(["python", os.path.basename(program), *argv])
+    return encodable(shlex.join(["python", os.path.basename(program), *argv]))
 
 
 def _whole_number(lowest, highest=HIGHEST):

@@ -1,5 +1,10 @@
 """What is in a data set: sizes, classes, how many images of each, and a window of samples."""
 
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    from utils import starting
+
+    starting.end_on_ctrl_c()
+
 from arg_parser import data_flags, data_source, input_size_flag, make_parser, window_flags
 from utils.datasets import class_members
 from utils.errors import run_script

@@ -1,5 +1,10 @@
 """Weight saliency of a model: for each class, which weights hold it, and every mask from that."""
 
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    from utils import starting
+
+    starting.end_on_ctrl_c()
+
 import time
 
 from arg_parser import (

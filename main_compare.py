@@ -1,5 +1,10 @@
 """Every method on one request, over several seeds: one table, nearest to Retrain first."""
 
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    from utils import starting
+
+    starting.end_on_ctrl_c()
+
 import sys
 import time
 
@@ -55,6 +60,7 @@ def main(argv=None):
         to_percent(args.mask_thresh)
     ensure_folder(MODEL_FOLDER)
     ensure_folder(RESULT_FOLDER)
+    ensure_folder(PICTURE_FOLDER)
     device = pick_device(args.device, args.threads)
     model, record, dataset = open_model_and_data(device=device, **model_and_data(args))
     if record.get("kind") == "unlearned":

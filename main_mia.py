@@ -1,5 +1,10 @@
 """Is any single image still remembered? U-LiRA, the per-image attack with shadow models."""
 
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    from utils import starting
+
+    starting.end_on_ctrl_c()
+
 import csv
 import io
 import sys

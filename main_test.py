@@ -1,5 +1,10 @@
 """How well a model recognises each class, and a window of samples with its predictions."""
 
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    from utils import starting
+
+    starting.end_on_ctrl_c()
+
 from arg_parser import (
     data_flags,
     device_flags,

@@ -1,5 +1,10 @@
 """How well a model has forgotten and what it kept; for unlearned and base models."""
 
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    from utils import starting
+
+    starting.end_on_ctrl_c()
+
 import sys
 from functools import partial
 

@@ -1,5 +1,10 @@
 """Train a base model: a data set in, {save_model_id}_best.pt and {save_model_id}_last.pt out."""
 
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    from utils import starting
+
+    starting.end_on_ctrl_c()
+
 import sys
 from dataclasses import asdict
 
@@ -52,6 +57,7 @@ def main(argv=None):
     name = check_id(args.save_model_id, "--save_model_id")
     check_id(f"{name}_best", "--save_model_id, with _best,")  # before hours of work go by
     ensure_folder(MODEL_FOLDER)
+    ensure_folder(PICTURE_FOLDER)
     device = pick_device(args.device, args.threads)
     dataset = load_dataset(**data_source(args))
     check_same_everywhere(dataset)

@@ -1,5 +1,10 @@
 """Make a trained model forget: base model, method and forget request in, unlearned model out."""
 
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    from utils import starting
+
+    starting.end_on_ctrl_c()
+
 import shlex
 import sys
 

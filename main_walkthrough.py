@@ -3,6 +3,11 @@
 It runs the scripts that the README walks through, one after the other, and prints each command.
 """
 
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    from utils import starting
+
+    starting.end_on_ctrl_c()
+
 import re
 import shlex
 import time
@@ -181,7 +186,7 @@ def _recipe(args):
 
 def _switches(args):
     """Those of the flags without a value that make the base model another."""
-    return [f"--{name}" for name in ("pretrained", "compile") if getattr(args, name)]
+    return ["--pretrained"] * args.pretrained + ["--compile"] * args.compile
 
 
 def _flags(args, *names):

@@ -15,7 +15,7 @@ import torch
 from evaluation.distance import margins
 from evaluation.membership import too_few
 from models.architectures import ModelSpec, build_model
-from models.checkpoint import load_tensors, save_tensors
+from models.checkpoint import REFUSALS, load_sealed, save_sealed
 from unlearn.methods import METHODS, recorded_config
 from unlearn.request import ForgetRequest
 from unlearn.saliency import make_mask
@@ -27,6 +27,7 @@ from utils.training import Recipe, TrainingRun
 
 SHADOW_FOLDER = MODEL_FOLDER / "shadows"
 FORMAT = "medical-unlearning-shadow-1"
+ANEW = "delete it and start again"
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def shadow_margins(setting, number, seen, show=True):
     path = setting.folder / f"{number:03d}_{_digest(origin)}.pt"
     kept = _read(path, origin | {"number": number, "seen": seen.tolist()})
     if kept is not None:
-        return kept["margins"].numpy()
+        return _margins_of(kept, path, len(setting.queries))
     model, forget_set, retain_set = _trained(setting, number, seen, show)
     if setting.method is not None:
         model = _unlearned(setting, number, model, forget_set, retain_set, show)
@@ -192,7 +193,7 @@ def _trained(setting, number, seen, show):
             model.load_state_dict(run.best_weights)
         _write(path, origin, weights=model.network.state_dict())
     else:
-        model.network.load_state_dict(kept["weights"])
+        _load_weights(model, kept, path)
     return model.eval(), forget_set, retain_set
 
 
@@ -215,14 +216,33 @@ def _unlearned(setting, number, model, forget_set, retain_set, show):
 def _read(path, origin):
     if not path.exists():
         return None
-    content = load_tensors(path, "shadow model")
+    content = load_sealed(path, "shadow model", ANEW)
     if content.get("format") != FORMAT or content.get("origin") != origin:
-        raise UserError(f"{path} is no shadow model of this attack: delete it and start again")
+        raise _foreign(path)
     return content
 
 
+def _margins_of(content, path, count):
+    found = content.get("margins")
+    shape = getattr(found, "shape", None), getattr(found, "dtype", None)
+    if shape != ((count,), torch.float64) or not found.isfinite().all():
+        raise _foreign(path)
+    return found.numpy()
+
+
+def _load_weights(model, content, path):
+    try:
+        model.network.load_state_dict(content["weights"])
+    except REFUSALS as error:
+        raise _foreign(path) from error
+
+
+def _foreign(path):
+    return UserError(f"{path} is no shadow model of this attack: {ANEW}")
+
+
 def _write(path, origin, **tensors):
-    save_tensors(path, {"format": FORMAT, "origin": origin, **tensors})
+    save_sealed(path, {"format": FORMAT, "origin": origin, **tensors})
 
 
 def _digest(origin):

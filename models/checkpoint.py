@@ -40,6 +40,7 @@ REFUSALS = (  # of torchvision and torch, where a record and weights do not fit
     *(AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError, UserError),
 )
 LATER_SETTINGS = {"precision": FLOAT32, "compiled": False}  # that came to be, and what was before
+AFRESH = "begin afresh with --overwrite"  # where a run cannot be gone on with
 LONGEST_REASON = 120  # characters, of why a file cannot be read
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which others wrap weights
 
@@ -106,7 +107,7 @@ def read_record(model_id):
 def save_training_state(name, origin, state):
     """Write what `--resume` needs. origin: plain data that the run must agree in to go on."""
     content = {"format": STATE_FORMAT, "origin": origin, "state": state}
-    save_tensors(training_state_path(name), content)
+    save_sealed(training_state_path(name), content)
 
 
 def load_training_state(name, origin):
@@ -114,10 +115,10 @@ def load_training_state(name, origin):
     path = training_state_path(name)
     if not path.exists():
         return None
-    content = load_tensors(path, "training state")
+    content = load_sealed(path, "training state", AFRESH)
     whole = isinstance(content.get("origin"), dict) and isinstance(content.get("state"), dict)
     if content.get("format") != STATE_FORMAT or not whole:
-        raise UserError(f"{path} is not a training state: begin afresh with --overwrite")
+        raise UserError(f"{path} is not a training state: {AFRESH}")
     found = _with_later_settings(content["origin"])
     differing = [key for key, value in origin.items() if found.get(key) != value]
     if differing:
@@ -133,9 +134,7 @@ def restore_run(run, state, name):
     try:
         run.restore(state)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{training_state_path(name)} is damaged: begin afresh with --overwrite"
-        ) from error
+        raise UserError(f"{training_state_path(name)} is damaged: {AFRESH}") from error
 
 
 @by_the_first
@@ -180,6 +179,26 @@ def load_tensors(path, what):
         raise UserError(f"{path} is cut short, damaged, or not a {what}: {why}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a {what}: it holds a {type(content).__name__}")
+    return content
+
+
+def save_sealed(path, content):
+    """The same, with a digest of all of it."""
+    save_tensors(path, content | {"digest": content_digest(content)})
+
+
+def load_sealed(path, what, advice):
+    """Read what `save_sealed` wrote, or UserError, with the advice, if it is not that any more.
+
+    Files of earlier versions have no digest, and are read without.
+    """
+    try:
+        content = load_tensors(path, what)
+    except UserError as error:
+        raise UserError(f"{error}: {advice}") from error
+    digest = content.pop("digest", None)
+    if digest is not None and digest != content_digest(content):
+        raise UserError(f"{path} is damaged or altered: it does not hold what was saved: {advice}")
     return content
 
 

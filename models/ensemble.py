@@ -34,7 +34,7 @@ class Ensemble(nn.Module):
 
 def shard_seed(seed, number):
     """The seed of a shard's network, from that of the whole: no two shards or seeds share one."""
-    return int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0]) >> 1
 
 
 def _log_mean(logarithms):

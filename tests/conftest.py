@@ -219,6 +219,22 @@ def done(run_here):
 
 
 @pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of a megabyte; skips where none can be mounted."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(mount, capture_output=True, timeout=30)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if done.returncode:
+        pytest.skip("mounting a small disk takes rights that these tests do not have")
+    yield place
+    subprocess.run(["umount", str(place)], check=True, timeout=30)
+
+
+@pytest.fixture
 def undrawn(monkeypatch):
     """Files of pictures are left empty: drawing them takes most of a test's time."""
     monkeypatch.setattr("utils.saving.png_bytes", lambda figure, **kwargs: b"")

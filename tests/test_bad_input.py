@@ -91,6 +91,7 @@ def unlearn_flags(data, *changes):
         ),
         ("--arch", "", "--arch : .*no such classifier"),
         ("--device", "tpu", "--device tpu is not there: use auto, cpu"),
+        ("--device", "hpu", "--device hpu is not there: use auto, cpu"),  # torch knows of it
         ("--device", "cuda:99", "--device cuda:99 is not there: use auto, cpu"),
         ("--learning_rate", "0.1", "unrecognized arguments: --learning_rate"),
     ],
@@ -752,22 +753,6 @@ def test_a_full_disk(trained, refused, grey, full_disk):
     shadow = says.format("model_weights/shadows/[0-9a-f]+/000.pt")
     assert refused(shadow, "main_mia", *model_flags(grey), *SETTINGS["main_mia"]) == []
     assert refused(says.format("pics/grey/classes.png"), "examine_dataset", "--dataset", grey) == []
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A real file system of a megabyte; skips where none can be mounted."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
-    try:
-        done = subprocess.run(mount, capture_output=True, timeout=30)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if done.returncode:
-        pytest.skip("mounting a small disk takes rights that these tests do not have")
-    yield place
-    subprocess.run(["umount", str(place)], check=True, timeout=30)
 
 
 def test_a_disk_that_is_really_full(small_disk, refused, grey, monkeypatch):

@@ -4,6 +4,7 @@ import errno
 import os
 import pickle
 import random
+import zipfile
 from dataclasses import asdict
 
 import pytest
@@ -20,6 +21,7 @@ from models.checkpoint import (
     model_path,
     save_model,
     save_training_state,
+    training_state_path,
     weights_digest,
 )
 from tiny import SIZE, same_weights, tiny_model, tiny_set
@@ -349,6 +351,38 @@ def test_a_training_state_of_another_run_is_refused():
         load_training_state("run", ORIGIN | {"recipe": asdict(Recipe(3, 0.1, 5))})
     with pytest.raises(UserError, match="differs in train_digest, recipe"):
         load_training_state("run", {"train_digest": "x", "recipe": {}})
+
+
+def test_an_altered_training_state_is_refused_and_an_earlier_one_read():
+    state = training_state()
+    save_training_state("run", ORIGIN, state)
+    path = training_state_path("run")
+    content = torch.load(path, weights_only=True)
+    next(iter(content["state"]["model"].values())).view(-1)[0] += 1
+    torch.save(content, path)
+    with pytest.raises(UserError, match="run_resume.pt is damaged or altered: .*: begin afresh"):
+        load_training_state("run", ORIGIN)
+    del content["digest"]
+    torch.save(content, path)
+    assert load_training_state("run", ORIGIN)["history"] == state["history"]
+
+
+def test_an_interrupt_while_a_file_is_read_is_no_damage(monkeypatch):
+    """zipfile refuses to close a file in the middle of a member, instead of the interrupt."""
+    save_training_state("run", ORIGIN, training_state())
+    begin, begun = zipfile.ZipFile.open, []
+
+    def interrupted(archive, name, mode="r", **settings):
+        part = begin(archive, name, mode, **settings)
+        if mode == "w":
+            begun.append(part)
+            raise KeyboardInterrupt
+        return part
+
+    monkeypatch.setattr(zipfile.ZipFile, "open", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load_training_state("run", ORIGIN)
+    assert begun
 
 
 def test_a_model_is_no_training_state_and_the_other_way_round():

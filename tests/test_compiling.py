@@ -48,7 +48,7 @@ def trained(compiled):
 
 
 @with_compiler
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own modules
+@pytest.mark.filterwarnings("ignore")  # torch's own code warns itself
 def test_whole_batches_are_compiled_and_learn_the_same(eager_passes):
     usual = trained(compiled=False)
     assert eager_passes == [10, 10, 4, 12] * 2

@@ -34,7 +34,13 @@ from conftest import (
 from evaluation.blind import blind_attack
 from evaluation.report import GROUPS
 from models.architectures import ModelSpec, build_model
-from models.checkpoint import load_model, read_record, save_model, weights_digest
+from models.checkpoint import (
+    load_model,
+    read_record,
+    save_model,
+    save_sealed,
+    weights_digest,
+)
 from tiny import split_set
 from unlearn.request import ForgetRequest
 from unlearn.saliency import make_mask
@@ -1261,7 +1267,23 @@ def of_no_format(path):
     torch.save({"margins": torch.zeros(32)}, path)
 
 
-@pytest.mark.parametrize("damage", [cut_short, of_another_attack, of_no_format])
+def altered(path):
+    content = torch.load(path, weights_only=True)
+    tensors = content["weights"].values() if "weights" in content else [content["margins"]]
+    next(iter(tensors)).view(-1)[0] += 1
+    torch.save(content, path)
+
+
+def of_another_shape(path):
+    content = torch.load(path, weights_only=True)
+    del content["digest"]
+    kind = "weights" if "weights" in content else "margins"
+    save_sealed(path, content | {kind: torch.zeros(3)})
+
+
+@pytest.mark.parametrize(
+    "damage", [cut_short, of_another_attack, of_no_format, altered, of_another_shape]
+)
 @pytest.mark.parametrize("kind", ["unlearned", "trained"])
 def test_a_damaged_shadow_model(hasty, refused, done, grey, damage, kind):
     [folder] = (hasty / "model_weights" / "shadows").iterdir()
@@ -1271,7 +1293,8 @@ def test_a_damaged_shadow_model(hasty, refused, done, grey, damage, kind):
     if kind == "trained":
         done("main_mia", *mia_flags(grey, HASTY))  # it is not looked at while the other is there
         unlearned.unlink()
-    says = f"model_weights/shadows/{folder.name}/{path.name} is (cut short, .*|no )shadow model"
+    what = "(cut short, .*shadow model|no shadow model|damaged or altered)"
+    says = f"model_weights/shadows/{folder.name}/{path.name} is {what}"
     assert refused(says, "main_mia", *mia_flags(grey, HASTY)) == []
     path.unlink()
     before = files_of_the_attack(hasty)

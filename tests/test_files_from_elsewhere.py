@@ -24,15 +24,16 @@ from arg_parser import (
     training_flags,
     unlearning_flags,
 )
-from conftest import BASE, FORGOTTEN, REPOSITORY, contents, drawn_arrays
+from conftest import BASE, FORGOTTEN, REPOSITORY, drawn_arrays
 from models.checkpoint import load_model, model_path, save_model, save_tensors
 from models.records import record_fault
 from tiny import tiny_dataset
+from unlearn.progress import Progress
 from unlearn.request import ForgetRequest
 from unlearn.request_files import listed_request, matching_request
 from unlearn.saliency import saliency_path
 from utils.errors import UserError
-from utils.files import check_id, check_inside, write_atomically
+from utils.files import check_id, check_inside, ensure_folder, write_atomically
 from utils.npz import read_npz
 from utils.pickles import UnsafePickleError, check_pickle
 from utils.side_files import read_cost_matrix, read_groups
@@ -455,7 +456,12 @@ def test_a_folder_that_is_a_link_leads_out_too(trained, tmp_path):
     Path("pics/other").symlink_to(elsewhere)
     with pytest.raises(UserError, match="is a link that leads out of pics/"):
         write_atomically(Path("pics/other/a.png"), b"")
-    assert contents(elsewhere) == {}
+    Path("model_weights/unfinished").symlink_to(elsewhere)
+    with pytest.raises(UserError, match="is a link that leads out of model_weights/"):
+        Progress("tiny", {})
+    with pytest.raises(UserError, match="is a link that leads out of model_weights/"):
+        ensure_folder(Path("model_weights/unfinished/deeper"))
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_a_whole_folder_may_be_a_link(trained, tmp_path):

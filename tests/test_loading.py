@@ -1,6 +1,7 @@
 """From a name to a data set: every name, every kind, every size."""
 
 import hashlib
+import os
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from medmnist.info import INFO
 from PIL import Image
 
+from arg_parser import command_line
 from conftest import GREY_NAMES, SIDE, SPLIT_SIZES, drawn_arrays
 from utils import synthetic
 from utils.errors import UserError
@@ -167,6 +169,14 @@ def test_multi_label_files_may_name_their_findings(tmp_path):
         np.savez(tmp_path / "named.npz", **arrays, class_names=np.array(names))
         with pytest.raises(UserError, match=f"3 classes, {len(names)} names"):
             load_dataset(str(tmp_path / "named.npz"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX only")
+def test_a_file_whose_name_is_in_no_encoding(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path / "scans") + b"\xe4.npz")
+    np.savez(path, **drawn_arrays())
+    assert load_dataset(path).name == "scans\\udce4"
+    assert command_line(["--dataset", path], "main.py").endswith("scans\\udce4.npz'")
 
 
 def test_class_numbers_may_have_gaps_and_end_in_any_split(tmp_path):

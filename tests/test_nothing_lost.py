@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from conftest import (
 )
 from tiny import same_weights
 from utils import files, locks
-from utils.errors import UserError
+from utils.errors import UserError, run_script
 from utils.files import ensure_folder, write_atomically
 from utils.locks import only_here
 
@@ -202,6 +203,30 @@ def test_a_folder_that_becomes_a_file_is_told(tmp_path):
     assert folder.read_bytes() == b"a file"
 
 
+@pytest.mark.parametrize("script", ["main_train", "main_compare"])
+def test_pictures_that_nobody_could_keep_are_told_before_hours_of_work(
+    trained, refused, grey, script
+):
+    if Path("pics").exists():
+        Path("pics").rename("elsewhere")
+    Path("pics").write_text("a file")
+    flags = {
+        "main_train": train_flags(grey, "new"),
+        "main_compare": (*model_flags(grey), *CLASS, "--unlearn", "GA"),
+    }
+    assert refused("cannot write to the folder pics: ", script, *flags[script]) == []
+
+
+@posix
+def test_a_current_folder_that_is_gone_is_told(tmp_path, monkeypatch):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    with pytest.raises(UserError, match="^cannot find model_weights/new.pt: No such file"):
+        files.check_inside(Path("model_weights/new.pt"))
+
+
 def test_all_files_are_written_in_one_place():
     """What would write a file in another way is found here and moved there."""
     writes = re.compile(
@@ -344,3 +369,51 @@ def test_a_signal_to_end_says_how_to_go_on(trained, run_here, done, grey, told_t
         stopped = run_here("main_train", *train_flags(grey, "new", "--epochs", "3"))
         assert stopped.returncode == 143
         assert_one_line(stopped.stderr, "interrupted: [12] of 3 epochs are saved; add --resume")
+
+
+@posix
+@pytest.mark.parametrize("again", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_that_comes_twice_disturbs_no_tidying_up(capsys, monkeypatch, again):
+    tidied, handlers = [], [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
+
+    def main():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        except KeyboardInterrupt:
+            os.kill(os.getpid(), getattr(signal, again))
+            tidied.append(True)
+            raise KeyboardInterrupt("2 epochs are saved") from None
+
+    with pytest.raises(SystemExit, match="130"):
+        run_script(main)
+    assert tidied
+    assert_one_line(capsys.readouterr().err, "interrupted: 2 epochs are saved")
+    assert handlers == [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
+
+    tidied.clear()
+    monkeypatch.setattr("utils.errors.SAME_WISH", 0.0)  # later: whatever hangs can be ended
+    with pytest.raises(SystemExit, match="130" if again == "SIGINT" else "143"):
+        run_script(main)
+    assert not tidied
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_where_nothing_can_be_raised_is_not_lost(capsys, name):
+    class Ending:
+        def __del__(self):
+            os.kill(os.getpid(), getattr(signal, name))
+            for _ in range(10):  # in one of the steps Python calls the handler
+                pass
+
+    def main():
+        ending = Ending()
+        del ending
+        time.sleep(10)
+
+    hook = sys.unraisablehook
+    with pytest.raises(SystemExit, match="130" if name == "SIGINT" else "143"):
+        run_script(main)
+    assert_one_line(capsys.readouterr().err, "interrupted: nothing unfinished was saved")
+    assert sys.unraisablehook == hook

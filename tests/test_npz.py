@@ -69,11 +69,28 @@ def test_multi_label_data_keep_their_columns(saved, dtype):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_class_names_are_strings_and_other_arrays_are_left_alone(saved, workers):
-    names = np.array(["a b", "ç", "d", "e"])
+    names = np.array([" a\tb", "ç\n", "d", "e"])
     pickled = np.array([{"not": "read"}], dtype=object)
     read = read_npz(saved(drawn_arrays() | {"class_names": names, "patients": pickled}), workers)
     assert read["class_names"] == ["a b", "ç", "d", "e"]
     assert "patients" not in read
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mred", "half \ud800 of a sign", "x" * 201, "a\x00b"])
+def test_a_class_name_that_no_table_can_hold(saved, name):
+    with pytest.raises(UserError, match="class_names must be of 200 characters at most") as refusal:
+        read_npz(saved(drawn_arrays() | {"class_names": np.array(["a", name, "c", "d"])}))
+    assert str(refusal.value).isprintable()
+
+
+def test_more_class_names_than_there_can_be_classes(saved):
+    with pytest.raises(UserError, match="class_names are 10001 names; there must be 10000 at most"):
+        read_npz(saved(drawn_arrays() | {"class_names": np.array(["a"] * 10001)}))
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(UserError, match=" cannot be read: Is a directory$"):
+        read_npz(tmp_path)
 
 
 @pytest.mark.parametrize("missing", ARRAY_KEYS)

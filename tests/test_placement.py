@@ -1,5 +1,7 @@
 """Where images lie, and that it changes nothing but the memory they take."""
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -118,6 +120,58 @@ def test_a_damaged_file_leaves_nothing_in_the_cache(loaded, file, tmp_path):
     with pytest.raises(UserError, match="eyes.npz"):
         loaded(DISK)
     assert not list((tmp_path / "cache").glob("*/*images*"))
+
+
+@pytest.mark.parametrize("part", ["file", "file/below"])
+def test_a_cache_that_is_a_file_or_lies_below_one(file, tmp_path, part):
+    (tmp_path / "file").write_text("of the user")
+    says = f"^cannot write to the folder {tmp_path / part}: .*: name another.* with --cache_dir$"
+    with pytest.raises(UserError, match=says):
+        load_dataset(str(file), placement=Placement(DISK, cache=tmp_path / part))
+    assert (tmp_path / "file").read_text() == "of the user"
+
+
+def test_a_cache_where_nobody_may_write(loaded, monkeypatch):
+    def forbidden(**_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("utils.files.tempfile.TemporaryFile", forbidden)
+    says = "^cannot write to the folder .*cache: Permission denied: name another.* with --cache_dir"
+    with pytest.raises(UserError, match=says):
+        loaded(DISK)
+
+
+def test_a_user_without_a_home(file, monkeypatch):
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("utils.unpacked.Path.home", unknown)
+    with pytest.raises(UserError, match="no home folder .*: name another folder with --cache_dir"):
+        load_dataset(str(file), placement=Placement(DISK))
+
+
+@pytest.mark.parametrize("size", [None, 128])
+def test_a_cache_without_room(small_disk, tmp_path, size):
+    """To unpack, and to resize, for which a mapped file would end the process by SIGBUS."""
+    sizes = SPLIT_SIZES if size else {"train": 2000, "val": 1000, "test": 1000}
+    np.savez_compressed(tmp_path / "large.npz", **drawn_arrays(channels=3, sizes=sizes))
+    says = f"cannot unpack .* into {small_disk}: No space left on device: make room"
+    with pytest.raises(UserError, match=says):
+        load_dataset(
+            str(tmp_path / "large.npz"),
+            input_size=size,
+            placement=Placement(DISK, cache=small_disk),
+        )
+    assert not list(small_disk.rglob(".*"))
+
+
+def test_a_cache_that_somebody_cut(loaded, tmp_path):
+    loaded(DISK)
+    for part in (tmp_path / "cache").glob("*/train_images.npy"):
+        part.write_bytes(part.read_bytes()[:-100])
+    with pytest.raises(UserError, match="train_images.npy is damaged: delete its folder"):
+        loaded(DISK)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])

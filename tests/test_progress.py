@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from models.checkpoint import save_sealed
 from test_methods import BUILD_ANEW, REQUEST, config_for, real_model
 from tiny import same_weights, split_set, tiny_set, trained_model
 from unlearn.methods import METHODS
@@ -105,12 +106,44 @@ def test_an_interrupted_run_is_neither_lost_nor_taken_for_another(workplace):
     assert new_progress().saved == 0
 
 
+@pytest.mark.parametrize("damage", ["swapped", "altered", "of another run", "gone", "cut"])
+def test_a_pass_that_is_not_what_it_was_is_refused(workplace, damage):
+    progress = new_progress()
+    progress.stop_after = 2
+    with pytest.raises(Stopped):
+        run(METHODS["FT"], progress)
+    first, second = sorted(progress.folder.glob("pass_*.pt"))
+    content = torch.load(first, weights_only=True)
+    if damage == "swapped":
+        first.write_bytes(second.read_bytes())
+    elif damage == "altered":
+        next(part for part in tensors_in(content) if part.numel()).view(-1)[0] += 1
+        torch.save(content, first)
+    elif damage == "gone":
+        first.unlink()
+    elif damage == "cut":
+        first.write_bytes(first.read_bytes()[:500])
+    else:
+        del content["digest"]
+        save_sealed(first, content | {"origin": {"parent_digest": "of another"}})
+    with pytest.raises(UserError, match="pass_0001.pt.*: begin afresh with --overwrite$"):
+        run(METHODS["FT"], new_progress(resume=True))
+
+
+def tensors_in(content):
+    if torch.is_tensor(content):
+        return [content]
+    parts = content.values() if isinstance(content, dict) else content
+    nested = [part for part in parts if isinstance(part, (dict, list, tuple, torch.Tensor))]
+    return [tensor for part in nested for tensor in tensors_in(part)]
+
+
 def test_no_room_for_what_is_kept_does_not_end_the_run(workplace, monkeypatch, capsys):
     def full(*_):
         raise UserError("cannot write: No space left on device")
 
     whole = run(METHODS["RL"], None)
-    monkeypatch.setattr("unlearn.progress.save_tensors", full)
+    monkeypatch.setattr("unlearn.progress.save_sealed", full)
     progress = new_progress()
     assert same_weights(run(METHODS["RL"], progress), whole)
     assert progress.words() is None

@@ -121,6 +121,14 @@ def test_a_number_is_a_class_number_even_where_names_are_numbers():
     assert [class_number(str(n), dataset) for n in range(4)] == [0, 1, 2, 3]
 
 
+def test_a_name_of_several_classes_is_no_answer():
+    dataset = tiny_dataset(names=["cyst", "Cyst", "scar", "scar"])
+    assert [class_number(text, dataset) for text in ("cyst", "Cyst")] == [0, 1]
+    for text, numbers in (("scar", "2, 3"), ("CYST", "0, 1")):
+        with pytest.raises(UserError, match=f"has 2 classes of this name: .*one of {numbers}$"):
+            class_number(text, dataset)
+
+
 @pytest.mark.parametrize(
     "text", ["4", "-1", "1.0", "", " ", "²", "tissue z", "99999999999999999999"]
 )

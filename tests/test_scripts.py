@@ -354,6 +354,7 @@ def test_the_record_of_a_base_model(trained, data_files):
         "weight_decay": 0.0005,
         "seed": 1,
         "precision": "float32",
+        "compiled": False,
     }
     assert len(best["history"]) == 6
     assert (best["selection"], last["selection"], last["epoch"]) == ("best", "last", 6)

@@ -12,9 +12,9 @@ import shutil
 import time
 from contextlib import suppress
 
-from models.checkpoint import load_tensors, model_path, save_tensors
+from models.checkpoint import AFRESH, load_sealed, model_path, save_sealed
 from utils.errors import UserError
-from utils.files import MODEL_FOLDER
+from utils.files import MODEL_FOLDER, check_inside
 from utils.processes import is_first
 
 FORMAT = "medical-unlearning-progress-1"
@@ -29,7 +29,7 @@ class Progress:
     """
 
     def __init__(self, model_id, origin):
-        self.folder, self.origin = UNFINISHED_FOLDER / model_id, origin
+        self.folder, self.origin = check_inside(UNFINISHED_FOLDER / model_id), origin
         self.saved, self.optimizer, self.run_state = 0, None, None
         self._reached, self._works = 0, True
         self._earlier, self._began, self._saving = 0.0, time.perf_counter(), 0.0
@@ -60,7 +60,12 @@ class Progress:
         if self._reached >= self.saved:
             return None
         self._reached += 1
-        return load_tensors(self._pass_path(self._reached), "saved pass")["state"]
+        path = self._pass_path(self._reached)
+        content = load_sealed(path, "saved pass", AFRESH)
+        whose = {"origin": self.origin, "pass": self._reached}
+        if any(content.get(key, value) != value for key, value in whose.items()):
+            raise UserError(f"{path} is of another run or pass: {AFRESH}")
+        return content["state"]
 
     @property
     def is_replayed(self):
@@ -111,8 +116,9 @@ class Progress:
         content = {"format": FORMAT, "origin": self.origin, "saved": number, "seconds": seconds}
         try:
             if state is not None:
-                save_tensors(self._pass_path(number), {"state": state})
-            save_tensors(self._latest, content | latest)
+                whose = {"origin": self.origin, "pass": number}
+                save_sealed(self._pass_path(number), whose | {"state": state})
+            save_sealed(self._latest, content | latest)
             self.saved = number
         except UserError as error:
             print(f"note: {error}; the run goes on, but cannot be resumed if it is interrupted")
@@ -123,13 +129,13 @@ class Progress:
     def _read(self, or_none):
         """Whether this very run is kept. or_none: another one, or a damaged file, is none."""
         try:
-            content = load_tensors(self._latest, "saved run")
+            content = load_sealed(self._latest, "saved run", AFRESH)
             if content.get("format") != FORMAT:
-                raise UserError(f"{self._latest} is not a saved run: begin afresh with --overwrite")
+                raise UserError(f"{self._latest} is not a saved run: {AFRESH}")
             if content["origin"] != self.origin:
                 raise UserError(
                     f"--resume: {self._latest} is of another base model, other data or another "
-                    "mask: begin afresh with --overwrite"
+                    f"mask: {AFRESH}"
                 )
         except UserError:
             if or_none:

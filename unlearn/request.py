@@ -227,13 +227,20 @@ class ForgetRequest(Question):
 
 
 def class_number(text, dataset):
-    """The index of a class by its number or name. Raises UserError if it is not there."""
+    """The index of a class by its number or name. Raises UserError unless there is just one."""
     digits = text.lstrip("0") or text[:1]
     if digits in map(str, range(dataset.num_classes)):  # before names: "3" may be one
         return int(digits)
-    names = [name.lower() for name in dataset.class_names]
-    if text.lower() in names:
-        return names.index(text.lower())
+    names = dataset.class_names
+    found = [number for number, name in enumerate(names) if name == text]
+    found = found or [n for n, name in enumerate(names) if name.lower() == text.lower()]
+    if len(found) > 1:
+        raise UserError(
+            f"--class_to_forget {text}: {dataset.name} has {len(found)} classes of this name: give "
+            f"a number, one of {', '.join(map(str, found))}"
+        )
+    if found:
+        return found[0]
     listed = ", ".join(map(dataset.describe_class, range(dataset.num_classes)))
     raise UserError(
         f"--class_to_forget {text}: {dataset.name} has no such class"

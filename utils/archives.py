@@ -73,9 +73,14 @@ def read_member(archive, member):
 def repacked(archive):
     """The members of a checked_zip as a new zip file in memory, so that every reader agrees."""
     memory = io.BytesIO()
-    with zipfile.ZipFile(memory, "w") as clean:
+    clean = zipfile.ZipFile(memory, "w")
+    try:
         for member in archive.infolist():
             clean.writestr(member.filename, read_member(archive, member))
+        clean.close()
+    except BaseException:
+        clean.fp = None  # in the middle of a member it refuses to be closed, and hides the reason
+        raise
     memory.seek(0)
     return memory
 

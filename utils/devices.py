@@ -29,7 +29,7 @@ def pick_device(name="auto", threads=None):
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError):
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError):
         raise UserError(f"--device {name} is not there: use auto, cpu, cuda or cuda:1") from None
     if threads:
         torch.set_num_threads(threads)

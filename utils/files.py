@@ -41,8 +41,9 @@ def check_inside(path):
 
     The first folder may itself be a link: whoever moves all models to another disk means to.
     """
-    home = Path(os.path.realpath(path.parts[0]))
-    if not Path(os.path.realpath(path)).is_relative_to(home):
+    with os_errors_told(f"cannot find {path}"):  # the current folder may be gone
+        home, real = (Path(os.path.realpath(part)) for part in (path.parts[0], path))
+    if not real.is_relative_to(home):
         raise UserError(
             f"{path} is a link that leads out of {path.parts[0]}/: copy the file there, or link "
             "the whole folder"
@@ -65,10 +66,21 @@ def ensure_folder(folder):
 
     What killed runs have left unfinished in it is removed.
     """
+    if FOLDERS.intersection(folder.parts[:1]):
+        check_inside(folder)
+    prove_writable(folder)
     with os_errors_told(f"cannot write to the folder {folder}"):
+        remove_leftovers(folder)
+
+
+def prove_writable(folder, advice=""):
+    """Make `folder`, which may be a place where others keep files too, and write to it.
+
+    Raises UserError, with the advice (after a colon), if that fails.
+    """
+    with os_errors_told(f"cannot write to the folder {folder}", advice):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-        remove_leftovers(folder)
 
 
 def remove_leftovers(folder):

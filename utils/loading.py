@@ -14,6 +14,7 @@ from utils.errors import UserError
 from utils.files import nearest
 from utils.npz import IMAGE_KEYS, SPLITS, image_bytes, read_npz
 from utils.placement import Placement
+from utils.words import encodable
 
 SYNTHETIC = "SynthBloodMNIST"
 NAMES = (SYNTHETIC, *medmnist_files.DATASETS)
@@ -100,7 +101,7 @@ def _load_file(path, input_size, placement):
         on_disk = not placement.in_memory(needed)
         for key in IMAGE_KEYS:
             arrays[key] = _resized(arrays[key], input_size, path, key, placement, on_disk)
-    return _assemble(path.stem, task, names, arrays, placement, on_disk)
+    return _assemble(encodable(path.stem), task, names, arrays, placement, on_disk)
 
 
 def _read(path, placement):

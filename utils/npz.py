@@ -8,6 +8,8 @@ multi-label data; optionally `class_names`, K strings. Nothing is ever unpickled
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from reprlib import repr as shown  # cuts long strings short
+from unicodedata import category
 from zipfile import BadZipFile
 
 import numpy as np
@@ -32,6 +34,8 @@ LONGEST_HEADER = 10_000  # bytes, of an array's shape and kind
 HEADERS = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}
 ALWAYS_UNPACKED = 2**28  # bytes, however small the file
 LARGEST_RATIO = 200  # of unpacked to packed; pictures reach 10, and deflate 1000
+LONGEST_NAME = 200  # characters, of a class
+NO_SIGNS = ("Cc", "Cs")  # of Unicode: what steers a terminal, and halves of signs
 MOST_CLASSES = 10_000  # a label beyond it is an error, and a table as long would be of no use
 
 
@@ -93,6 +97,8 @@ def _unpack(path, workers, skipped):
         raise UserError(f"there is no file {path}") from None
     except (UserError, MemoryError):
         raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # numpy and zipfile meet damaged files with nearly any exception
         raise UserError(f"{path} cannot be read as .npz, it may be cut short: {error}") from error
 
@@ -208,4 +214,13 @@ def _checked_labels(labels, images, where):
 def _checked_names(names, where):
     if names.ndim != 1 or names.dtype.kind != "U":
         raise UserError(f"{where} must be a list of strings, not {names.dtype} {names.shape}")
-    return [str(name) for name in names]
+    if len(names) > MOST_CLASSES:
+        raise UserError(f"{where} are {len(names)} names; there must be {MOST_CLASSES} at most")
+    tidy = [" ".join(name.split()) for name in names.tolist()]
+    for name in tidy:
+        if len(name) > LONGEST_NAME or any(category(sign) in NO_SIGNS for sign in name):
+            raise UserError(
+                f"{where} must be of {LONGEST_NAME} characters at most, without control "
+                f"characters: {shown(name)} is not"
+            )
+    return tidy

@@ -16,17 +16,23 @@ from pathlib import Path
 import numpy as np
 
 from utils.errors import UserError, os_errors_told
+from utils.files import prove_writable
 from utils.locks import only_here
 from utils.processes import first_on_each_machine
 
 AT_ONCE = 2**20  # bytes
 NOTE = "source.json"  # which file it is from
+ANOTHER = ": name another folder with --cache_dir"
 NAME_PART = 40  # characters of the file's name in that of its folder
 
 
 def default_cache():
     """The folder for what can be made again, as the XDG specification has it."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medical-unlearning"
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a user of a container, say, whom the system does not know
+        raise UserError("there is no home folder to unpack data files to" + ANOTHER) from None
+    return home / "medical-unlearning"
 
 
 @first_on_each_machine
@@ -41,7 +47,7 @@ def mapped_arrays(path, keys, cache=None):
         files = {key: folder / f"{key}.npy" for key in keys}
         if not all(file.exists() for file in files.values()):
             _unpack(path, files)
-        return {key: np.load(file, mmap_mode="c") for key, file in files.items()}
+        return {key: _mapped(file) for key, file in files.items()}
 
 
 @first_on_each_machine
@@ -53,14 +59,12 @@ def mapped_parts(path, key, parts, shape, cache=None):
     with _folder_of(Path(path), Path(cache or default_cache())) as folder:
         file = folder / f"{key}.npy"
         if not file.exists():
-            with _unfinished(file) as unfinished:
-                whole = np.lib.format.open_memmap(unfinished, "w+", np.uint8, shape)
-                row = 0
+            with _unfinished(file) as stream:  # mapped, a full disk would end the process
+                layout = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(stream, layout)
                 for part in parts:
-                    whole[row : row + len(part)] = part
-                    row += len(part)
-                whole.flush()
-        return np.load(file, mmap_mode="c")
+                    stream.write(np.ascontiguousarray(part, np.uint8))
+        return _mapped(file)
 
 
 @contextmanager
@@ -71,6 +75,7 @@ def _folder_of(path, cache):
     """
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
     folder = cache / f"{path.stem[:NAME_PART]}-{digest[:12]}"
+    prove_writable(cache, ANOTHER)
     with os_errors_told(f"cannot unpack {path} into {cache}"), only_here(folder, folder):
         stat = path.stat()
         source = {"path": str(path.resolve()), "size": stat.st_size, "time": stat.st_mtime_ns}
@@ -83,13 +88,23 @@ def _folder_of(path, cache):
 
 @contextmanager
 def _unfinished(file):
-    """Another name for `file` to be written under: it gets its own when all went well."""
+    """A stream to another file, which gets the name of `file` when all went well."""
     unfinished = file.with_name(f".{file.name}.unfinished")
     try:
-        yield unfinished
+        with open(unfinished, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
         os.replace(unfinished, file)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _mapped(file):
+    try:
+        return np.load(file, mmap_mode="c")
+    except (EOFError, ValueError) as error:
+        raise UserError(f"{file} is damaged: delete its folder, it is made again") from error
 
 
 def _read_note(folder):
@@ -105,11 +120,8 @@ def _unpack(path, files):
             for key, file in files.items():
                 with (
                     archive.open(f"{key}.npy") as packed,  # its checksum is looked at on the way
-                    _unfinished(file) as unfinished,
-                    open(unfinished, "wb") as stream,
+                    _unfinished(file) as stream,
                 ):
                     shutil.copyfileobj(packed, stream, AT_ONCE)
-                    stream.flush()
-                    os.fsync(stream.fileno())
     except (zipfile.BadZipFile, zipfile.zlib.error, EOFError, NotImplementedError) as error:
         raise UserError(f"{path} cannot be read as .npz, it may be cut short: {error}") from error

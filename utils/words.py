@@ -16,3 +16,8 @@ def printable(text):
         return shown
     kept = (LONGEST - 3) // 2
     return f"{shown[:kept]}...{shown[-kept:]}"
+
+
+def encodable(text):
+    """`text` with escapes for what is in no encoding: bytes of a file's name, in most cases."""
+    return text.encode(errors="backslashreplace").decode()
