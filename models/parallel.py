@@ -69,7 +69,7 @@ def in_parts(forward):
     @wraps(forward)
     def parted(model, images):
         global _under_way
-        if processes.count() == 1 or _under_way:
+        if processes.count() == 1 or _under_way or images.is_meta:  # which have nothing to send
             return forward(model, images)
         part = _Part.of(len(images))
         own = _Take.apply(images, part)

