@@ -392,7 +392,7 @@ def test_a_signal_that_comes_twice_disturbs_no_tidying_up(capsys, monkeypatch, a
     assert handlers == [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
 
     tidied.clear()
-    monkeypatch.setattr("utils.errors.SAME_WISH", 0.0)  # later: whatever hangs can be ended
+    monkeypatch.setattr("utils.signals.SAME_WISH", 0.0)  # later: whatever hangs can be ended
     with pytest.raises(SystemExit, match="130" if again == "SIGINT" else "143"):
         run_script(main)
     assert not tidied

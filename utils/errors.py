@@ -1,29 +1,21 @@
 """What a user can mend is told in one line, with exit code 2; everything else is a bug."""
 
-import _thread
 import errno
-import io
 import os
-import signal
 import sys
-import threading
-import time
-import warnings
 from contextlib import contextmanager, suppress
 
 import torch
 
 from utils import processes
-from utils.starting import EXIT_INTERRUPTED, NOTHING_SAVED, end_at_once
+from utils.signals import EXIT_TERMINATED, Terminated, told_to_end
+from utils.starting import EXIT_INTERRUPTED, NOTHING_SAVED
+from utils.streams import drop_output, flush, use_any_streams
 
 EXIT_BAD_INPUT = 2
-EXIT_TERMINATED = 143  # 128 + SIGTERM
 EXIT_UNREAD = 141  # 128 + SIGPIPE, which Python ignores
-SAME_WISH = 5.0  # seconds in which a signal that comes again, as a second Ctrl-C, changes nothing
 LOST = "error: another process was killed: if memory was short, start fewer with --nproc_per_node"
-SOON = 0.01  # seconds
 NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-LAST_STREAM = 2  # standard error's number
 CPU_ALLOCATOR = "DefaultCPUAllocator"  # how torch's RuntimeError names a lack of memory
 
 
@@ -46,10 +38,6 @@ class NotFiniteError(UserError):
         return NotFiniteError(f"in epoch {number} of {epochs}, {self.where}")
 
 
-class Terminated(KeyboardInterrupt):
-    """The system, a scheduler or a closed terminal asks the process to end: as Ctrl-C does."""
-
-
 def stopped_with(interrupt, kept):
     """The interrupt again, with the words that say what is `kept`; None for the usual ones."""
     return type(interrupt)(kept)
@@ -60,8 +48,8 @@ def run_script(main):
 
     Of several processes one alone tells, whichever comes to it first.
     """
-    _use_any_streams()
-    with _told_to_end(), processes.joined():
+    use_any_streams()
+    with told_to_end(), processes.joined():
         _run_one(main)
 
 
@@ -69,7 +57,7 @@ def _run_one(main):
     try:
         with processes.only_first_prints():
             main()
-            _flush()
+            flush()
     except UserError as error:
         _stop(f"error: {error}", EXIT_BAD_INPUT)
     except torch.OutOfMemoryError:
@@ -85,96 +73,20 @@ def _run_one(main):
         code = EXIT_TERMINATED if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
         _stop(f"interrupted: {kept}", code)
     except BrokenPipeError:  # `... | head` closed our output: not worth a word
-        _drop_output()
+        drop_output()
         sys.exit(EXIT_UNREAD)
     except OSError as error:  # where nothing else tells it, as of what is printed
         where = f"{error.filename}: " if error.filename else ""
         _stop(f"error: {where}{_reason(error)}", EXIT_BAD_INPUT)
 
 
-def _use_any_streams():
-    """Print whatever is to be printed, on any terminal and on none.
-
-    A name that has letters beyond the terminal's is written with escapes. Where a stream is
-    closed, its number is taken, or the next file to be opened would be that of warnings.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            with suppress(OSError):  # what it holds is written at once, and may find no room
-                stream.reconfigure(errors="backslashreplace")
-    with suppress(OSError):
-        while (taken := os.open(os.devnull, os.O_RDWR)) <= LAST_STREAM:
-            pass
-        os.close(taken)
-    warnings.filterwarnings("ignore", "Glyph .* missing from")  # the picture shows a box
-
-
-def _flush():
-    if sys.stdout:
-        sys.stdout.flush()
-
-
-def _drop_output():
-    """What was not written cannot be: Python would try again at its end."""
-    with suppress(OSError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@contextmanager
-def _told_to_end():
-    """Signals that end a process raise inside, unless somebody else looks after them.
-
-    Impatient users and schedulers send them twice: what the first one stopped may tidy up.
-    """
-    stopped = None  # when it was
-
-    def is_again():
-        return stopped is not None and time.monotonic() - stopped < SAME_WISH
-
-    def stop(number, _):
-        nonlocal stopped
-        if not is_again():
-            stopped = time.monotonic()
-            raise KeyboardInterrupt if number == signal.SIGINT else Terminated
-
-    def leave(number, _):  # Python is about to end, and should have by now
-        if not is_again():
-            os._exit(EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_TERMINATED)
-
-    def tell_again(lost):
-        """In a __del__ and in the callback of a weak reference nothing can be raised: soon."""
-        nonlocal stopped
-        if not isinstance(lost.exc_value, KeyboardInterrupt):
-            hook(lost)
-            return
-        stopped = None
-        number = signal.SIGTERM if isinstance(lost.exc_value, Terminated) else signal.SIGINT
-        threading.Timer(SOON, _thread.interrupt_main, [number]).start()
-
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in (getattr(signal, n) for n in names)}
-    ours = (signal.SIG_DFL, signal.default_int_handler, end_at_once)
-    before = {number: handler for number, handler in before.items() if handler in ours}
-    hook, sys.unraisablehook = sys.unraisablehook, tell_again
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        sys.unraisablehook = hook
-        if before.get(signal.SIGINT) == end_at_once:  # a program, which has told all by now
-            before = dict.fromkeys(before, leave if stopped else signal.SIG_DFL)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _stop(line, code):
     words = " ".join(line.split())
     one_line = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in words)
     try:
-        _flush()
+        flush()
     except OSError:
-        _drop_output()
+        drop_output()
     if processes.may_tell():
         with suppress(OSError):
             print(f"{os.path.basename(sys.argv[0])}: {one_line}", file=sys.stderr)
