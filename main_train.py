@@ -107,6 +107,7 @@ def _train(args, argv, name, origin, data, dataset, device, state):
     run = training_run(model, dataset.train, dataset.val, recipe)
     if state:
         restore_run(run, state, name)
+        print(f"going on after epoch {len(run.history)}, which is saved")
     what = f"{spec.shards} shards of {spec.arch}" if spec.shards else spec.arch
     print(
         f"training {what} ({count_weights(model):,} weights) on {dataset.name}, "

@@ -67,6 +67,8 @@ def main():
         base_epochs = min(args.epochs, BASE_EPOCHS)
         methods = methods_table(work, args.rounds, base_epochs, args.quick)
         print(f"\n{methods}\n\n{_agreement(work)}", flush=True)
+        if args.quick:
+            print("quick: this shows that all of it runs; its times mean nothing")
         if args.compile:
             print(f"\n{_break_even(work)}", flush=True)
 
@@ -93,7 +95,7 @@ def _agreement(work):
         right = predict(model, work.test).argmax(1) == work.test.labels
         found[precision] = 100 * right.float().mean().item()
     return (
-        f"test accuracy after {work.recipe.epochs} epochs: float32 {found[FLOAT32]:.2f}%, "
+        f"test accuracy, epochs {work.recipe.epochs}: float32 {found[FLOAT32]:.2f}%, "
         f"bf16 {found[BF16]:.2f}%"
     )
 
