@@ -14,6 +14,7 @@ from models.checkpoint import digest_of, load_model, model_path
 from unlearn.job import UnlearnJob
 from unlearn.method import Method
 from unlearn.methods import METHODS
+from unlearn.progress import Progress
 from unlearn.saliency import (
     entry_percents,
     gradient_saliency,
@@ -164,6 +165,7 @@ class Comparison:
         path, wanted = model_path(job.model_id), self._record(job)
         with only_here(path, path):
             if job.finished(wanted) is not None:
+                Progress(job.model_id, wanted).delete()  # it was killed between saving and this
                 return
             check_free([path], self.overwrite)
             mask = self._mask if job.method.uses_mask else None

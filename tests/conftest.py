@@ -4,6 +4,7 @@ import importlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,12 @@ SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 SIDE = 12  # pixels
 SPLIT_SIZES = {"train": 96, "val": 32, "test": 40}
 GREY_NAMES = ("artery", "bone", "cortex", "duct")
+# a process that is started in the background, or by nohup, inherits that these are ignored, and
+# hands that on to the processes that it starts
+for _name, _usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    if hasattr(signal, _name):
+        signal.signal(getattr(signal, _name), _usual)
+
 NO_DISPLAY = ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")
 
 BASE = "tiny_best"

@@ -1,7 +1,6 @@
 """Whatever a user can get wrong: exit code 2, one line that says what and how, nothing harmed."""
 
 import errno
-import functools
 import json
 import os
 import pickle
@@ -907,8 +906,6 @@ def test_ctrl_c_in_training_and_resume_give_the_weights_of_one_run(
     with subprocess.Popen(
         script_command("main_train", *flags),
         cwd=workplace,
-        # a process that is started in the background may inherit that SIGINT is ignored
-        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         env=script_environment() | {"PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -290,3 +290,16 @@ def test_bad_input(run_here, flags, more, says):
     assert stopped.returncode == 2
     assert len(stopped.stderr.splitlines()) == 1
     assert re.search(says, stopped.stderr)
+
+
+def test_what_a_killed_run_left_beside_its_finished_model_is_removed(done, flags):
+    """Killed after the model was saved, and before it was measured and its passes removed."""
+    done("main_compare", *flags)
+    (model,) = Path("model_weights").glob("*_GA_*.pt")
+    left = Path("model_weights/unfinished") / model.stem / "pass_0001.pt"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"passed")
+    for path in Path("results").iterdir():
+        path.unlink()
+    done("main_compare", *flags)
+    assert not left.parent.exists()

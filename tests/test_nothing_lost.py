@@ -325,12 +325,7 @@ def test_kill_9_of_a_process_and_resume_give_the_weights_of_one_run(
 
 @pytest.fixture
 def told_to_end(monkeypatch):
-    """The process gets a signal once it is about to keep its nth pass or epoch.
-
-    A process that is started in the background, or by nohup, inherits that some are ignored.
-    """
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
-    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    """The process gets a signal once it is about to keep its nth pass or epoch."""
 
     def arm(number, nth):
         replace, seen = os.replace, []
@@ -343,9 +338,7 @@ def told_to_end(monkeypatch):
 
         monkeypatch.setattr(files.os, "replace", counted)
 
-    yield arm
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    return arm
 
 
 @posix
