@@ -31,7 +31,7 @@ from evaluation.ranking import (
     to_markdown,
 )
 from models.opening import open_model_and_data
-from unlearn.config import BATCH_SIZE
+from unlearn.config import AT_A_STEP, BATCH_SIZE
 from unlearn.ids import FORGOTTEN, decimal_part
 from unlearn.lineage import RETRAIN
 from unlearn.methods import METHODS, find_methods
@@ -93,7 +93,7 @@ def _compare(args, argv, name, methods, model, record, dataset, request):
         f"{args.model_id} on {dataset.name} forgets {request.words}: {len(methods)} methods, "
         f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}, {describe(dataset.train.device)}"
     )
-    print(dataset.describe_place(BATCH_SIZE))
+    print(dataset.describe_place(AT_A_STEP * BATCH_SIZE))
     trials = [Trial(method, seed) for seed in seeds for method in methods]
     _check_some_can_run(comparison, trials)
     comparison.base_figures()

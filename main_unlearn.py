@@ -24,6 +24,7 @@ from arg_parser import (
 )
 from models.checkpoint import digest_of, model_path, weights_digest
 from models.opening import open_model_and_data
+from unlearn.config import AT_A_STEP
 from unlearn.job import UnlearnJob
 from unlearn.methods import find_method
 from unlearn.progress import Progress
@@ -38,8 +39,6 @@ from utils.devices import describe, pick_device
 from utils.errors import UserError, run_script, stopped_with
 from utils.files import MODEL_FOLDER, ensure_folder
 from utils.locks import only_here
-
-AT_A_STEP = 3  # batches at most: methods put two together
 
 
 def main(argv=None):

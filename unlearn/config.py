@@ -10,6 +10,7 @@ from utils.datasets import ImageSet
 from utils.training import Recipe
 
 BATCH_SIZE = 100  # images: default of every method but those that train by the base model's recipe
+AT_A_STEP = 3  # batches at most: methods put two together
 ONE_BY_ONE = 10  # images: of Fisher and SSD, whose gradients random signs keep apart
 
 
