@@ -1,15 +1,40 @@
-"""A device that is not the CPU, made of torch's meta tensors: shapes without values.
+"""Devices that are not the CPU, whose waits are counted: one of shapes alone, and a GPU.
 
-No GPU is needed to see whether code for one mixes up tensors of two devices, or waits for values.
+The former is made of torch's meta tensors, so that no GPU is needed to see whether code for one
+mixes up tensors of two devices, or waits for values.
 """
+
+import warnings
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-ELSEWHERE = torch.device("meta")
 aten = torch.ops.aten
 INDEXED = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
 COMPOSITE = "CompositeImplicitAutograd"  # operations that are made of others on every device
+
+
+class OnGPU:
+    """Within the block what makes the CPU wait for the GPU is added to `waits`, as its place."""
+
+    device = torch.device("cuda")
+
+    def __init__(self):
+        self.waits = []
+        self._warnings = warnings.catch_warnings(record=True)
+
+    def __enter__(self):
+        self._seen = self._warnings.__enter__()
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        return self
+
+    def __exit__(self, *error):
+        torch.cuda.set_sync_debug_mode("default")
+        self._warnings.__exit__(*error)
+        for each in self._seen:
+            if "synchronizing CUDA operation" in str(each.message):
+                self.waits.append(f"{each.filename}:{each.lineno}")
 
 
 class Elsewhere(TorchDispatchMode):
@@ -21,6 +46,8 @@ class Elsewhere(TorchDispatchMode):
     and added to `waits`, as the name of the operation. What other threads do is not seen, nor
     tensors that are made of Python's numbers there.
     """
+
+    device = torch.device("meta")
 
     def __init__(self):
         super().__init__()
@@ -91,7 +118,7 @@ def _waits_for_copy(function, args, kwargs):
         return there.is_meta and not source.is_meta and source.ndim and not (*args, False)[2]
     if function is not aten._to_copy.default or args[0].is_meta or kwargs.get("non_blocking"):
         return False
-    return torch.device(kwargs.get("device") or "cpu") == ELSEWHERE
+    return torch.device(kwargs.get("device") or "cpu") == Elsewhere.device
 
 
 def _goes_to_cpu(kwargs):
