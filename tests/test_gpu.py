@@ -15,6 +15,7 @@ from test_methods import BUILD_ANEW, REQUEST, config_for, real_model
 from tiny import SIZE, same_weights, split_set, tiny_model, tiny_set, trained_model, weights_of
 from unlearn.methods import METHODS
 from unlearn.saliency import entry_percents, gradient_saliency
+from utils import replay
 from utils.devices import pick_device
 from utils.precision import BF16, FLOAT32, pick_precision
 from utils.prediction import predict
@@ -27,6 +28,7 @@ pytestmark = [
 ]
 ARCHITECTURES = ("resnet18", "shufflenet_v2_x0_5", "mobilenet_v3_small", "densenet121", "vgg11")
 WITHOUT_DRAWS = ("FT", "RL", "GA", "NegGradPlus", "L1_sparse", "DELETE", "SSD", "SCRUB_R")
+NEVER = 10**9
 ROUNDING = {"rtol": 1e-3, "atol": 1e-4}  # of some epochs in float32
 
 
@@ -36,23 +38,19 @@ def gpu():
     torch.use_deterministic_algorithms(False)
 
 
-def moved_sets(image_set, device):
-    return [part.to(device) for part in split_set(REQUEST, image_set)]
-
-
 def unlearned(method, device, *, precision=FLOAT32, dropout=0.3):
     model = trained_model(dropout=dropout)
     if method.id in BUILD_ANEW:
         model = real_model(shards=2 if method.needs_shards else 0)
-    image_set = tiny_set(40)
-    config = config_for(method, image_set)
+    config = config_for(method, tiny_set(40))
+    image_set = tiny_set(40).to(device)
     config = replace(
         config,
         recipe=replace(config.recipe, precision=precision),
         comparable_val=config.comparable_val.to(device),
         retain_val=config.retain_val.to(device),
     )
-    return method.run(model.to(device), *moved_sets(image_set, device), config)
+    return method.run(model.to(device), *split_set(REQUEST, image_set), config)
 
 
 def assert_close(weights, wanted):
@@ -66,6 +64,15 @@ def test_methods_give_the_same_bits_twice(method, precision, gpu):
     first, second = (unlearned(method, gpu, precision=precision) for _ in range(2))
     assert same_weights(first, second)
     assert {weights.device.type for weights in first.parameters()} == {"cuda"}
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.id)
+def test_replayed_methods_give_the_same_bits(method, gpu, monkeypatch):
+    found = []
+    for after in (NEVER, 1):
+        monkeypatch.setattr(replay, "RECORDED_AFTER", after)
+        found.append(unlearned(method, gpu, precision=BF16))
+    assert same_weights(*found)
 
 
 @pytest.mark.parametrize("method_id", WITHOUT_DRAWS)
@@ -100,6 +107,33 @@ def test_training_gives_the_same_bits_twice(arch, precision, gpu):
     assert first.history == second.history
 
 
+@pytest.mark.parametrize("precision", [FLOAT32, BF16])
+@pytest.mark.parametrize("arch", [*ARCHITECTURES, "vit_b_16", "efficientnet_b0"])
+def test_replayed_training_gives_the_same_bits(arch, precision, gpu, monkeypatch):
+    recorded, record = [], replay.record
+    monkeypatch.setattr(replay, "record", lambda *args: recorded.append(args) or record(*args))
+    runs = []
+    for after in (NEVER, 1):
+        monkeypatch.setattr(replay, "RECORDED_AFTER", after)
+        runs.append(trained(small_network(arch).to(gpu), sets_on(gpu), precision))
+    assert same_weights(runs[0].model, runs[1].model)
+    assert runs[0].history == runs[1].history
+    assert len(recorded) == 2  # whole batches, and the rest of an epoch
+
+
+def test_what_cannot_be_recorded_is_learned_without(gpu, monkeypatch):
+    class Waits(torch.nn.Module):
+        def forward(self, values):
+            return values * (2 if values.sum().item() > 0 else 1)
+
+    monkeypatch.setattr(replay, "RECORDED_AFTER", 1)
+    models = [tiny_model(dropout=0.3).to(gpu) for _ in range(2)]
+    for model in models:
+        model.network.insert(0, Waits())
+        trained(model, sets_on(gpu))
+    assert same_weights(*models)
+
+
 def test_training_in_float32_is_that_of_a_cpu(gpu):
     here, there = (trained(tiny_model().to(where), sets_on(where)) for where in ("cpu", gpu))
     assert_close(there.model, here.model)
@@ -132,7 +166,7 @@ def test_saliency_and_predictions_are_those_of_a_cpu(gpu):
     image_set, found = tiny_set(60), []
     for device in ("cpu", gpu):
         model = trained_model().to(device)
-        forget_set, _ = moved_sets(image_set, device)
+        forget_set, _ = split_set(REQUEST, image_set.to(device))
         saliency = gradient_saliency(model, forget_set, REQUEST)
         found.append((predict(model, image_set.to(device)), saliency, entry_percents(saliency)))
     (here, slow, percents), (there, fast, others) = found
@@ -157,7 +191,7 @@ def test_what_was_learned_on_a_gpu_opens_on_a_cpu(done, data_files, workplace):
     done("main_unlearn", *base, *UNLEARN_ONCE)
     unlearned = ("--model_id", FORGOTTEN, *data)
     tested = [
-        done("main_test", *unlearned, "--device", device, "--no_window").stdout
+        done("main_test", *unlearned, "--device", device, "--no_window").splitlines()[-1]
         for device in ("cuda", "cpu")
     ]
     assert tested[0] == tested[1]

@@ -15,15 +15,15 @@ from unlearn.pairing import Paired
 from utils.datasets import ImageSet
 from utils.errors import NotFiniteError, UserError
 from utils.precision import learning_in
+from utils.randomness import get_layer_randomness, layers_seeded, set_layer_randomness
+from utils.replay import replaying
 from utils.training import (
     SMALLEST_SET,
     TOO_FEW,
     check_weights,
     count_steps,
-    get_layer_randomness,
     make_optimizer,
     restore_optimizer,
-    set_layer_randomness,
     train_epoch,
 )
 
@@ -63,25 +63,27 @@ def descend(model, passes, config, *, count=None):
         config.mask.protect(model, optimizer)
     device = next(model.parameters()).device
     count = count or recipe.epochs
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(recipe.seed)  # layers such as dropout draw from the global state
-        with tqdm(unit="batch", disable=None if config.show else True) as bar:
-            for number, each in enumerate(passes(generator)):
-                kept = progress and progress.next_pass()
-                if kept:
-                    _restore(kept, model, generator, each)
-                    if progress.is_replayed:
-                        restore_optimizer(optimizer, progress.optimizer)
-                    continue
-                try:
-                    loss = _one_pass(model, optimizer, each, recipe, generator, bar, count - number)
-                    check_weights(model)
-                except NotFiniteError as error:
-                    raise error.in_epoch(number + 1, count) from None
-                if progress:
-                    progress.keep_pass(_state(model, generator, each), optimizer.state_dict())
-                if config.show:
-                    tqdm.write(f"epoch {number + 1}/{count}: loss {loss:.4f}")
+    with (
+        layers_seeded(recipe.seed, device),
+        replaying(model),
+        tqdm(unit="batch", disable=None if config.show else True) as bar,
+    ):
+        for number, each in enumerate(passes(generator)):
+            kept = progress and progress.next_pass()
+            if kept:
+                _restore(kept, model, generator, each)
+                if progress.is_replayed:
+                    restore_optimizer(optimizer, progress.optimizer)
+                continue
+            try:
+                loss = _one_pass(model, optimizer, each, recipe, generator, bar, count - number)
+                check_weights(model)
+            except NotFiniteError as error:
+                raise error.in_epoch(number + 1, count) from None
+            if progress:
+                progress.keep_pass(_state(model, generator, each), optimizer.state_dict())
+            if config.show:
+                tqdm.write(f"epoch {number + 1}/{count}: loss {loss:.4f}")
     _check_finite(model, each.image_set, recipe.batch_size)
     return model.eval()
 

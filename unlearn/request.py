@@ -8,6 +8,7 @@ import torch
 
 from unlearn.ids import decimal_part, parse_unlearned_model_id
 from unlearn.question import Question
+from utils.devices import bring
 from utils.errors import UserError
 from utils.files import nearest
 
@@ -205,8 +206,9 @@ class ForgetRequest(Question):
 
         Its own, and all that are to be forgotten: an image would else be moved into one of them.
         """
-        barred = torch.ones(len(labels), num_classes, dtype=torch.bool, device=labels.device)
-        barred[:, self.kept_classes(num_classes)] = False
+        forgotten = torch.ones(num_classes, dtype=torch.bool)
+        forgotten[self.kept_classes(num_classes)] = False
+        barred = bring(forgotten, labels.device).expand(len(labels), num_classes)
         return barred.scatter(1, labels[:, None], True)
 
     def split(self, dataset, split):

@@ -14,6 +14,8 @@ from utils.feeding import feed
 from utils.losses import classification_loss
 from utils.precision import FLOAT32, learning_in
 from utils.prediction import predict
+from utils.randomness import get_layer_randomness, layers_seeded, set_layer_randomness
+from utils.replay import pass_once, pause_recording, replaying
 
 OPTIMIZERS = {
     "sgd": lambda weights, lr, decay: torch.optim.SGD(
@@ -77,11 +79,12 @@ def count_steps(count, batch_size):
 def gradient_step(loss_function):
     """A step for `train_epoch`: one forward pass, one backward pass, one step of the optimizer.
 
-    loss_function: (logits, labels) -> scalar.
+    loss_function: (logits, labels) -> scalar. The passes are replayed where that is faster
+    (utils.replay).
     """
 
     def step(model, optimizer, images, labels):
-        loss = loss_function(model(images), labels)
+        loss = loss_function(pass_once(model, images), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -101,6 +104,7 @@ def train_epoch(
     inside it.
     """
     device = image_set.device
+    pause_recording(model, paused=image_set.workers > 0)
     parts = batches(len(image_set), batch_size, generator, device)
     losses = torch.zeros(len(parts), device=device)
     for number, batch in enumerate(feed(image_set, parts)):
@@ -174,8 +178,7 @@ class TrainingRun:
         after_epoch: called with this run after each of them.
         """
         device = self.train_set.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(self.recipe.seed)
+        with layers_seeded(self.recipe.seed, device), replaying(self.model):
             if self._layer_randomness:
                 set_layer_randomness(device, self._layer_randomness)
             steps = count_steps(len(self.train_set), self.recipe.batch_size)
@@ -291,16 +294,3 @@ def _warmup_cosine(steps):
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
     return factor
-
-
-def get_layer_randomness(device):
-    """The state of the random numbers that layers such as dropout draw on `device`."""
-    gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    return {"cpu": torch.get_rng_state(), "gpu": gpu}
-
-
-def set_layer_randomness(device, state):
-    """Put them into a state that `get_layer_randomness` gave."""
-    torch.set_rng_state(state["cpu"])
-    if state["gpu"] is not None:
-        torch.cuda.set_rng_state(state["gpu"], device)

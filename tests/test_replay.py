@@ -1,0 +1,110 @@
+"""Passes that are replayed from CUDA graphs; here they are pretended (on a GPU: test_gpu.py)."""
+
+import pytest
+import torch
+
+from test_methods import by_id, unlearned
+from tiny import same_weights, tiny_model, tiny_set
+from utils import replay
+from utils.training import Recipe, TrainingRun
+
+
+class Graphs:
+    """In the place of torch.cuda.make_graphed_callables: passes for nothing, and a fixed shape."""
+
+    def __init__(self):
+        self.recorded, self.replayed = [], 0
+        self.out_of_memory = False
+
+    def make(self, passes, arguments, **_):
+        if self.out_of_memory:
+            raise torch.cuda.OutOfMemoryError("no room")
+        images, *weights = arguments
+        learned = [each for each in weights if each.requires_grad]
+        for _ in range(3):
+            torch.autograd.grad(passes(*arguments).sum(), learned, allow_unused=True)
+        self.recorded.append(len(images))
+
+        def play(now, *others):
+            assert now.shape == images.shape
+            assert [each.requires_grad for each in others] == [w.requires_grad for w in weights]
+            assert [each.data_ptr() for each in others] == [w.data_ptr() for w in weights]
+            self.replayed += 1
+            return passes(now, *others)
+
+        return play
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    graphs = Graphs()
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", graphs.make)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(replay, "RECORDED_AFTER", 1)
+    return graphs
+
+
+def trained(images=None, epochs=2):
+    model = tiny_model(dropout=0.3)
+    images = images or tiny_set(60)
+    run = TrainingRun(model, images, tiny_set(12, seed=1), Recipe(epochs, 0.05, 16))
+    run.run(show=False)
+    return model
+
+
+@by_id
+def test_methods_learn_the_same_bits(method, graphs, monkeypatch):
+    wanted = unlearned(method, tiny_set(60), epochs=2)
+    assert not graphs.recorded
+    monkeypatch.setattr(replay, "GRAPHS_ON", "cpu")
+    assert same_weights(unlearned(method, tiny_set(60), epochs=2), wanted)
+    assert bool(graphs.replayed) == bool(graphs.recorded)
+
+
+def test_each_kind_of_batch_is_recorded_once(graphs, monkeypatch):
+    monkeypatch.setattr(replay, "GRAPHS_ON", "cpu")
+    trained(epochs=3)  # four batches an epoch: three of 16 images, one of 12
+    assert sorted(graphs.recorded) == [12, 16]
+    assert graphs.replayed == (3 * 3 - 1) + (3 - 1)
+
+
+def test_what_layers_do_makes_another_kind(graphs, monkeypatch):
+    monkeypatch.setattr(replay, "GRAPHS_ON", "cpu")
+    model, images = tiny_model(), tiny_set(16).images
+    changes = (
+        lambda: None,
+        lambda: model.eval(),
+        lambda: setattr(model.network[1], "training", True),
+        lambda: model.network[0].requires_grad_(False),
+        lambda: setattr(model, "in_bf16", True),
+    )
+    with replay.replaying(model):
+        for number, change in enumerate(changes, 1):
+            change()
+            for _ in range(3):
+                replay.pass_once(model, images)
+            assert len(graphs.recorded) == number
+
+
+def test_a_graph_without_room_is_done_without(graphs, monkeypatch):
+    wanted = trained()
+    monkeypatch.setattr(replay, "GRAPHS_ON", "cpu")
+    graphs.out_of_memory = True
+    assert same_weights(trained(), wanted)
+    assert not graphs.recorded
+
+
+def test_nothing_is_recorded_while_threads_read_ahead(graphs, monkeypatch):
+    monkeypatch.setattr(replay, "GRAPHS_ON", "cpu")
+    trained(tiny_set(60).fed_to("cpu", 2))
+    assert not graphs.recorded
+
+
+def test_nothing_is_kept_after_a_run(graphs, monkeypatch):
+    monkeypatch.setattr(replay, "GRAPHS_ON", "cpu")
+    trained()
+    assert graphs.recorded and not replay._recordings
+    model = tiny_model()
+    with pytest.raises(KeyError), replay.replaying(model):
+        raise KeyError
+    assert not replay._recordings

@@ -1,0 +1,109 @@
+"""CUDA graphs: what the passes of a network ask of a GPU is recorded once, and then played again.
+
+A network on small images asks for hundreds of kernels at each step that are each done before the
+next is asked for. A graph asks for all of them at once; they are the same, and so are their
+results.
+"""
+
+from collections import Counter
+from contextlib import contextmanager
+
+import torch
+from torch.func import functional_call
+
+from utils import processes
+from utils.randomness import get_layer_randomness, set_layer_randomness
+
+GRAPHS_ON = "cuda"
+RECORDED_AFTER = 10  # batches of a kind: to record takes about as long as as many save
+
+_recordings = {}  # by model, while it learns; a copy of a model has none
+
+
+@contextmanager
+def replaying(model):
+    """Within the block `pass_once` of this model may replay. The GPU's memory is free after it."""
+    if processes.count() == 1 and model.compiled_size is None:
+        _recordings[model] = _Recordings(model)
+    try:
+        yield
+    finally:
+        _recordings.pop(model, None)
+
+
+def pause_recording(model, paused):
+    """Whether nothing is to be recorded for now, because other threads ask things of the GPU."""
+    if model in _recordings:
+        _recordings[model].paused = paused
+
+
+def pass_once(model, images):
+    """model(images), whose way back is gone before the next pass of this kind, or never.
+
+    A graph has one place for what a pass leaves to its way back.
+    """
+    recordings = _recordings.get(model)
+    passes = recordings.of(images) if recordings and images.device.type == GRAPHS_ON else None
+    return passes(images) if passes else model(images)
+
+
+class _Recordings:
+    """Graphs of one model's passes, each of a kind: shape of the batch, and what layers do."""
+
+    def __init__(self, model):
+        self.model, self.paused = model, False
+        self.modules, self.weights = list(model.modules()), list(model.parameters())
+        self.passes, self.batches = {}, Counter()
+        self.pool = None
+
+    def of(self, images):
+        """The function of a graph for a batch like `images`, None if there is none."""
+        kind = (
+            images.shape,
+            images.dtype,
+            self.model.in_bf16,
+            *[module.training for module in self.modules],
+            *[weights.requires_grad for weights in self.weights],
+        )
+        if kind not in self.passes:
+            self.batches[kind] += 1
+            if self.batches[kind] <= RECORDED_AFTER or self.paused:
+                return None
+            self.passes[kind] = self._recorded(images)
+        return self.passes[kind]
+
+    def _recorded(self, images):
+        """To record takes passes that count for nothing: what they change is put back."""
+        model, device = self.model, images.device
+        randomness = get_layer_randomness(device)
+        before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+        self.pool = self.pool or torch.cuda.graph_pool_handle()
+        try:
+            return record(model, images, self.pool)
+        except RuntimeError:  # too little memory, or layers that wait for the GPU
+            return None
+        finally:
+            for buffer, values in before:
+                buffer.copy_(values)
+            set_layer_randomness(device, randomness)
+
+
+def record(model, images, pool):
+    """A function that does what model(images) does, on batches like `images` (B, C, H, W) alone.
+
+    pool: memory for all graphs of which one is at work at a time. Gradients by the weights come
+    out of the graph as its outputs do, so that they are added up as ever.
+    """
+    names, weights = zip(*model.named_parameters(), strict=True)
+    # the same memory under other tensors: what the graph keeps must not be tied to the weights'
+    # own place in autograd, which belongs to the stream that learns
+    others = [each.detach().requires_grad_(each.requires_grad) for each in weights]
+
+    def passes(images, *weights):
+        return functional_call(model, dict(zip(names, weights, strict=True)), (images,))
+
+    graphed = torch.cuda.make_graphed_callables(
+        passes, (images.clone(), *others), allow_unused_input=True, pool=pool
+    )
+    # a copy, because the next pass writes to the same place
+    return lambda images: graphed(images, *weights).clone()
