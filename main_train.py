@@ -34,6 +34,7 @@ from models.checkpoint import (
 from models.opening import check_same_everywhere, describe_data
 from models.shards import check_shards, training_run
 from utils import processes
+from utils.background import Background, copied
 from utils.devices import describe, pick_device
 from utils.errors import NotFiniteError, UserError, run_script, stopped_with
 from utils.files import MODEL_FOLDER, PICTURE_FOLDER, check_free, check_id, ensure_folder
@@ -195,16 +196,24 @@ def _is_of(path, origin):
 
 def _train_and_keep(run, name, origin):
     """Train, saving after each epoch what --resume needs."""
-    saved = len(run.history)
+    saved, background = len(run.history), Background()
 
     def keep(run):
-        nonlocal saved
-        save_training_state(name, origin, run.state())
-        saved = len(run.history)
+        state, epoch = copied(run.state()), len(run.history)
+
+        def write():
+            nonlocal saved
+            save_training_state(name, origin, state)
+            saved = epoch
+
+        background.do(write)
 
     epochs = run.recipe.epochs
     try:
-        run.run(after_epoch=keep)
+        try:
+            run.run(after_epoch=keep)
+        finally:
+            background.finish()
     except KeyboardInterrupt as interrupt:
         how = f"{saved} of {epochs} epochs are saved; add --resume to go on"
         raise stopped_with(interrupt, how if saved else None) from None

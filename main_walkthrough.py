@@ -40,6 +40,7 @@ from unlearn.methods import find_methods
 from unlearn.progress import UNFINISHED_FOLDER
 from unlearn.request import ForgetRequest
 from unlearn.saliency import to_percent
+from utils.devices import pick_device
 from utils.errors import UserError, run_script
 from utils.files import MODEL_FOLDER, PICTURE_FOLDER, SALIENCY_FOLDER, check_id
 from utils.loading import load_dataset
@@ -90,6 +91,7 @@ def main(argv=None):
         shown = str(min(CLASS_SHOWN, dataset.num_classes - 1))
         request = ForgetRequest.of_classes([shown], dataset)
     request.split_for_unlearning(dataset)
+    in_use = dataset.to(pick_device(args.device, args.threads))  # so that no step brings it again
     name = args.save_model_id
     if name is None:
         name = "walkthrough_" + re.sub(r"[^A-Za-z0-9._-]", "_", dataset.name)
@@ -138,6 +140,7 @@ def main(argv=None):
     picture = method_comparison(rows, f"{dataset.name}: {forgotten}")
     file_name = f"comparison_{request.id_part()}.png"
     save_picture(picture, PICTURE_FOLDER / base_id / file_name)
+    del in_use
     print(f"walked through in {time.perf_counter() - began:.0f} s")
     return rows
 

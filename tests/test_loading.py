@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -249,6 +250,29 @@ def test_each_splits_digest_is_worked_out_once(data_files, monkeypatch):
     assert early.to("cpu").digest("val") == early.digest("val") == digests["val"]
     other = load_dataset(data_files["other"])
     assert all(other.digest(split) != digests[split] for split in SPLIT_SIZES)
+
+
+def test_a_file_is_not_read_again_while_its_data_are_in_use(data_files, tmp_path):
+    path = tmp_path / "data.npz"
+    shutil.copy(data_files["grey"], path)
+    first = load_dataset(str(path))
+    assert load_dataset(str(path)) is first
+    assert load_dataset(str(path), input_size=16) is not first
+    there = first.to("meta")
+    assert first.to("meta") is there and load_dataset(str(path)).to("meta") is there
+    shutil.copy(data_files["other"], tmp_path / "new.npz")
+    os.replace(tmp_path / "new.npz", path)
+    second = load_dataset(str(path))
+    assert second.train_digest() != first.train_digest()
+
+
+def test_data_that_are_not_in_use_are_not_kept(data_files):
+    dataset = load_dataset(data_files["grey"])
+    images = weakref.ref(dataset.train.images)
+    moved = weakref.ref(dataset.to("meta").train.images)
+    assert moved() is None and images() is not None
+    del dataset
+    assert images() is None
 
 
 def test_a_path_without_the_ending_npz(data_files, tmp_path):

@@ -46,6 +46,7 @@ def test_memory_stays_flat_over_many_passes_of_unlearning(method_id, workplace):
     class Looking(Progress):
         def keep_pass(self, state, optimizer):
             super().keep_pass(state, optimizer)
+            self.finish()
             sizes[self.saved] = resident() if self.saved in (WARM, LAST) else 0
 
     options = {name: option.default for name, option in method.options.items()}

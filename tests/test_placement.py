@@ -12,6 +12,7 @@ import torch
 from conftest import REPOSITORY, SIDE, SPLIT_SIZES, drawn_arrays
 from tiny import same_weights, tiny_dataset, tiny_model, tiny_set
 from utils.datasets import ImageSet
+from utils import loading
 from utils.errors import UserError
 from utils.feeding import batches_at_once, feed
 from utils.loading import load_dataset
@@ -26,11 +27,17 @@ def file(tmp_path):
     return tmp_path / "eyes.npz"
 
 
+def load_as_another_process(file, **settings):
+    """Which has no data set in use."""
+    loading._in_use.clear()
+    return load_dataset(str(file), **settings)
+
+
 @pytest.fixture
 def loaded(file, tmp_path):
     def load(place, **flags):
         placement = Placement(place, cache=tmp_path / "cache", **flags)
-        return load_dataset(str(file), placement=placement)
+        return load_as_another_process(file, placement=placement)
 
     return load
 
@@ -87,7 +94,9 @@ def test_a_file_is_unpacked_once_and_again_when_it_has_changed(loaded, file, tmp
 
 def test_resized_images_on_disk_are_those_in_memory(file, tmp_path):
     held, mapped, again = (
-        load_dataset(str(file), input_size=20, placement=Placement(place, cache=tmp_path / "cache"))
+        load_as_another_process(
+            file, input_size=20, placement=Placement(place, cache=tmp_path / "cache")
+        )
         for place in (HOST, DISK, DISK)
     )
     assert mapped.on_disk and mapped.input_size == 20

@@ -34,6 +34,7 @@ class Stopping(Progress):
 
     def _keep(self, *arguments):
         super()._keep(*arguments)
+        self.finish()
         if self.saved >= self.stop_after:
             raise Stopped
 

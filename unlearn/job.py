@@ -84,6 +84,9 @@ class UnlearnJob:
             if progress:  # going on would come to the same, and another rate is another model
                 progress.delete()
             raise
+        finally:
+            if progress:
+                progress.finish()
         return model, progress.seconds() if progress else time.perf_counter() - began
 
     def finished(self, record):

@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 
 from models.checkpoint import AFRESH, load_sealed, model_path, save_sealed
+from utils.background import Background, copied
 from utils.errors import UserError
 from utils.files import MODEL_FOLDER, check_inside
 from utils.processes import is_first
@@ -32,7 +33,8 @@ class Progress:
         self.folder, self.origin = check_inside(UNFINISHED_FOLDER / model_id), origin
         self.saved, self.optimizer, self.run_state = 0, None, None
         self._reached, self._works = 0, True
-        self._earlier, self._began, self._saving = 0.0, time.perf_counter(), 0.0
+        self._earlier, self._began, self._waited = 0.0, time.perf_counter(), 0.0
+        self._background = Background()
 
     @classmethod
     def of(cls, model_id, origin, *, resume, overwrite):
@@ -81,9 +83,13 @@ class Progress:
         """Keep the state of a training run after an epoch."""
         self._keep(len(run.history), {"run": run.state()})
 
+    def finish(self):
+        """Wait until all is written."""
+        self._background.finish()
+
     def seconds(self):
-        """How long the run has taken, all parts together, without the writing of these files."""
-        return self._earlier + time.perf_counter() - self._began - self._saving
+        """How long the run has taken, all parts together, without the waiting for these files."""
+        return self._earlier + time.perf_counter() - self._began - self._waited
 
     def words(self):
         """What is kept, for who has interrupted the run; None if nothing is."""
@@ -94,6 +100,10 @@ class Progress:
 
     def delete(self):
         """The run has come to its end, or is not to be gone on with."""
+        self.finish()
+        self._remove()
+
+    def _remove(self):
         if not is_first():
             return
         self._latest.unlink(missing_ok=True)  # first: without it the other files mean nothing
@@ -109,22 +119,27 @@ class Progress:
         return self.folder / f"pass_{number:04d}.pt"
 
     def _keep(self, number, latest, state=None):
+        """Copied now, and written beside what comes next."""
+        began, seconds = time.perf_counter(), self.seconds()
+        content = {"format": FORMAT, "origin": self.origin, "saved": number, "seconds": seconds}
+        content, state = copied(content | latest), copied(state)
+        self._background.do(lambda: self._write(number, content, state))
+        self._waited += time.perf_counter() - began
+
+    def _write(self, number, content, state):
         """A run that cannot be resumed is better than none: no room ends the keeping only."""
         if not self._works:
             return
-        began, seconds = time.perf_counter(), self.seconds()
-        content = {"format": FORMAT, "origin": self.origin, "saved": number, "seconds": seconds}
         try:
             if state is not None:
                 whose = {"origin": self.origin, "pass": number}
                 save_sealed(self._pass_path(number), whose | {"state": state})
-            save_sealed(self._latest, content | latest)
+            save_sealed(self._latest, content)
             self.saved = number
         except UserError as error:
             print(f"note: {error}; the run goes on, but cannot be resumed if it is interrupted")
-            self.delete()
+            self._remove()
             self._works, self.saved = False, 0
-        self._saving += time.perf_counter() - began
 
     def _read(self, or_none):
         """Whether this very run is kept. or_none: another one, or a damaged file, is none."""

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -177,8 +178,17 @@ class MedicalDataset:
         return sum(split.images.nbytes for split in self.splits.values())
 
     def to(self, device):
-        """The data set with its labels on `device`, and its images as well if they are to be."""
+        """The data set with its labels on `device`, and its images as well if they are to be.
+
+        What is there already, because somebody uses it, is not brought again.
+        """
         device = torch.device(device)
+        moved = self._moved.get(device)
+        if moved is None:
+            moved = self._moved[device] = self._brought(device)
+        return moved
+
+    def _brought(self, device):
         if device.type == "cpu":
             copied = not self.on_disk
         else:
@@ -221,6 +231,10 @@ class MedicalDataset:
     @cached_property
     def _digests(self):
         return {}
+
+    @cached_property
+    def _moved(self):
+        return WeakValueDictionary()
 
 
 def class_members(labels, num_classes):

@@ -3,6 +3,7 @@
 import os
 from functools import partial
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import torch
 from medmnist.info import INFO
@@ -23,13 +24,17 @@ LARGEST_DRAWN = 1024  # pixels
 AT_ONCE = 1024  # images that are resized or compared
 FREELY = Placement()
 
+_in_use = WeakValueDictionary()  # data sets by what they were loaded from
+
 
 def load_dataset(name, *, input_size=None, data_root=None, placement=FREELY):
     """The data set `name`: a MedMNIST class name in any letter case, SynthBloodMNIST, or a path.
 
     input_size: height and width in pixels; by default 28, or a .npz file's own. A file's images
     of another size are resized. data_root: where MedMNIST's files lie, by default medmnist's
-    cache. placement: where the images are to lie. Raises UserError for anything a user can mend.
+    cache. placement: where the images are to lie. A file that has not changed since it was loaded
+    is not read again as long as the data set is in use. Raises UserError for anything a user can
+    mend.
     """
     by_lower = {known.lower(): known for known in NAMES}
     known = by_lower.get(name.lower())
@@ -49,7 +54,7 @@ def load_dataset(name, *, input_size=None, data_root=None, placement=FREELY):
     if known:
         return _load_medmnist(known, input_size, data_root, placement)
     if name.lower().endswith(".npz") or os.path.exists(name):
-        return _load_file(Path(name), input_size, placement)
+        return _once(_load_file, Path(name), input_size, placement)
     if name.lower() in (other.lower() for other in medmnist_files.DATASETS_3D):
         raise UserError(f"--dataset {name} is three-dimensional; only 2D sets can be used")
     raise UserError(
@@ -74,9 +79,26 @@ def _load_medmnist(known, input_size, data_root, placement):
     if size not in medmnist_files.SIZES:
         sizes = ", ".join(map(str, medmnist_files.SIZES))
         raise UserError(f"--input_size {size}: {known} comes in {sizes} pixels")
-    flag = medmnist_files.DATASETS[known]
-    info = INFO[flag]
-    arrays, on_disk = _read(medmnist_files.medmnist_file(flag, size, data_root), placement)
+    path = medmnist_files.medmnist_file(medmnist_files.DATASETS[known], size, data_root)
+    return _once(_assemble_medmnist, path, known, placement)
+
+
+def _once(load, path, *settings):
+    """load(path, *settings), or what it gave before if the file is the same."""
+    try:
+        file = os.stat(path)
+    except OSError:  # load says what is wrong
+        return load(path, *settings)
+    key = (load, os.path.abspath(path), file.st_ino, file.st_size, file.st_mtime_ns, *settings)
+    dataset = _in_use.get(key)
+    if dataset is None:
+        dataset = _in_use[key] = load(path, *settings)
+    return dataset
+
+
+def _assemble_medmnist(path, known, placement):
+    info = INFO[medmnist_files.DATASETS[known]]
+    arrays, on_disk = _read(path, placement)
     names = tuple(info["label"][str(number)] for number in range(len(info["label"])))
     return _assemble(known, info["task"], names, arrays, placement, on_disk)
 

@@ -5,6 +5,7 @@ next is asked for. A graph asks for all of them at once; they are the same, and 
 results.
 """
 
+import warnings
 from collections import Counter
 from contextlib import contextmanager
 
@@ -81,6 +82,7 @@ class _Recordings:
         try:
             return record(model, images, self.pool)
         except RuntimeError:  # too little memory, or layers that wait for the GPU
+            _leave_recording(device)
             return None
         finally:
             for buffer, values in before:
@@ -102,8 +104,17 @@ def record(model, images, pool):
     def passes(images, *weights):
         return functional_call(model, dict(zip(names, weights, strict=True)), (images,))
 
-    graphed = torch.cuda.make_graphed_callables(
-        passes, (images.clone(), *others), allow_unused_input=True, pool=pool
-    )
+    with warnings.catch_warnings():  # of streams that differ in passes that count for nothing
+        warnings.filterwarnings("ignore", "The AccumulateGrad node's stream")
+        graphed = torch.cuda.make_graphed_callables(
+            passes, (images.clone(), *others), allow_unused_input=True, pool=pool
+        )
     # a copy, because the next pass writes to the same place
     return lambda images: graphed(images, *weights).clone()
+
+
+def _leave_recording(device):
+    """A graph that came to nothing leaves the GPU's random numbers to be drawn by it: new ones."""
+    if device.type == "cuda":
+        fresh = torch.Generator(device)
+        torch.cuda.default_generators[device.index].graphsafe_set_state(fresh.graphsafe_get_state())
