@@ -11,8 +11,8 @@ import torch
 
 from conftest import REPOSITORY, SIDE, SPLIT_SIZES, drawn_arrays
 from tiny import same_weights, tiny_dataset, tiny_model, tiny_set
-from utils.datasets import ImageSet
 from utils import loading
+from utils.datasets import ImageSet
 from utils.errors import UserError
 from utils.feeding import batches_at_once, feed
 from utils.loading import load_dataset
