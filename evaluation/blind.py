@@ -8,6 +8,7 @@ at the model succeeds, and success of any attack proves nothing.
 import math
 
 import numpy as np
+import torch
 from scipy.stats import rankdata
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -17,10 +18,12 @@ from torch.nn import functional
 
 from evaluation.figure import Figure
 from evaluation.membership import FOLDS, attack
+from utils.devices import bring
 
 SIDE = 16  # pixels that images are averaged to: layout and brightness, little detail
 COMPONENTS = 20
 MOST = 2000  # images of each side
+AT_ONCE = 256  # images that are shrunk
 REGULARISATION = 0.1  # scikit-learn's C
 
 
@@ -59,7 +62,9 @@ def _pixels(image_set, rng):
     chosen = np.sort(rng.permutation(len(image_set))[:MOST])
     if len(chosen) == 0:
         return np.empty((0, 1), np.float32)
-    images, _ = image_set.subset(chosen.tolist()).batch(slice(None))
-    side = min(SIDE, images.shape[-1])
-    small = functional.adaptive_avg_pool2d(images.cpu().float(), side)
-    return small.flatten(1).numpy()
+    side = min(SIDE, image_set.images.shape[-1])
+    small = []
+    for part in torch.from_numpy(chosen).split(AT_ONCE):
+        images, _ = image_set.batch(bring(part, image_set.device))
+        small.append(functional.adaptive_avg_pool2d(images.float(), side).flatten(1))
+    return torch.cat(small).cpu().numpy()

@@ -1,5 +1,7 @@
 """The groups of figures of a model, under the keys and in the units of the results file."""
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 
 from evaluation.blind import blind_attack
@@ -22,6 +24,8 @@ KLOM_PERCENTILE = 95  # of the images
 IS_RETRAIN = "this model is Retrain"
 NO_RETRAIN = "no Retrain is at hand: main_unlearn.py --unlearn Retrain makes it"
 CHANCE_MARGINS = 1_000_000  # of each kind of model that a simulation of KLOM draws at most
+
+_blind = WeakKeyDictionary()  # what `blind_figures` gave, by data set
 
 
 def efficacy_figures(outputs, request, seed=1):
@@ -79,7 +83,18 @@ def tpr_key(attack_name, rate):
 
 
 def blind_figures(dataset, request, non_members, seed=1):
-    """What an attack without any model reaches on the same images, Figures by key."""
+    """What an attack without any model reaches on the same images, Figures by key.
+
+    It is the same beside every model, and worked out once.
+    """
+    drawn = request.drawn_as, request.drawn_from  # which do not tell two requests apart
+    known, key = _blind.setdefault(dataset, {}), (request, *drawn, non_members, seed)
+    if key not in known:
+        known[key] = _without_a_model(dataset, request, non_members, seed)
+    return known[key]
+
+
+def _without_a_model(dataset, request, non_members, seed):
     forget, retain = request.split(dataset, "train")
     unseen = dataset.splits[non_members].subset(request.comparable(dataset, non_members))
     return {
