@@ -257,6 +257,7 @@ def test_a_file_is_not_read_again_while_its_data_are_in_use(data_files, tmp_path
     shutil.copy(data_files["grey"], path)
     first = load_dataset(str(path))
     assert load_dataset(str(path)) is first
+    assert load_dataset(str(path), input_size=SIDE) is first
     assert load_dataset(str(path), input_size=16) is not first
     there = first.to("meta")
     assert first.to("meta") is there and load_dataset(str(path)).to("meta") is there

@@ -73,17 +73,30 @@ def test_what_layers_do_makes_another_kind(graphs, monkeypatch):
     model, images = tiny_model(), tiny_set(16).images
     changes = (
         lambda: None,
-        lambda: model.eval(),
-        lambda: setattr(model.network[1], "training", True),
+        lambda: setattr(model.network[1], "training", False),
         lambda: model.network[0].requires_grad_(False),
         lambda: setattr(model, "in_bf16", True),
     )
+    monkeypatch.setattr(replay, "MOST_KINDS", len(changes) + 1)
     with replay.replaying(model):
         for number, change in enumerate(changes, 1):
             change()
             for _ in range(3):
                 replay.pass_once(model, images)
             assert len(graphs.recorded) == number
+        model.eval()
+        for _ in range(3):
+            replay.pass_once(model, images)
+        assert len(graphs.recorded) == len(changes)
+
+
+def test_few_kinds_are_recorded(graphs, monkeypatch):
+    monkeypatch.setattr(replay, "GRAPHS_ON", "cpu")
+    model = tiny_model()
+    with replay.replaying(model):
+        for size in (16, 16, 12, 12, 8, 8, 16, 12):
+            replay.pass_once(model, tiny_set(size).images)
+    assert graphs.recorded == [16, 12]
 
 
 def test_a_graph_without_room_is_done_without(graphs, monkeypatch):

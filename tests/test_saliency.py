@@ -11,6 +11,8 @@ from models.checkpoint import save_tensors
 from tiny import same_weights, split_set, tiny_dataset, tiny_model, tiny_set, weights_of
 from unlearn.request import ForgetRequest
 from unlearn.saliency import (
+    _percents_by_rank,
+    _percents_by_sort,
     entry_percents,
     gradient_saliency,
     load_percents,
@@ -44,6 +46,9 @@ def reference_mask(saliency, percent):
     return mask
 
 
+KINDS = ("different", "ties", "zeros", "all zero", "tiny to huge")
+
+
 def made_up_saliency(kind):
     """Three layers, 10,037 weights: all different, mostly equal, mostly zero, or of all sizes."""
     generator = torch.Generator().manual_seed(5)
@@ -59,7 +64,7 @@ def made_up_saliency(kind):
     return {name: change(part) for name, part in parts.items()}
 
 
-@pytest.mark.parametrize("kind", ["different", "ties", "zeros", "all zero", "tiny to huge"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_masks_equal_the_reference_weight_for_weight(kind):
     saliency = made_up_saliency(kind)
     percents = entry_percents(saliency)
@@ -68,6 +73,15 @@ def test_masks_equal_the_reference_weight_for_weight(kind):
         reference = reference_mask(saliency, round(100 * threshold))
         assert mask.keys() == reference.keys()
         assert all(torch.equal(mask[name], reference[name]) for name in mask)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpus_way_to_the_percents_comes_to_the_same(kind):
+    flat = torch.cat([part.flatten() for part in made_up_saliency(kind).values()])
+    for count in (1, 2, 99, 100, 101, len(flat)):
+        percents = _percents_by_sort(flat[:count])
+        assert percents.dtype == torch.uint8
+        assert percents.tolist() == _percents_by_rank(flat[:count].numpy()).tolist()
 
 
 def test_masks_of_a_real_network_equal_the_reference():

@@ -80,23 +80,25 @@ def _load_medmnist(known, input_size, data_root, placement):
         sizes = ", ".join(map(str, medmnist_files.SIZES))
         raise UserError(f"--input_size {size}: {known} comes in {sizes} pixels")
     path = medmnist_files.medmnist_file(medmnist_files.DATASETS[known], size, data_root)
-    return _once(_assemble_medmnist, path, known, placement)
+    return _once(_assemble_medmnist, path, size, known, placement)
 
 
-def _once(load, path, *settings):
-    """load(path, *settings), or what it gave before if the file is the same."""
+def _once(load, path, input_size, *settings):
+    """load(path, input_size, *settings), or what it gave before if the file is the same."""
     try:
         file = os.stat(path)
     except OSError:  # load says what is wrong
-        return load(path, *settings)
+        return load(path, input_size, *settings)
     key = (load, os.path.abspath(path), file.st_ino, file.st_size, file.st_mtime_ns, *settings)
-    dataset = _in_use.get(key)
-    if dataset is None:
-        dataset = _in_use[key] = load(path, *settings)
+    for size in (input_size, None):  # the file's own size may be the one that is asked for
+        dataset = _in_use.get((*key, size))
+        if dataset is not None and input_size in (None, dataset.input_size):
+            return dataset
+    dataset = _in_use[(*key, input_size)] = load(path, input_size, *settings)
     return dataset
 
 
-def _assemble_medmnist(path, known, placement):
+def _assemble_medmnist(path, _, known, placement):
     info = INFO[medmnist_files.DATASETS[known]]
     arrays, on_disk = _read(path, placement)
     names = tuple(info["label"][str(number)] for number in range(len(info["label"])))

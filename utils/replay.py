@@ -17,6 +17,7 @@ from utils.randomness import get_layer_randomness, set_layer_randomness
 
 GRAPHS_ON = "cuda"
 RECORDED_AFTER = 10  # batches of a kind: to record takes about as long as as many save
+MOST_KINDS = 2  # of a run: whole batches, and the rest of an epoch
 
 _recordings = {}  # by model, while it learns; a copy of a model has none
 
@@ -58,7 +59,12 @@ class _Recordings:
         self.pool = None
 
     def of(self, images):
-        """The function of a graph for a batch like `images`, None if there is none."""
+        """The function of a graph for a batch like `images`, None if there is none.
+
+        None in evaluation mode: the passes are few there, and to record them has failed.
+        """
+        if not self.model.training:
+            return None
         kind = (
             images.shape,
             images.dtype,
@@ -68,7 +74,8 @@ class _Recordings:
         )
         if kind not in self.passes:
             self.batches[kind] += 1
-            if self.batches[kind] <= RECORDED_AFTER or self.paused:
+            too_few = self.batches[kind] <= RECORDED_AFTER
+            if too_few or self.paused or len(self.passes) == MOST_KINDS:
                 return None
             self.passes[kind] = self._recorded(images)
         return self.passes[kind]
@@ -76,13 +83,13 @@ class _Recordings:
     def _recorded(self, images):
         """To record takes passes that count for nothing: what they change is put back."""
         model, device = self.model, images.device
-        randomness = get_layer_randomness(device)
+        randomness, stream = get_layer_randomness(device), _current_stream(device)
         before = [(buffer, buffer.clone()) for buffer in model.buffers()]
         self.pool = self.pool or torch.cuda.graph_pool_handle()
         try:
             return record(model, images, self.pool)
         except RuntimeError:  # too little memory, or layers that wait for the GPU
-            _leave_recording(device)
+            _leave_recording(device, stream)
             return None
         finally:
             for buffer, values in before:
@@ -113,8 +120,13 @@ def record(model, images, pool):
     return lambda images: graphed(images, *weights).clone()
 
 
-def _leave_recording(device):
-    """A graph that came to nothing leaves the GPU's random numbers to be drawn by it: new ones."""
-    if device.type == "cuda":
+def _current_stream(device):
+    return torch.cuda.current_stream(device) if device.type == "cuda" else None
+
+
+def _leave_recording(device, stream):
+    """A graph that came to nothing still has the stream of the work, and the random numbers."""
+    if stream is not None:
+        torch.cuda.set_stream(stream)
         fresh = torch.Generator(device)
         torch.cuda.default_generators[device.index].graphsafe_set_state(fresh.graphsafe_get_state())
