@@ -94,7 +94,8 @@ class Classifier(nn.Module):
 
     @in_parts
     def forward(self, images):
-        pixels = (images / 255 - self.mean) / self.std
+        pixels = (images / 255).to(self.mean.dtype)  # and then in place: they take some memory
+        pixels = pixels.sub_(self.mean).div_(self.std)
         if self.spec.network_size:
             size = (self.spec.network_size,) * 2
             pixels = nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)

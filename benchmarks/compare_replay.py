@@ -1,0 +1,87 @@
+"""Training images a second on a GPU: asked for kernel by kernel, replayed, and compiled.
+
+    python benchmarks/compare_replay.py --input_size 28 --images 12000 --batch_size 50
+    python benchmarks/compare_replay.py --input_size 224 --images 4096 --batch_size 256 --compile
+
+Replaying is what training does by itself (utils/replay.py). The last of three epochs counts, in the
+first kernels are chosen, recorded or compiled; random images, which lie on the GPU.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from unittest import mock
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+
+from models.architectures import build_model, make_spec
+from utils import replay
+from utils.datasets import ImageSet
+from utils.devices import describe, pick_device
+from utils.precision import PRECISIONS, pick_precision
+from utils.tables import format_table
+from utils.training import Recipe, TrainingRun
+
+CLASSES, EPOCHS, NEVER = 8, 3, 10**9
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--input_size", type=int, default=28)
+    parser.add_argument("--images", type=int, default=12_000)
+    parser.add_argument("--batch_size", type=int, default=50)
+    parser.add_argument("--arch", default="resnet18")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
+    parser.add_argument("--compile", action="store_true")
+    args = parser.parse_args()
+    device = pick_device("auto")
+    precision = pick_precision(args.precision, device)
+    images = _images(args, device)
+    print(
+        f"{args.images:,} images of {args.input_size} px, {args.arch}, batches of "
+        f"{args.batch_size}, {precision}; {describe(device)}"
+    )
+    ways = {"kernel by kernel": NEVER, "replayed": replay.RECORDED_AFTER}
+    rows, weights = [], []
+    for way, after in ways.items():
+        with mock.patch.object(replay, "RECORDED_AFTER", after):
+            run, seconds = _trained(args, images, precision)
+        weights.append(run.model.state_dict())
+        rows.append(_row(way, args.images, seconds))
+    if args.compile:
+        rows.append(_row("compiled", args.images, _trained(args, images, precision, True)[1]))
+    print(format_table(["training", "images/s", "first epoch", "last epoch"], rows))
+    same = all(torch.equal(values, weights[1][name]) for name, values in weights[0].items())
+    print(f"the weights of the first two are {'' if same else 'not '}the same to the bit")
+
+
+def _images(args, device):
+    generator = torch.Generator().manual_seed(0)
+    shape = (args.images, args.input_size, args.input_size, 3)
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    labels = torch.arange(args.images) % CLASSES
+    return ImageSet.of(pixels.permute(0, 3, 1, 2), labels).to(device)
+
+
+def _trained(args, images, precision, compiled=False):
+    """(TrainingRun, seconds of each epoch)."""
+    model = build_model(make_spec(args.arch, CLASSES, 3, args.input_size), seed=1)
+    recipe = Recipe(EPOCHS, 0.01, args.batch_size, precision=precision, compiled=compiled)
+    began = time.perf_counter()
+    run = TrainingRun(model.to(images.device), images, images.subset(slice(0, 0)), recipe)
+    ended = [began]
+    run.run(after_epoch=lambda _: ended.append(time.perf_counter()), show=False)
+    return run, [later - earlier for earlier, later in zip(ended, ended[1:], strict=False)]
+
+
+def _row(way, count, seconds):
+    return [way, f"{count / seconds[-1]:,.0f}", f"{seconds[0]:.2f} s", f"{seconds[-1]:.2f} s"]
+
+
+if __name__ == "__main__":
+    main()
