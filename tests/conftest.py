@@ -15,9 +15,13 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; read by torch's import
 import torch  # noqa: E402
 
+from small_net import SMALL_ARCH, register
 from utils.errors import run_script as run_main
 
+register()  # before any test imports the list of architectures
+
 REPOSITORY = Path(__file__).resolve().parents[1]
+TESTS = REPOSITORY / "tests"
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
 SIDE = 12  # pixels
@@ -33,7 +37,6 @@ NO_DISPLAY = ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")
 
 BASE = "tiny_best"
 FORGOTTEN = "tiny_best_FORGOTTEN_3_RL_WITH_SALUN_mask5_unlearnEpochs1_unlearnlr001"
-SMALL_ARCH = "shufflenet_v2_x0_5"
 TRAIN = ("--arch", SMALL_ARCH, "--epochs", "6", "--lr", "0.01", "--batch_size", "8")
 TRAIN += ("--precision", "float32")  # whatever the processor has instructions for
 UNLEARN = ("--unlearn", "RL_with_SalUn", "--class_to_forget", "3", "--unlearn_lr", "0.001")
@@ -135,10 +138,14 @@ def trained(trained_folder, workplace):
     return workplace
 
 
-def script_environment():
-    """The environment of a script on a machine without a display."""
+def script_environment(*path):
+    """The environment of a script on a machine without a display; it knows SMALL_ARCH.
+
+    path: folders that it finds modules in too.
+    """
     kept = {name: value for name, value in os.environ.items() if name not in NO_DISPLAY}
-    return kept | {"OMP_NUM_THREADS": "1"}
+    path = (TESTS / "in_scripts", TESTS, *path, *filter(None, [kept.get("PYTHONPATH")]))
+    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, path))}
 
 
 def script_command(name, *args):

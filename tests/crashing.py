@@ -17,7 +17,6 @@ from pathlib import Path
 
 from conftest import REPOSITORY, script_environment
 
-SMALLEST = "smallest"  # an architecture that only the runs here know
 AUDITED = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
 SCRIPTS = ("main_train", "generate_mask", "main_unlearn", "main_compare", "main_mia")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -27,10 +26,9 @@ class Crashing:
     """A process that forks; use it in a `with`."""
 
     def __enter__(self):
-        path = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tests")))
         self.process = subprocess.Popen(
             [sys.executable, __file__],
-            env=script_environment() | {"PYTHONPATH": path},
+            env=script_environment(REPOSITORY),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -56,7 +54,6 @@ class Crashing:
 
 
 def _serve():
-    _add_small_architecture()
     for name in SCRIPTS:
         importlib.import_module(name)
     importlib.import_module("utils.saving").png_bytes = lambda figure, **_: b"drawn"
@@ -78,26 +75,6 @@ def _serve():
         answer = {"code": os.waitstatus_to_exitcode(status), "out": said}
         answer["events"] = int(events) if "events: " in said else None
         print(json.dumps(answer), flush=True)
-
-
-def _add_small_architecture():
-    """SMALLEST beside torchvision's classifiers: training it takes next to nothing."""
-    import torchvision
-    from torch import nn
-
-    def smallest(*, num_classes=2, **_):
-        return nn.Sequential(
-            nn.Conv2d(3, 6, 3, bias=False),
-            nn.BatchNorm2d(6),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(4),
-            nn.Flatten(),
-            nn.Dropout(0.2),
-            nn.Linear(96, num_classes),
-        )
-
-    smallest.__module__ = f"{torchvision.models.__name__}.smallest"
-    torchvision.models._api.register_model(SMALLEST)(smallest)
 
 
 def _work(end, folder, script, flags, event, seconds, number):

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import drawn_arrays
-from crashing import SMALLEST, Crashing
+from conftest import SMALL_ARCH, drawn_arrays
+from crashing import Crashing
 from models.checkpoint import load_tensors
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there is no fork")
 
 KILLS = 4  # of one run, one after the other, before it is let come to its end
-TRAIN = ("--arch", SMALLEST, "--epochs", "3", "--batch_size", "12")
+TRAIN = ("--arch", SMALL_ARCH, "--epochs", "3", "--batch_size", "12")
 FORGET = ("--class_to_forget", "1", "--unlearn_epochs", "2", "--unlearn_batch_size", "12")
 RUNS = {  # script, flags, and whether it needs --resume to go on
     "train": ("main_train", ("--save_model_id", "new", *TRAIN), True),

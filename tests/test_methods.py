@@ -11,6 +11,7 @@ import torch
 from scipy.stats import chisquare
 
 from models.architectures import build_model, in_shards, make_spec
+from small_net import SMALL_ARCH
 from tiny import (
     SIZE,
     same_weights,
@@ -52,8 +53,8 @@ by_task = pytest.mark.parametrize("multi_label", [False, True], ids=["single", "
 
 
 def real_model(seed=3, shards=0):
-    """A small torchvision network with dropout, which Retrain can build anew."""
-    spec = in_shards(make_spec("mobilenet_v3_small", 4, 1, SIZE), shards, 0, multi_label=False)
+    """A network with dropout that Retrain can build anew, by the name of its architecture."""
+    spec = in_shards(make_spec(SMALL_ARCH, 4, 1, SIZE), shards, 0, multi_label=False)
     return build_model(spec, seed=seed)
 
 
@@ -510,7 +511,7 @@ def test_of_one_class_alone_single_images_are_forgotten_or_it_is_refused(method,
         return
     model = tiny_model(1)
     if method.id in BUILD_ANEW:
-        model = build_model(make_spec("mobilenet_v3_small", 1, 1, SIZE), seed=0)
+        model = build_model(make_spec(SMALL_ARCH, 1, 1, SIZE), seed=0)
     config = replace(config_for(method, dataset.train, epochs=1), request=request)
     method.run(model, *request.split(dataset, "train"), config)
 

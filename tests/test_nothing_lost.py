@@ -177,7 +177,7 @@ def test_a_file_that_may_not_grow_so_large(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", LIMITED],
         cwd=tmp_path,
-        env=script_environment() | {"PYTHONPATH": str(REPOSITORY)},
+        env=script_environment(REPOSITORY),
         capture_output=True,
         text=True,
         timeout=60,

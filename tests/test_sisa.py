@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from conftest import TRAIN, assert_one_line, model_flags
+from conftest import SMALL_ARCH, TRAIN, assert_one_line, model_flags
 from models.architectures import build_model, build_shard, in_shards, make_spec
 from models.checkpoint import load_model, save_model
 from models.ensemble import Ensemble, shard_seed
@@ -25,14 +25,13 @@ from utils.prediction import predict
 from utils.training import Recipe, TrainingRun
 from worked_out import results_of
 
-ARCH = "mobilenet_v3_small"
 SHARDS = 3
 RECIPE = Recipe(epochs=2, lr=0.02, batch_size=6, seed=7)
 TRAIN_SET, VAL_SET = tiny_set(36), tiny_set(12, seed=1)
 
 
 def spec_of(shards=SHARDS, *, partition_seed=7, multi_label=False):
-    return in_shards(make_spec(ARCH, 4, 1, SIZE), shards, partition_seed, multi_label)
+    return in_shards(make_spec(SMALL_ARCH, 4, 1, SIZE), shards, partition_seed, multi_label)
 
 
 def trained(train_set=TRAIN_SET, *, recipe=RECIPE, val_set=VAL_SET, spec=None):
@@ -149,8 +148,8 @@ def test_features_are_those_of_each_network_side_by_side():
     model = build_model(spec_of(), seed=7)
     logits, features = predict_with_features(model, TRAIN_SET)
     assert torch.equal(logits, predict(model, TRAIN_SET))
-    assert features.shape == (36, SHARDS * 1024)
-    for number, part in enumerate(features.split(1024, 1)):
+    assert features.shape == (36, SHARDS * 256)
+    for number, part in enumerate(features.split(256, 1)):
         alone = build_shard(spec_of(), number, seed=7)
         assert torch.equal(part, predict_with_features(alone, TRAIN_SET)[1])
     with pytest.raises(UserError, match="3 last layers where one is asked for: choose another"):
@@ -165,7 +164,7 @@ def test_a_checkpoint_holds_all_networks(workplace):
     again, record = load_model("shards")
     assert again.spec == model.spec and same_weights(again, model)
     assert (record["spec"]["shards"], record["spec"]["partition_seed"]) == (SHARDS, 7)
-    assert "shards.0.features.0.0.weight" in again.network.state_dict()
+    assert "shards.0.conv1.weight" in again.network.state_dict()
     assert torch.equal(predict(again, TRAIN_SET), predict(model.eval(), TRAIN_SET))
 
 
@@ -178,7 +177,7 @@ def test_each_shard_is_trained_by_itself_on_its_own_images():
     alone = []
     for number in range(SHARDS):
         seed = shard_seed(RECIPE.seed, number)
-        model = build_model(make_spec(ARCH, 4, 1, SIZE), seed=seed)
+        model = build_model(make_spec(SMALL_ARCH, 4, 1, SIZE), seed=seed)
         part = TRAIN_SET.subset(numbers == number)
         alone.append(TrainingRun(model, part, VAL_SET, replace(RECIPE, seed=seed)))
         alone[-1].run(show=False)
@@ -248,7 +247,7 @@ def test_a_touched_shard_is_training_without_the_image():
     left = [number for number in rows_of_shard(1, 99) if number != row]
     images, labels = TRAIN_SET.batch(torch.stack(left))
     seed = shard_seed(RECIPE.seed, 1)
-    alone = build_model(make_spec(ARCH, 4, 1, SIZE), seed=seed)
+    alone = build_model(make_spec(SMALL_ARCH, 4, 1, SIZE), seed=seed)
     part = ImageSet.of(images.clone(), labels.clone())
     TrainingRun(alone, part, VAL_SET, replace(RECIPE, seed=seed)).run(show=False)
     assert same_weights(unlearned.network.shards[1], alone.network)
@@ -303,7 +302,7 @@ def sharded(done, workplace, data_files, undrawn):
         *("main_train", "--save_model_id", "cut", *data, *TRAIN),
         *("--sisa_shards", "3", "--epochs", "2"),
     )
-    assert "training 3 shards of shufflenet" in printed
+    assert f"training 3 shards of {SMALL_ARCH}" in printed
     assert "model: model_weights/cut_best.pt, epoch " in printed
     return model_flags(data_files["grey"], "cut_best")
 

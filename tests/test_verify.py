@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import BASE, FORGOTTEN
+from conftest import BASE, FORGOTTEN, SMALL_ARCH
 from models.checkpoint import load_model, read_record, save_model, weights_digest
 
 MASK = Path("SaliencyMaps") / BASE / "class_3.pt"
@@ -166,5 +166,5 @@ def test_bad_input(trained, refused):
     )
     weights = torch.load(f"model_weights/{BASE}.pt", weights_only=True)["weights"]
     torch.save(weights, "model_weights/bare.pt")
-    flags = ("--model_id", "bare", "--verify", "--arch", "shufflenet_v2_x0_5")
+    flags = ("--model_id", "bare", "--verify", "--arch", SMALL_ARCH)
     refused("bare weights", "main_test_unlearn", *flags)
