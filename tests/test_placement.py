@@ -282,7 +282,8 @@ print(dataset.on_disk, peak - before, total)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's figures of a process's memory")
 @pytest.mark.parametrize("limit, on_disk", [(10**9, False), (2**24, True)])
 def test_memory_stays_within_what_was_announced(tmp_path, limit, on_disk):
-    sizes = {"train": 1500, "val": 20, "test": 20}
+    """Twice the images would be more than what is allowed, and so would all where a part is."""
+    sizes = {"train": 600, "val": 20, "test": 20}
     rng = np.random.default_rng(0)
     arrays = {}
     for split, count in sizes.items():
@@ -301,4 +302,5 @@ def test_memory_stays_within_what_was_announced(tmp_path, limit, on_disk):
     assert place == str(on_disk) and int(total) == arrays["train_images"].astype(int).sum()
     batch = 64 * 160 * 160 * 3
     announced = batches_at_once(2) * batch if on_disk else size
-    assert int(peak) <= 1.2 * announced + SMALL_THINGS
+    allowed = 1.2 * announced + SMALL_THINGS
+    assert int(peak) <= allowed < (size if on_disk else 2 * size)

@@ -204,7 +204,7 @@ def test_splits_without_an_image():
     assert bar_widths(axes.containers[0]) == [0, 0, 0]
 
 
-@pytest.mark.parametrize("count", [2, 8, 14])
+@pytest.mark.parametrize("count", [2, 14])  # in between they are no larger
 def test_pictures_are_small_and_drawn_without_warnings(count):
     for name, figure in all_figures((CLASS_NAMES * count)[:count]).items():
         check_png(name, figure)

@@ -132,7 +132,7 @@ def test_a_share_and_several_classes(trained, done, grey):
 def test_multi_label_data(workplace, done, data_files, files, asked):
     data = data_files["multi"]
     flags = ("--dataset", data, "--device", "cpu", "--save_model_id", "multi")
-    done("main_train", *flags, *TRAIN, "--arch", "resnet18", "--epochs", "2")
+    done("main_train", *flags, *TRAIN, "--epochs", "2")
     done("generate_mask", *model_flags(data, "multi_best"), *asked)
     for method in ("RL_with_SalUn", "GA", "FT"):
         model_id = unlearn(done, data, method, *asked, base="multi_best")
