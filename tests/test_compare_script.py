@@ -27,7 +27,7 @@ def grey(data_files):
 
 
 @pytest.fixture
-def flags(trained, grey):
+def flags(trained, grey, undrawn):
     data = ("--model_id", "tiny_best", "--dataset", grey, "--device", "cpu")
     return (*data, "--class_to_forget", "3", "--unlearn", *METHODS)
 
@@ -268,11 +268,13 @@ def test_a_model_that_was_replaced_is_measured_anew(done, flags, grey):
 
 
 def test_sample_wise_requests_are_compared_too(done, trained, grey):
+    """Here, and here alone, the picture is drawn."""
     data = ("--model_id", "tiny_best", "--dataset", grey, "--device", "cpu")
     share = ("--forget_fraction", "0.25", "--unlearn", "RL_with_SalUn", "Fisher")
     printed = done("main_compare", *data, *share)
     assert "25% of the training images, drawn with seed 1 forgotten" in printed
     assert Path("results/tiny_best_FORGOTTEN_f25-s1_comparison.csv").exists()
+    assert Path("pics/tiny_best/methods_f25-s1.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,8 @@ def assert_pictures(text, *paths):
         assert len(colours) > 4  # something is drawn
 
 
-# The walkthrough, word for word, the scripts that it is about as processes of their own
+# The walkthrough, word for word but for measures that take long and that nobody looks at here, with
+# the network that it is about, and the scripts that it is about as processes of their own
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def test_the_walkthrough_command_by_command(
         ),
         (
             *("kept", "main_test_unlearn", "--model_id", base),
-            *("--class_to_forget", "3", "--batch_size", "100"),
+            *("--class_to_forget", "3", "--batch_size", "100", *ACCURACIES),
         ),
     ):
         with monkeypatch.context() as patch:
