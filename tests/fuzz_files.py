@@ -48,8 +48,8 @@ class Hang(BaseException):
 class Files:
     """Two of each kind of file in the current folder, and what reading a whole one gives."""
 
-    def __init__(self):
-        spec = make_spec("shufflenet_v2_x0_5", CLASSES, 1, SIDE)
+    def __init__(self, arch="shufflenet_v2_x0_5"):
+        spec = make_spec(arch, CLASSES, 1, SIDE)
         self.masks, self.paths = {}, {}
         for number, model_id in enumerate(MODEL_IDS):
             model = build_model(spec, seed=number)

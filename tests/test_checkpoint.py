@@ -255,16 +255,27 @@ def test_code_in_a_file_does_not_run(as_zip):
 # Bare weights
 
 
-@pytest.mark.parametrize("prefix", ["", "module."])
-@pytest.mark.parametrize("wrapper", [None, "state_dict", "model_state_dict", "model"])
-@pytest.mark.parametrize("stem", ["imagenet", "pooled"])
-def test_bare_weights_load_with_arch_and_size(stem, wrapper, prefix):
-    model = build_model(make_spec("resnet18", 6, 1, 28, stem=stem), seed=4)
+@pytest.mark.parametrize(
+    ("arch", "stem", "wrapper", "prefix"),
+    [
+        *(
+            (SMALL_ARCH, None, wrapper, prefix)
+            for wrapper in (None, "state_dict", "model_state_dict", "model")
+            for prefix in ("", "module.")
+        ),
+        ("resnet18", "imagenet", None, ""),
+        ("resnet18", "pooled", None, ""),
+        ("resnet18", "imagenet", "model", "module."),
+        ("resnet18", "pooled", "model", "module."),
+    ],
+)
+def test_bare_weights_load_with_arch_and_size(arch, stem, wrapper, prefix):
+    model = build_model(make_spec(arch, 6, 1, 28, stem=stem), seed=4)
     weights = {prefix + name: part for name, part in model.network.state_dict().items()}
     content = {wrapper: weights, "epoch": 9} if wrapper else weights
     model_path("theirs").parent.mkdir()
     torch.save(content, model_path("theirs"))
-    loaded, record = load_model("theirs", arch="resnet18", input_size=28)
+    loaded, record = load_model("theirs", arch=arch, input_size=28)
     assert record == {}
     assert loaded.spec == model.spec
     assert same_weights(loaded, model)

@@ -1,4 +1,4 @@
-"""A few hundred cases of the fuzzer; `python -m tests.fuzz_files` runs 20,000."""
+"""A few hundred cases of the fuzzer; `python -m tests.fuzz_files` runs 20,000, of larger files."""
 
 import time
 import zipfile
@@ -6,13 +6,14 @@ import zipfile
 import pytest
 
 import fuzz_files
+from small_net import SMALL_ARCH
 
 CASES = 300
 
 
 @pytest.fixture
 def files(workplace):
-    return fuzz_files.Files()
+    return fuzz_files.Files(SMALL_ARCH)
 
 
 def test_damaged_files_are_refused_or_read_as_they_were_written(files):

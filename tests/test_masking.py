@@ -16,6 +16,7 @@ from utils.training import OPTIMIZERS, Recipe
 MASKED_METHODS = [method for method in METHODS.values() if method.uses_mask]
 REQUEST = ForgetRequest((1,))
 RECIPE = Recipe(4, 0.01, 7, weight_decay=0.1)
+FEWER = {"AMUN": {"steps": 8}, "UNSIR": {"steps": 8, "noise": 5}}  # of what changes no weight
 
 
 def base_and_sets(multi_label=False):
@@ -29,10 +30,11 @@ def mask_of(threshold, multi_label=False):
 
 
 def unlearned(method, mask=None, optimizer="sgd", multi_label=False):
+    fewer = FEWER.get(method.id.removesuffix("_with_SalUn"), {})
     config = UnlearnConfig(
         REQUEST,
         replace(RECIPE, optimizer=optimizer),
-        {name: option.default for name, option in method.options.items()},
+        {name: option.default for name, option in method.options.items()} | fewer,
         mask=mask,
         comparable_val=split_set(REQUEST, tiny_set(12, multi_label=multi_label, seed=1))[0],
         show=False,
