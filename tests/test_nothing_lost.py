@@ -349,11 +349,12 @@ def test_a_signal_to_end_says_how_to_go_on(trained, run_here, done, grey, told_t
     told_to_end(number, 3)  # a pass is two files
     stopped = run_here("main_unlearn", *flags)
     assert stopped.returncode == (130 if name == "SIGINT" else 143)
-    says = "main_unlearn.py: interrupted: 1 pass is saved; add --resume to go on"
+    # the pass whose files are being written is saved as well
+    says = "main_unlearn.py: interrupted: 2 passes are saved; add --resume to go on"
     assert_one_line(stopped.stderr, says)
     assert signal.getsignal(signal.SIGTERM) == before
     again = done("main_unlearn", *flags, "--resume")
-    assert "going on after pass 1, which is saved" in again
+    assert "going on after pass 2, which is saved" in again
     if name == "SIGTERM":
         told_to_end(number, 4)  # a mask is two files as well
         stopped = run_here("generate_mask", *model_flags(grey))
