@@ -91,7 +91,9 @@ def main(argv=None):
         shown = str(min(CLASS_SHOWN, dataset.num_classes - 1))
         request = ForgetRequest.of_classes([shown], dataset)
     request.split_for_unlearning(dataset)
-    in_use = dataset.to(pick_device(args.device, args.threads))  # so that no step brings it again
+    there = pick_device(args.device, args.threads)
+    # so that no step brings it again; a base model may want the images in another size
+    in_use = dataset.to(there) if args.base_model_id is None else None
     name = args.save_model_id
     if name is None:
         name = "walkthrough_" + re.sub(r"[^A-Za-z0-9._-]", "_", dataset.name)

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 import torch
+import torchvision
 
 from utils import processes
 from utils.background import Background, copied
@@ -55,3 +56,15 @@ def test_a_copy_is_of_now():
     assert kept["history"] == [{"loss": 1.0}]
     assert kept["weights"].tolist() == kept["pair"][0].tolist() == [1, 1]
     assert kept["pair"][1] is None and not kept["weights"].requires_grad
+    assert type(kept["pair"]) is tuple
+
+
+def test_a_copy_of_a_state_dict_tells_the_versions_of_its_modules():
+    network = torchvision.models.mnasnet0_5(weights=None)
+    kept = copied(network.state_dict())
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.zero_()
+    network.load_state_dict(kept)  # which refuses what has no version
+    assert all(torch.equal(values, kept[name]) for name, values in network.state_dict().items())
+    assert kept["layers.0.weight"].any()

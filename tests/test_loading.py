@@ -267,6 +267,24 @@ def test_a_file_is_not_read_again_while_its_data_are_in_use(data_files, tmp_path
     assert second.train_digest() != first.train_digest()
 
 
+def test_a_drawn_set_is_not_drawn_again_while_it_is_in_use(monkeypatch):
+    first = load_dataset("SynthBloodMNIST")
+    monkeypatch.setattr(synthetic, "make_synth_blood", None)
+    assert load_dataset("synthbloodmnist") is first
+    with pytest.raises(TypeError):
+        load_dataset("SynthBloodMNIST", input_size=32)
+
+
+def test_a_file_that_was_changed_in_its_place_and_time_is_read_again(data_files, tmp_path):
+    path = tmp_path / "data.npz"
+    shutil.copy(data_files["grey"], path)
+    first, times = load_dataset(str(path)), os.stat(path)
+    path.write_bytes(path.read_bytes())
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert os.stat(path).st_mtime_ns == times.st_mtime_ns
+    assert load_dataset(str(path)) is not first
+
+
 def test_data_that_are_not_in_use_are_not_kept(data_files):
     dataset = load_dataset(data_files["grey"])
     images = weakref.ref(dataset.train.images)

@@ -20,7 +20,7 @@ IN_PASSES = [
     for method in METHODS.values()
     if not method.one_step and (not method.uses_mask or method.id in MASKED)
 ]
-ORIGIN = {"parent_digest": "of a base model"}
+ORIGIN = {"parent_digest": "of a base model", "options": {"risky": (0, 3)}}  # as CRA has it
 
 
 class Stopped(Exception):

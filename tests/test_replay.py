@@ -1,5 +1,7 @@
 """Passes that are replayed from CUDA graphs; here they are pretended (on a GPU: test_gpu.py)."""
 
+import weakref
+
 import pytest
 import torch
 
@@ -13,8 +15,8 @@ class Graphs:
     """In the place of torch.cuda.make_graphed_callables: passes for nothing, and a fixed shape."""
 
     def __init__(self):
-        self.recorded, self.replayed = [], 0
-        self.out_of_memory = False
+        self.recorded, self.replayed, self.played = [], 0, []
+        self.out_of_memory = self.keep_cycles = False
 
     def make(self, passes, arguments, **_):
         if self.out_of_memory:
@@ -32,6 +34,9 @@ class Graphs:
             self.replayed += 1
             return passes(now, *others)
 
+        if self.keep_cycles:  # as torch's own function does, by a class within it
+            play.itself = play
+        self.played.append(weakref.ref(play))
         return play
 
 
@@ -113,10 +118,41 @@ def test_nothing_is_recorded_while_threads_read_ahead(graphs, monkeypatch):
     assert not graphs.recorded
 
 
+def test_a_graph_that_fails_takes_those_before_it_along(graphs, monkeypatch):
+    """They would draw from random numbers that are given up."""
+    monkeypatch.setattr(replay, "GRAPHS_ON", "cpu")
+    model = tiny_model()
+    with replay.replaying(model):
+        for size, room in (
+            (16, True),
+            (16, True),
+            (16, True),
+            (12, False),
+            (12, False),
+            (16, True),
+        ):
+            graphs.out_of_memory = not room
+            logits = replay.pass_once(model, tiny_set(size).images)
+            assert logits.shape == (size, 4)
+    assert graphs.recorded == [16] and graphs.replayed == 2
+
+
+def test_nothing_is_recorded_for_an_epoch_at_a_time(graphs, monkeypatch):
+    """As the networks of an ensemble learn in turn: it would be recorded anew each time."""
+    monkeypatch.setattr(replay, "GRAPHS_ON", "cpu")
+    run = TrainingRun(tiny_model(), tiny_set(60), tiny_set(12, seed=1), Recipe(3, 0.05, 16))
+    for _ in range(3):
+        run.run(show=False, epochs=1)
+    assert len(run.history) == 3 and not graphs.recorded
+
+
 def test_nothing_is_kept_after_a_run(graphs, monkeypatch):
     monkeypatch.setattr(replay, "GRAPHS_ON", "cpu")
-    trained()
+    monkeypatch.setattr(graphs, "keep_cycles", True)
+    model = trained()
     assert graphs.recorded and not replay._recordings
+    assert [play() for play in graphs.played] == [None] * len(graphs.recorded)
+    assert all(weights.grad is None for weights in model.parameters())
     model = tiny_model()
     with pytest.raises(KeyError), replay.replaying(model):
         raise KeyError

@@ -85,7 +85,9 @@ class Progress:
 
     def finish(self):
         """Wait until all is written."""
+        began = time.perf_counter()
         self._background.finish()
+        self._waited += time.perf_counter() - began
 
     def seconds(self):
         """How long the run has taken, all parts together, without the waiting for these files."""
@@ -122,7 +124,7 @@ class Progress:
         """Copied now, and written beside what comes next."""
         began, seconds = time.perf_counter(), self.seconds()
         content = {"format": FORMAT, "origin": self.origin, "saved": number, "seconds": seconds}
-        content, state = copied(content | latest), copied(state)
+        content, state = content | copied(latest), copied(state)
         self._background.do(lambda: self._write(number, content, state))
         self._waited += time.perf_counter() - began
 

@@ -8,6 +8,7 @@ The masks of one class are nested, so all of them are one number a weight: the p
 the weight enters, 1 to 100. One pass of counting gives them; each threshold is then one comparison.
 """
 
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -53,10 +54,12 @@ def entry_percents(saliency):
     flat = torch.cat([part.detach().flatten() for part in saliency.values()])
     if not flat.isfinite().all():
         raise UserError("the gradients are not finite: the model's weights are broken")
-    if flat.is_cpu:
-        percents = torch.from_numpy(_percents_by_rank(flat.numpy()))
-    else:
-        percents = _percents_by_sort(flat).cpu()
+    percents = None
+    if not flat.is_cpu:
+        with suppress(torch.OutOfMemoryError):
+            percents = _percents_by_sort(flat).cpu()
+    if percents is None:
+        percents = torch.from_numpy(_percents_by_rank(flat.cpu().numpy()))
     parts = percents.split([part.numel() for part in saliency.values()])
     return {
         name: part.reshape(saliency[name].shape) for name, part in zip(saliency, parts, strict=True)
@@ -148,7 +151,7 @@ def is_saliency(path, request, origin):
 
 def _inside(count):
     """How many of `count` weights are inside at each percent, (100,) int64."""
-    return np.arange(1, PERCENTS + 1) * count // PERCENTS
+    return np.arange(1, PERCENTS + 1, dtype=np.int64) * count // PERCENTS
 
 
 def _percents_by_sort(values):

@@ -1,5 +1,6 @@
 """Work beside the work: what a run leaves in a file for its resumption need not be waited for."""
 
+import copy
 import threading
 
 import torch
@@ -22,8 +23,9 @@ class Background:
         if processes.count() > 1:
             work()
             return
-        self._thread = threading.Thread(target=self._try, args=(work,))
-        self._thread.start()
+        thread = threading.Thread(target=self._try, args=(work,))
+        thread.start()  # Ctrl-C in here leaves nothing behind that cannot be waited for
+        self._thread = thread
 
     def finish(self):
         """Wait for what was begun last. Raises what it raised."""
@@ -46,8 +48,12 @@ def copied(content):
     match content:
         case torch.Tensor():
             return content.detach().to("cpu", copy=True)
-        case dict():
-            return {key: copied(part) for key, part in content.items()}
-        case list() | tuple():
+        case dict():  # a state_dict tells the versions of its modules beside what it holds
+            whole = copy.copy(content)
+            whole.update((key, copied(part)) for key, part in content.items())
+            return whole
+        case list():
             return [copied(part) for part in content]
+        case tuple():
+            return tuple(copied(part) for part in content)
     return content

@@ -24,7 +24,7 @@ LARGEST_DRAWN = 1024  # pixels
 AT_ONCE = 1024  # images that are resized or compared
 FREELY = Placement()
 
-_in_use = WeakValueDictionary()  # data sets by what they were loaded from
+_in_use = WeakValueDictionary()  # data sets by what they were loaded from, or the size drawn
 
 
 def load_dataset(name, *, input_size=None, data_root=None, placement=FREELY):
@@ -45,12 +45,10 @@ def load_dataset(name, *, input_size=None, data_root=None, placement=FREELY):
                 f"--input_size {size}: {SYNTHETIC} is drawn from {medmnist_files.SIZES[0]} to "
                 f"{LARGEST_DRAWN} pixels"
             )
-        drawn = synthetic.make_synth_blood(size, DRAWN_SEED)
-        arrays = {
-            key: array.transpose(0, 3, 1, 2) if key.endswith("images") else array[:, 0]
-            for key, array in drawn.items()
-        }
-        return _assemble(SYNTHETIC, datasets.MULTI_CLASS, synthetic.CLASS_NAMES, arrays)
+        dataset = _in_use.get(size)
+        if dataset is None:
+            dataset = _in_use[size] = _drawn(size)
+        return dataset
     if known:
         return _load_medmnist(known, input_size, data_root, placement)
     if name.lower().endswith(".npz") or os.path.exists(name):
@@ -74,6 +72,15 @@ def check_not_all_alike(dataset):
         )
 
 
+def _drawn(size):
+    drawn = synthetic.make_synth_blood(size, DRAWN_SEED)
+    arrays = {
+        key: array.transpose(0, 3, 1, 2) if key.endswith("images") else array[:, 0]
+        for key, array in drawn.items()
+    }
+    return _assemble(SYNTHETIC, datasets.MULTI_CLASS, synthetic.CLASS_NAMES, arrays)
+
+
 def _load_medmnist(known, input_size, data_root, placement):
     size = input_size or medmnist_files.SIZES[0]
     if size not in medmnist_files.SIZES:
@@ -89,7 +96,8 @@ def _once(load, path, input_size, *settings):
         file = os.stat(path)
     except OSError:  # load says what is wrong
         return load(path, input_size, *settings)
-    key = (load, os.path.abspath(path), file.st_ino, file.st_size, file.st_mtime_ns, *settings)
+    version = file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns
+    key = (load, os.path.abspath(path), *version, *settings)
     for size in (input_size, None):  # the file's own size may be the one that is asked for
         dataset = _in_use.get((*key, size))
         if dataset is not None and input_size in (None, dataset.input_size):

@@ -5,9 +5,10 @@ next is asked for. A graph asks for all of them at once; they are the same, and 
 results.
 """
 
+import gc
 import warnings
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch.func import functional_call
@@ -18,6 +19,7 @@ from utils.randomness import get_layer_randomness, set_layer_randomness
 GRAPHS_ON = "cuda"
 RECORDED_AFTER = 10  # batches of a kind: to record takes about as long as as many save
 MOST_KINDS = 2  # of a run: whole batches, and the rest of an epoch
+PASSES_OF_ROOM = 3  # memory that has to be free, in passes: a graph's own, one beside it, and more
 
 _recordings = {}  # by model, while it learns; a copy of a model has none
 
@@ -25,12 +27,15 @@ _recordings = {}  # by model, while it learns; a copy of a model has none
 @contextmanager
 def replaying(model):
     """Within the block `pass_once` of this model may replay. The GPU's memory is free after it."""
-    if processes.count() == 1 and model.compiled_size is None:
-        _recordings[model] = _Recordings(model)
+    if processes.count() > 1 or model.compiled_size is not None:
+        yield
+        return
+    recordings = _recordings[model] = _Recordings(model)
     try:
         yield
     finally:
-        _recordings.pop(model, None)
+        del _recordings[model]
+        recordings.free()
 
 
 def pause_recording(model, paused):
@@ -56,7 +61,7 @@ class _Recordings:
         self.model, self.paused = model, False
         self.modules, self.weights = list(model.modules()), list(model.parameters())
         self.passes, self.batches = {}, Counter()
-        self.pool = None
+        self.most_kinds, self.pool = MOST_KINDS, None
 
     def of(self, images):
         """The function of a graph for a batch like `images`, None if there is none.
@@ -75,21 +80,34 @@ class _Recordings:
         if kind not in self.passes:
             self.batches[kind] += 1
             too_few = self.batches[kind] <= RECORDED_AFTER
-            if too_few or self.paused or len(self.passes) == MOST_KINDS:
+            if too_few or self.paused or len(self.passes) >= self.most_kinds:
                 return None
             self.passes[kind] = self._recorded(images)
-        return self.passes[kind]
+        return self.passes.get(kind)
+
+    def free(self):
+        """Graphs refer to themselves, and the gradients lie in their memory."""
+        if self.passes:
+            self.passes.clear()
+            self.model.zero_grad(set_to_none=True)
+            gc.collect()
+            torch.cuda.empty_cache()
 
     def _recorded(self, images):
         """To record takes passes that count for nothing: what they change is put back."""
         model, device = self.model, images.device
+        if not _has_room(device):
+            return None
         randomness, stream = get_layer_randomness(device), _current_stream(device)
         before = [(buffer, buffer.clone()) for buffer in model.buffers()]
         self.pool = self.pool or torch.cuda.graph_pool_handle()
         try:
-            return record(model, images, self.pool)
-        except RuntimeError:  # too little memory, or layers that wait for the GPU
+            with torch.cuda.device(device) if stream else nullcontext():
+                return record(model, images, self.pool)
+        except (RuntimeError, UserWarning):  # too little memory, or layers that wait for the GPU
             _leave_recording(device, stream)
+            # graphs from before would draw from random numbers that are nobody's now
+            self.passes, self.most_kinds = {}, 0
             return None
         finally:
             for buffer, values in before:
@@ -111,13 +129,25 @@ def record(model, images, pool):
     def passes(images, *weights):
         return functional_call(model, dict(zip(names, weights, strict=True)), (images,))
 
-    with warnings.catch_warnings():  # of streams that differ in passes that count for nothing
+    with warnings.catch_warnings():
+        # of streams that differ in passes that count for nothing
         warnings.filterwarnings("ignore", "The AccumulateGrad node's stream")
+        warnings.filterwarnings("error", "The CUDA Graph is empty")
         graphed = torch.cuda.make_graphed_callables(
             passes, (images.clone(), *others), allow_unused_input=True, pool=pool
         )
     # a copy, because the next pass writes to the same place
     return lambda images: graphed(images, *weights).clone()
+
+
+def _has_room(device):
+    """Whether a graph's memory leaves enough for passes beside it, going by the largest so far."""
+    if device.type != "cuda":
+        return True
+    held = torch.cuda.memory_allocated(device)
+    a_pass = torch.cuda.max_memory_allocated(device) - held
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - held
+    return free > PASSES_OF_ROOM * a_pass
 
 
 def _current_stream(device):

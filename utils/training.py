@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -178,7 +179,9 @@ class TrainingRun:
         after_epoch: called with this run after each of them.
         """
         device = self.train_set.device
-        with layers_seeded(self.recipe.seed, device), replaying(self.model):
+        # of a few epochs at a time the passes would be recorded each time anew
+        replayed = replaying(self.model) if epochs is None else nullcontext()
+        with layers_seeded(self.recipe.seed, device), replayed:
             if self._layer_randomness:
                 set_layer_randomness(device, self._layer_randomness)
             steps = count_steps(len(self.train_set), self.recipe.batch_size)
