@@ -121,6 +121,16 @@ def test_replayed_training_gives_the_same_bits(arch, precision, gpu, monkeypatch
     assert len(recorded) == 2  # whole batches, and the rest of an epoch
 
 
+def test_a_graphs_memory_is_free_after_its_run(gpu, monkeypatch):
+    monkeypatch.setattr(replay, "RECORDED_AFTER", 1)
+    held = []
+    for _ in range(4):
+        trained(small_network("resnet18").to(gpu), sets_on(gpu))
+        torch.cuda.empty_cache()
+        held.append(torch.cuda.memory_reserved(gpu))
+    assert max(held[1:]) <= held[0]
+
+
 def test_what_cannot_be_recorded_is_learned_without(gpu, monkeypatch):
     class Waits(torch.nn.Module):
         def forward(self, values):

@@ -91,6 +91,8 @@ class _Recordings:
             self.passes.clear()
             self.model.zero_grad(set_to_none=True)
             gc.collect()
+            if GRAPHS_ON == "cuda":  # the way that torch's notes on CUDA give, there is no other
+                torch._C._cuda_clearCublasWorkspaces()  # one for each stream that was recorded on
             torch.cuda.empty_cache()
 
     def _recorded(self, images):
