@@ -6,6 +6,7 @@ if __name__ == "__main__":  # before torch is imported, which takes seconds
     starting.end_on_ctrl_c()
 
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 
 from arg_parser import (
@@ -91,6 +92,7 @@ def main(argv=None):
     )
     origin = {
         "train_digest": data["train_digest"],
+        "val_digest": dataset.digest("val"),
         "spec": asdict(spec),
         "recipe": asdict(recipe),
     }
@@ -173,6 +175,7 @@ def _what_is_there(name, origin, resume, overwrite):
             return state, False
         if all(_is_of(path, origin) for path in _paths(name)):
             return None, True
+        check_free(_paths(name), overwrite)
         print("nothing is there to go on with: beginning afresh")
     elif path.exists() and not overwrite:
         raise UserError(
@@ -189,8 +192,9 @@ def _is_of(path, origin):
         record = read_record(path.stem)
     except UserError:  # missing or damaged
         return False
+    told = {key: value for key, value in origin.items() if key != "val_digest"}
     return record.get("kind") == "base" and all(
-        record.get(key) == value for key, value in origin.items()
+        record.get(key) == value for key, value in told.items()
     )
 
 
@@ -210,20 +214,26 @@ def _train_and_keep(run, name, origin):
 
     epochs = run.recipe.epochs
     try:
-        try:
-            run.run(after_epoch=keep)
-        finally:
-            background.finish()
+        run.run(after_epoch=keep)
+        background.finish()
     except KeyboardInterrupt as interrupt:
+        with suppress(UserError):  # that the last epoch is not saved is told by how many are
+            background.finish()
         how = f"{saved} of {epochs} epochs are saved; add --resume to go on"
         raise stopped_with(interrupt, how if saved else None) from None
     except NotFiniteError as error:
+        background.finish()
         if not saved:
             raise
         raise UserError(
             f"{error} with --overwrite: --resume would go on after epoch {saved}, which is kept in "
             f"{training_state_path(name)}, at the same rate and come to the same"
         ) from None
+    except UserError as error:  # the state of an epoch could not be saved
+        if not saved:
+            raise
+        how = f"{saved} of {epochs} epochs are saved; add --resume to go on"
+        raise UserError(f"{error}; {how}") from error
 
 
 if __name__ == "__main__":

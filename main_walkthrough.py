@@ -41,7 +41,7 @@ from unlearn.progress import UNFINISHED_FOLDER
 from unlearn.request import ForgetRequest
 from unlearn.saliency import to_percent
 from utils.devices import pick_device
-from utils.errors import UserError, run_script
+from utils.errors import UserError, run_script, stopped_with
 from utils.files import MODEL_FOLDER, PICTURE_FOLDER, SALIENCY_FOLDER, check_id
 from utils.loading import load_dataset
 from utils.plots import method_comparison
@@ -203,7 +203,11 @@ def _flags(args, *names):
 
 def _step(script, flags):
     print(f"\n$ python {script.__name__}.py {shlex.join(flags)}", flush=True)
-    return script.main(flags)
+    try:
+        return script.main(flags)
+    except KeyboardInterrupt as interrupt:  # the script's own words are for its own command
+        how = "what is finished is kept; the same command goes on"
+        raise stopped_with(interrupt, how) from None
 
 
 def _row(name, model_id, results):

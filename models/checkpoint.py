@@ -33,6 +33,7 @@ from utils.processes import by_the_first
 from utils.tensor_files import content_digest, read_tensors, tensor_bytes
 
 FORMAT = "medical-unlearning-model-1"
+DATA = {"train_digest": "the training images", "val_digest": "the validation images"}
 STATE_FORMAT = "medical-unlearning-training-state-1"
 IMAGENET_KERNEL = STEMS["imagenet"][0]
 EXTRA_HEADS = ("aux1.", "aux2.", "AuxLogits.")  # GoogLeNet's and Inception's, for training only
@@ -120,11 +121,16 @@ def load_training_state(name, origin):
     if content.get("format") != STATE_FORMAT or not whole:
         raise UserError(f"{path} is not a training state: {AFRESH}")
     found = _with_later_settings(content["origin"])
-    differing = [key for key, value in origin.items() if found.get(key) != value]
+    found.setdefault("val_digest", origin.get("val_digest"))  # earlier versions did not tell it
+    differing = [
+        _difference(key, found.get(key), value)
+        for key, value in origin.items()
+        if found.get(key) != value
+    ]
     if differing:
         raise UserError(
             f"--resume: the interrupted run of this name differs in {', '.join(differing)}: repeat "
-            "its command, or begin afresh with --overwrite in the place of --resume"
+            "its command on its data, or begin afresh with --overwrite in the place of --resume"
         )
     return content["state"]
 
@@ -135,6 +141,16 @@ def restore_run(run, state, name):
         run.restore(state)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{training_state_path(name)} is damaged: {AFRESH}") from error
+
+
+def _difference(key, kept, asked):
+    """What differs, in words: of settings each that does, as `recipe (lr 0.01, now 0.1)`."""
+    if key in DATA:
+        return DATA[key]
+    if not (isinstance(kept, dict) and isinstance(asked, dict)):
+        return key
+    names = [name for name in {**kept, **asked} if kept.get(name) != asked.get(name)]
+    return f"{key} ({', '.join(f'{n} {kept.get(n)}, now {asked.get(n)}' for n in names)})"
 
 
 @by_the_first

@@ -1019,9 +1019,9 @@ def test_resume_needs_an_interrupted_run_of_the_same_kind(
     interrupt_after(1)
     assert run_here("main_train", *flags).returncode == 130
     for change, what in (
-        (("--lr", "0.02"), "recipe"),
-        (("--arch", "squeezenet1_1"), "spec"),
-        (("--dataset", data_files["other"]), "train_digest"),
+        (("--lr", "0.02"), r"recipe \(lr 0.01, now 0.02\)"),
+        (("--arch", "squeezenet1_1"), r"spec \(arch small_net, now squeezenet1_1, .*\)"),
+        (("--dataset", data_files["other"]), "the training images, the validation images"),
     ):
         says = f"--resume: the interrupted run of this name differs in {what}: repeat its command"
         assert refused(says, "main_train", *flags, *change, "--resume") == []

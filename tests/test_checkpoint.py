@@ -359,9 +359,9 @@ def test_a_training_state_comes_back():
 
 def test_a_training_state_of_another_run_is_refused():
     save_training_state("run", ORIGIN, training_state())
-    with pytest.raises(UserError, match="--resume: .* differs in recipe: repeat"):
+    with pytest.raises(UserError, match=r"--resume: .* in recipe \(epochs 2, now 3\): repeat"):
         load_training_state("run", ORIGIN | {"recipe": asdict(Recipe(3, 0.1, 5))})
-    with pytest.raises(UserError, match="differs in train_digest, recipe"):
+    with pytest.raises(UserError, match="differs in the training images, recipe"):
         load_training_state("run", {"train_digest": "x", "recipe": {}})
 
 

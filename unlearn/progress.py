@@ -44,6 +44,9 @@ class Progress:
         is another one that is to be resumed.
         """
         progress = cls(model_id, origin)
+        for place in (UNFINISHED_FOLDER, progress.folder):
+            if place.exists() and not place.is_dir():
+                raise UserError(f"{place} has to be a folder: move what is there away")
         if not progress._latest.exists():
             progress.delete()
         elif resume and progress._read(or_none=overwrite):

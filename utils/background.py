@@ -1,7 +1,7 @@
 """Work beside the work: what a run leaves in a file for its resumption need not be waited for."""
 
 import copy
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -12,35 +12,27 @@ class Background:
     """Does one thing at a time in a thread of its own.
 
     Processes that work together do it at once instead: what they tell each other has an order.
+    Ctrl-C may come while it is waited for, and it can be waited for again; of a Thread that cannot
+    be said: Python 3.11 takes one whose `join` was interrupted for ended.
     """
 
     def __init__(self):
-        self._thread = self._error = None
+        self._pool, self._begun = ThreadPoolExecutor(1), None
 
     def do(self, work):
         """Begin `work()` once the one before has ended, whose error, if it had one, is raised."""
         self.finish()
         if processes.count() > 1:
             work()
-            return
-        thread = threading.Thread(target=self._try, args=(work,))
-        thread.start()  # Ctrl-C in here leaves nothing behind that cannot be waited for
-        self._thread = thread
+        else:
+            self._begun = self._pool.submit(work)
 
     def finish(self):
         """Wait for what was begun last. Raises what it raised."""
-        if self._thread:
-            self._thread.join()
-            self._thread = None
-        error, self._error = self._error, None
+        error = self._begun and self._begun.exception()
+        self._begun = None
         if error:
             raise error
-
-    def _try(self, work):
-        try:
-            work()
-        except BaseException as error:
-            self._error = error
 
 
 def copied(content):

@@ -14,8 +14,8 @@ def check_compiles(device):
     except Exception as error:  # torch tells of a missing compiler with many kinds
         why = " ".join(str(error).split())[:LONGEST_REASON]
         raise UserError(
-            f"torch.compile does not work here ({why}): install a C++ compiler; the recipe asks "
-            "for it, because the base model's training has --compile"
+            f"torch.compile does not work here ({why}): install a C++ compiler, or leave out "
+            "--compile; Retrain of a base model that was trained with it needs it as well"
         ) from error
 
 
