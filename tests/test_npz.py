@@ -83,6 +83,16 @@ def test_a_class_name_that_no_table_can_hold(saved, name):
     assert str(refusal.value).isprintable()
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_class_names_of_any_byte_order_and_of_numbers_that_are_no_letters(saved, order):
+    names = np.array(["artery", "bone", "ç", "duct"]).astype(f"{order}U6")
+    read = read_npz(saved(drawn_arrays() | {"class_names": names}))
+    assert read["class_names"] == ["artery", "bone", "ç", "duct"]
+    swapped = names.view(names.dtype.newbyteorder())  # letters beyond the last one of Unicode
+    with pytest.raises(UserError, match="class_names hold numbers that are no letters"):
+        read_npz(saved(drawn_arrays() | {"class_names": swapped}))
+
+
 def test_more_class_names_than_there_can_be_classes(saved):
     with pytest.raises(UserError, match="class_names are 10001 names; there must be 10000 at most"):
         read_npz(saved(drawn_arrays() | {"class_names": np.array(["a"] * 10001)}))

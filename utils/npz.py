@@ -7,6 +7,7 @@ multi-label data; optionally `class_names`, K strings. Nothing is ever unpickled
 
 import math
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from reprlib import repr as shown  # cuts long strings short
 from unicodedata import category
@@ -216,6 +217,9 @@ def _checked_names(names, where):
         raise UserError(f"{where} must be a list of strings, not {names.dtype} {names.shape}")
     if len(names) > MOST_CLASSES:
         raise UserError(f"{where} are {len(names)} names; there must be {MOST_CLASSES} at most")
+    native = np.ascontiguousarray(names.astype(names.dtype.newbyteorder("=")))
+    if native.nbytes and native.view(np.uint32).max() > sys.maxunicode:
+        raise UserError(f"{where} hold numbers that are no letters: save them as strings")
     tidy = [" ".join(name.split()) for name in names.tolist()]
     for name in tidy:
         if len(name) > LONGEST_NAME or any(category(sign) in NO_SIGNS for sign in name):
