@@ -64,7 +64,7 @@ def main(argv=None):
     dataset = load_dataset(**data_source(args))
     check_same_everywhere(dataset)
     check_not_all_alike(dataset)
-    data = describe_data(dataset)
+    data, val_digest = describe_data(dataset), dataset.digest("val")
     dataset = dataset.to(device)
 
     spec = make_spec(
@@ -92,7 +92,7 @@ def main(argv=None):
     )
     origin = {
         "train_digest": data["train_digest"],
-        "val_digest": dataset.digest("val"),
+        "val_digest": val_digest,
         "spec": asdict(spec),
         "recipe": asdict(recipe),
     }
@@ -192,9 +192,8 @@ def _is_of(path, origin):
         record = read_record(path.stem)
     except UserError:  # missing or damaged
         return False
-    told = {key: value for key, value in origin.items() if key != "val_digest"}
     return record.get("kind") == "base" and all(
-        record.get(key) == value for key, value in told.items()
+        record.get(key) == value for key, value in origin.items() if key != "val_digest"
     )
 
 
@@ -212,15 +211,17 @@ def _train_and_keep(run, name, origin):
 
         background.do(write)
 
-    epochs = run.recipe.epochs
+    def kept():
+        how = f"{saved} of {run.recipe.epochs} epochs are saved; add --resume to go on"
+        return how if saved else None
+
     try:
         run.run(after_epoch=keep)
         background.finish()
     except KeyboardInterrupt as interrupt:
         with suppress(UserError):  # that the last epoch is not saved is told by how many are
             background.finish()
-        how = f"{saved} of {epochs} epochs are saved; add --resume to go on"
-        raise stopped_with(interrupt, how if saved else None) from None
+        raise stopped_with(interrupt, kept()) from None
     except NotFiniteError as error:
         background.finish()
         if not saved:
@@ -232,8 +233,7 @@ def _train_and_keep(run, name, origin):
     except UserError as error:  # the state of an epoch could not be saved
         if not saved:
             raise
-        how = f"{saved} of {epochs} epochs are saved; add --resume to go on"
-        raise UserError(f"{error}; {how}") from error
+        raise UserError(f"{error}; {kept()}") from error
 
 
 if __name__ == "__main__":

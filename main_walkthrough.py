@@ -91,13 +91,13 @@ def main(argv=None):
         shown = str(min(CLASS_SHOWN, dataset.num_classes - 1))
         request = ForgetRequest.of_classes([shown], dataset)
     request.split_for_unlearning(dataset)
-    there = pick_device(args.device, args.threads)
-    # so that no step brings it again; a base model may want the images in another size
-    in_use = dataset.to(there) if args.base_model_id is None else None
     name = args.save_model_id
     if name is None:
         name = "walkthrough_" + re.sub(r"[^A-Za-z0-9._-]", "_", dataset.name)
     check_id(name, "--save_model_id")
+    there = pick_device(args.device, args.threads)
+    # so that no step brings it again; a base model may want the images in another size
+    _in_use = dataset.to(there) if args.base_model_id is None else None
 
     data = _flags(
         args, "dataset", "data_root", "num_workers", "data_on", "memory_limit", "cache_dir"
@@ -142,7 +142,6 @@ def main(argv=None):
     picture = method_comparison(rows, f"{dataset.name}: {forgotten}")
     file_name = f"comparison_{request.id_part()}.png"
     save_picture(picture, PICTURE_FOLDER / base_id / file_name)
-    del in_use
     print(f"walked through in {time.perf_counter() - began:.0f} s")
     return rows
 

@@ -19,11 +19,12 @@ from torch.nn import functional
 from evaluation.figure import Figure
 from evaluation.membership import FOLDS, attack
 from utils.devices import bring
+from utils.feeding import feed
+from utils.prediction import PREDICTION_BATCH
 
 SIDE = 16  # pixels that images are averaged to: layout and brightness, little detail
 COMPONENTS = 20
 MOST = 2000  # images of each side
-AT_ONCE = 256  # images that are shrunk
 REGULARISATION = 0.1  # scikit-learn's C
 
 
@@ -63,8 +64,9 @@ def _pixels(image_set, rng):
     if len(chosen) == 0:
         return np.empty((0, 1), np.float32)
     side = min(SIDE, image_set.images.shape[-1])
-    small = []
-    for part in torch.from_numpy(chosen).split(AT_ONCE):
-        images, _ = image_set.batch(bring(part, image_set.device))
-        small.append(functional.adaptive_avg_pool2d(images.float(), side).flatten(1))
+    parts = bring(torch.from_numpy(chosen), image_set.device).split(PREDICTION_BATCH)
+    small = [
+        functional.adaptive_avg_pool2d(images.float(), side).flatten(1)
+        for images, _ in feed(image_set, parts)
+    ]
     return torch.cat(small).cpu().numpy()

@@ -23,6 +23,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from utils import processes
+from utils.randomness import layers_seeded
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 LARGEST_SEED = 2**62
@@ -171,8 +172,7 @@ def _own_randomness(model, device):
         yield
         return
     seed = int(torch.randint(LARGEST_SEED, ()))
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed + processes.number())
+    with layers_seeded(seed + processes.number(), device):
         yield
 
 

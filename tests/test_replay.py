@@ -49,6 +49,13 @@ def graphs(monkeypatch):
     return graphs
 
 
+@pytest.fixture
+def pretended(graphs, monkeypatch):
+    """The same, with the CPU taken for the GPU."""
+    monkeypatch.setattr(replay, "GRAPHS_ON", "cpu")
+    return graphs
+
+
 def trained(images=None, epochs=2):
     model = tiny_model(dropout=0.3)
     images = images or tiny_set(60)
@@ -66,15 +73,13 @@ def test_methods_learn_the_same_bits(method, graphs, monkeypatch):
     assert bool(graphs.replayed) == bool(graphs.recorded)
 
 
-def test_each_kind_of_batch_is_recorded_once(graphs, monkeypatch):
-    monkeypatch.setattr(replay, "GRAPHS_ON", "cpu")
+def test_each_kind_of_batch_is_recorded_once(pretended):
     trained(epochs=3)  # four batches an epoch: three of 16 images, one of 12
-    assert sorted(graphs.recorded) == [12, 16]
-    assert graphs.replayed == (3 * 3 - 1) + (3 - 1)
+    assert sorted(pretended.recorded) == [12, 16]
+    assert pretended.replayed == (3 * 3 - 1) + (3 - 1)
 
 
-def test_what_layers_do_makes_another_kind(graphs, monkeypatch):
-    monkeypatch.setattr(replay, "GRAPHS_ON", "cpu")
+def test_what_layers_do_makes_another_kind(pretended, monkeypatch):
     model, images = tiny_model(), tiny_set(16).images
     changes = (
         lambda: None,
@@ -88,20 +93,19 @@ def test_what_layers_do_makes_another_kind(graphs, monkeypatch):
             change()
             for _ in range(3):
                 replay.pass_once(model, images)
-            assert len(graphs.recorded) == number
+            assert len(pretended.recorded) == number
         model.eval()
         for _ in range(3):
             replay.pass_once(model, images)
-        assert len(graphs.recorded) == len(changes)
+        assert len(pretended.recorded) == len(changes)
 
 
-def test_few_kinds_are_recorded(graphs, monkeypatch):
-    monkeypatch.setattr(replay, "GRAPHS_ON", "cpu")
+def test_few_kinds_are_recorded(pretended):
     model = tiny_model()
     with replay.replaying(model):
         for size in (16, 16, 12, 12, 8, 8, 16, 12):
             replay.pass_once(model, tiny_set(size).images)
-    assert graphs.recorded == [16, 12]
+    assert pretended.recorded == [16, 12]
 
 
 def test_a_graph_without_room_is_done_without(graphs, monkeypatch):
@@ -112,15 +116,13 @@ def test_a_graph_without_room_is_done_without(graphs, monkeypatch):
     assert not graphs.recorded
 
 
-def test_nothing_is_recorded_while_threads_read_ahead(graphs, monkeypatch):
-    monkeypatch.setattr(replay, "GRAPHS_ON", "cpu")
+def test_nothing_is_recorded_while_threads_read_ahead(pretended):
     trained(tiny_set(60).fed_to("cpu", 2))
-    assert not graphs.recorded
+    assert not pretended.recorded
 
 
-def test_a_graph_that_fails_takes_those_before_it_along(graphs, monkeypatch):
+def test_a_graph_that_fails_takes_those_before_it_along(pretended):
     """They would draw from random numbers that are given up."""
-    monkeypatch.setattr(replay, "GRAPHS_ON", "cpu")
     model = tiny_model()
     with replay.replaying(model):
         for size, room in (
@@ -131,27 +133,25 @@ def test_a_graph_that_fails_takes_those_before_it_along(graphs, monkeypatch):
             (12, False),
             (16, True),
         ):
-            graphs.out_of_memory = not room
+            pretended.out_of_memory = not room
             logits = replay.pass_once(model, tiny_set(size).images)
             assert logits.shape == (size, 4)
-    assert graphs.recorded == [16] and graphs.replayed == 2
+    assert pretended.recorded == [16] and pretended.replayed == 2
 
 
-def test_nothing_is_recorded_for_an_epoch_at_a_time(graphs, monkeypatch):
+def test_nothing_is_recorded_for_an_epoch_at_a_time(pretended):
     """As the networks of an ensemble learn in turn: it would be recorded anew each time."""
-    monkeypatch.setattr(replay, "GRAPHS_ON", "cpu")
     run = TrainingRun(tiny_model(), tiny_set(60), tiny_set(12, seed=1), Recipe(3, 0.05, 16))
     for _ in range(3):
         run.run(show=False, epochs=1)
-    assert len(run.history) == 3 and not graphs.recorded
+    assert len(run.history) == 3 and not pretended.recorded
 
 
-def test_nothing_is_kept_after_a_run(graphs, monkeypatch):
-    monkeypatch.setattr(replay, "GRAPHS_ON", "cpu")
-    monkeypatch.setattr(graphs, "keep_cycles", True)
+def test_nothing_is_kept_after_a_run(pretended, monkeypatch):
+    monkeypatch.setattr(pretended, "keep_cycles", True)
     model = trained()
-    assert graphs.recorded and not replay._recordings
-    assert [play() for play in graphs.played] == [None] * len(graphs.recorded)
+    assert pretended.recorded and not replay._recordings
+    assert [play() for play in pretended.played] == [None] * len(pretended.recorded)
     assert all(weights.grad is None for weights in model.parameters())
     model = tiny_model()
     with pytest.raises(KeyError), replay.replaying(model):

@@ -275,12 +275,12 @@ def test_forgetting_figures(done, trained, data_files, undrawn, model_id):
         assert in_small_batches[key] == results[key]
 
 
-def test_an_unlearned_model_knows_what_it_forgot(done, trained, data_files, monkeypatch):
+def test_an_unlearned_model_knows_what_it_forgot(done, trained, data_files, request):
     flags = model_flags(data_files["grey"], FORGOTTEN)
     said = done("main_test_unlearn", *flags, "--class_to_forget", "3")
     drawn = (*PICTURES, "confusion_before_after", "forgotten", "saliency")
     assert_pictures(said, *(f"pics/{FORGOTTEN}/{name}.png" for name in drawn))
-    monkeypatch.setattr("utils.saving.png_bytes", lambda figure, **kwargs: b"")
+    request.getfixturevalue("undrawn")
     assert done("main_test_unlearn", *flags) == said
 
 

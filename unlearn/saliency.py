@@ -54,13 +54,7 @@ def entry_percents(saliency):
     flat = torch.cat([part.detach().flatten() for part in saliency.values()])
     if not flat.isfinite().all():
         raise UserError("the gradients are not finite: the model's weights are broken")
-    percents = None
-    if not flat.is_cpu:
-        with suppress(torch.OutOfMemoryError):
-            percents = _percents_by_sort(flat).cpu()
-    if percents is None:
-        percents = torch.from_numpy(_percents_by_rank(flat.cpu().numpy()))
-    parts = percents.split([part.numel() for part in saliency.values()])
+    parts = _percents_of(flat).split([part.numel() for part in saliency.values()])
     return {
         name: part.reshape(saliency[name].shape) for name, part in zip(saliency, parts, strict=True)
     }
@@ -152,6 +146,17 @@ def is_saliency(path, request, origin):
 def _inside(count):
     """How many of `count` weights are inside at each percent, (100,) int64."""
     return np.arange(1, PERCENTS + 1, dtype=np.int64) * count // PERCENTS
+
+
+def _percents_of(values):
+    """entry_percents of non-negative float32 `values` (N,), where they are if there is room: uint8.
+
+    Both ways come to the same, on the CPU.
+    """
+    if not values.is_cpu:
+        with suppress(torch.OutOfMemoryError):
+            return _percents_by_sort(values).cpu()
+    return torch.from_numpy(_percents_by_rank(values.cpu().numpy()))
 
 
 def _percents_by_sort(values):
