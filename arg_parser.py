@@ -8,21 +8,28 @@ import argparse
 import os
 import shlex
 
-from evaluation.lira import LEAST as LEAST_SHADOWS
+from evaluation.metrics.lira import MIN_SHADOW_MODELS
 from evaluation.report import GROUPS
 from models.architectures import STEMS
-from unlearn.config import BATCH_SIZE, ONE_BY_ONE
-from unlearn.methods import ALL, describe_methods
-from unlearn.request import ForgetRequest
-from unlearn.request_files import listed_request, matching_request
-from utils.errors import EXIT_BAD_INPUT, UserError
-from utils.loading import SYNTHETIC
-from utils.npz import LARGEST_SIDE, SMALLEST_SIDE
-from utils.placement import AUTO, PLACES, READERS, SHARE, Placement, read_size
-from utils.precision import BF16, FLOAT32, PRECISIONS
-from utils.prediction import PREDICTION_BATCH
-from utils.training import OPTIMIZERS, SMALLEST_SET, WEIGHT_DECAY
-from utils.words import encodable
+from unlearn.engine.config import BATCH_SIZE, FISHER_BATCH_SIZE
+from unlearn.registry import ALL, describe_methods
+from unlearn.request.files import listed_request, matching_request
+from unlearn.request.request import ForgetRequest
+from utils.data.loading import SYNTHETIC
+from utils.data.npz import LARGEST_SIDE, SMALLEST_SIDE
+from utils.data.placement import (
+    AUTO,
+    DEFAULT_WORKERS,
+    MEMORY_FRACTION,
+    PLACES,
+    Placement,
+    read_size,
+)
+from utils.runtime.errors import EXIT_BAD_INPUT, UserError
+from utils.text import encodable
+from utils.train.precision import BF16, FLOAT32, PRECISIONS
+from utils.train.prediction import PREDICTION_BATCH
+from utils.train.training import OPTIMIZERS, SMALLEST_SET, WEIGHT_DECAY
 
 DEFAULT_SEED = 1
 MASK_THRESH = 0.5
@@ -108,7 +115,7 @@ def data_flags(parser):
     group.add_argument(
         "--num_workers",
         type=_whole_number(0, MOST_THREADS),
-        default=READERS,
+        default=DEFAULT_WORKERS,
         help="threads that unpack the data file, and read ahead where images are not in memory; 0 "
         "does it in the main thread",
     )
@@ -124,7 +131,7 @@ def data_flags(parser):
         type=_size,
         metavar="SIZE",
         help="as 500M or 16G: larger images stay out of a memory; by default "
-        f"{100 * SHARE:.0f}%% of what is free",
+        f"{100 * MEMORY_FRACTION:.0f}%% of what is free",
     )
     group.add_argument(
         "--cache_dir", help="folder for unpacked data files; by default ~/.cache/medical-unlearning"
@@ -242,7 +249,7 @@ def attack_flags(parser):
     _tested_flags(group)
     group.add_argument(
         "--shadow_models",
-        type=_even_number(LEAST_SHADOWS),
+        type=_even_number(MIN_SHADOW_MODELS),
         default=16,
         help="how many to train, an even number; those that are there already are used",
     )
@@ -285,7 +292,7 @@ def request_flags(parser, required=True, note=""):
         "--forget_fraction",
         action=Once,
         type=_fraction,
-        metavar="SHARE",
+        metavar="MEMORY_FRACTION",
         help="a random share of the training images, or of those of --class_to_forget",
     )
     group.add_argument(
@@ -444,7 +451,7 @@ def unlearning_flags(parser):
         "--unlearn_batch_size",
         type=_whole_number(1),
         help=f"images a step, or at a time; by default {BATCH_SIZE}, for Fisher and SSD "
-        f"{ONE_BY_ONE}, for Retrain and SISA the base model's",
+        f"{FISHER_BATCH_SIZE}, for Retrain and SISA the base model's",
     )
     group.add_argument("--optimizer", choices=OPTIMIZERS, help="by default the method's own")
     group.add_argument("--weight_decay", type=_decay, help="by default the method's own")
@@ -518,7 +525,7 @@ def chosen_settings(args):
 
 
 def data_source(args):
-    """The arguments of utils.loading.load_dataset that the flags stand for."""
+    """The arguments of utils.data.loading.load_dataset that the flags stand for."""
     return {
         "name": args.dataset,
         "input_size": args.input_size,
@@ -566,7 +573,7 @@ def requested(args, record, dataset):
         forgotten = ForgetRequest.of_model(args.model_id, record, dataset)
         if forgotten != request:
             raise UserError(
-                f"{request.words}: {args.model_id} has forgotten another ({forgotten.words}): "
+                f"{request.description}: {args.model_id} has forgotten another ({forgotten.description}): "
                 "leave out what asks for it"
             )
         return forgotten  # by the words and the id that it was asked for with

@@ -1,19 +1,19 @@
 """What is in a data set: sizes, classes, how many images of each, and a window of samples."""
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
-    from utils import starting
+    from utils.runtime import startup as starting
 
     starting.end_on_ctrl_c()
 
 from arg_parser import data_flags, data_source, input_size_flag, make_parser, window_flags
-from utils.datasets import class_members
-from utils.errors import run_script
-from utils.files import PICTURE_FOLDER
-from utils.loading import load_dataset
-from utils.plots import class_counts
-from utils.saving import save_picture
-from utils.tables import format_table
-from utils.viewer import SampleViewer, open_window
+from utils.data.datasets import class_members
+from utils.data.loading import load_dataset
+from utils.io.files import PICTURE_FOLDER
+from utils.plots.plots import class_counts
+from utils.plots.saving import save_picture
+from utils.plots.viewer import SampleViewer, open_window
+from utils.runtime.errors import run_script
+from utils.text import format_table
 
 GRID = (4, 4)
 

@@ -1,7 +1,7 @@
 """Weight saliency of a model: for each class, which weights hold it, and every mask from that."""
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
-    from utils import starting
+    from utils.runtime import startup as starting
 
     starting.end_on_ctrl_c()
 
@@ -21,7 +21,7 @@ from arg_parser import (
 )
 from evaluation.pictures import layer_saliency
 from models.opening import open_model_and_data
-from unlearn.request import ForgetRequest
+from unlearn.request.request import ForgetRequest
 from unlearn.saliency import (
     entry_percents,
     gradient_saliency,
@@ -31,11 +31,11 @@ from unlearn.saliency import (
     saliency_path,
     save_percents,
 )
-from utils.devices import pick_device
-from utils.errors import UserError, run_script, stopped_with
-from utils.files import PICTURE_FOLDER, check_free, ensure_folder
-from utils.locks import only_here
-from utils.saving import save_picture
+from utils.io.files import PICTURE_FOLDER, check_free, ensure_folder
+from utils.io.locks import exclusive_lock
+from utils.plots.saving import save_picture
+from utils.runtime.devices import pick_device
+from utils.runtime.errors import UserError, interrupt_with_hint, run_script
 
 PICTURED_THRESHOLD = 0.5  # the walkthrough's
 
@@ -56,7 +56,7 @@ def main(argv=None):
     paths = {request: saliency_path(args.model_id, request) for request in requests}
     folder = next(iter(paths.values())).parent
     ensure_folder(folder)
-    with only_here(folder, folder):
+    with exclusive_lock(folder, folder):
         there = {each: is_saliency(path, each, origin) for each, path in paths.items()}
         others = [path for request, path in paths.items() if there[request] is False]
         check_free(others, args.overwrite)
@@ -68,18 +68,18 @@ def main(argv=None):
                     _make_mask(args, model, dataset, request, origin, path, len(requests) == 1)
             except KeyboardInterrupt as interrupt:
                 kept = f"{number} of {len(paths)} masks are finished; add --resume to go on"
-                raise stopped_with(interrupt, kept if number else None) from None
+                raise interrupt_with_hint(interrupt, kept if number else None) from None
 
 
 def _tell_finished(args, model, request, origin, path):
-    print(f"{request.words}: {path}, finished already")
+    print(f"{request.description}: {path}, finished already")
     if not _picture_path(args, path).exists():
         percents = load_percents(path, model, request, origin, "generate_mask.py")
         _save_picture(args, request, path, percents)
 
 
 def _make_mask(args, model, dataset, request, origin, path, only):
-    name = request.words
+    name = request.description
     forget_set, _ = request.split(dataset, "train")
     if len(forget_set) == 0:
         if only:
@@ -96,7 +96,7 @@ def _make_mask(args, model, dataset, request, origin, path, only):
 
 
 def _save_picture(args, request, path, percents):
-    title = f"{args.model_id}\n{request.words}"
+    title = f"{args.model_id}\n{request.description}"
     save_picture(layer_saliency(percents, title, PICTURED_THRESHOLD), _picture_path(args, path))
 
 

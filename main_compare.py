@@ -1,7 +1,7 @@
 """Every method on one request, over several seeds: one table, nearest to Retrain first."""
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
-    from utils import starting
+    from utils.runtime import startup as starting
 
     starting.end_on_ctrl_c()
 
@@ -20,8 +20,7 @@ from arg_parser import (
     overwrite_flag,
     trained_model_flags,
 )
-from evaluation.comparison import Comparison, Trial
-from evaluation.ranking import (
+from evaluation.comparison.ranking import (
     COLUMNS,
     NOTHING_DONE,
     cells,
@@ -30,16 +29,14 @@ from evaluation.ranking import (
     to_csv,
     to_markdown,
 )
+from evaluation.comparison.trials import Comparison, Trial
 from models.opening import open_model_and_data
-from unlearn.config import AT_A_STEP, BATCH_SIZE
-from unlearn.ids import FORGOTTEN, decimal_part
-from unlearn.lineage import RETRAIN
-from unlearn.methods import METHODS, find_methods
+from unlearn.engine.config import BATCH_SIZE, MAX_BATCHES_PER_STEP
+from unlearn.lineage.parents import RETRAIN
+from unlearn.model_ids import FORGOTTEN, decimal_part
+from unlearn.registry import METHODS, find_methods
 from unlearn.saliency import to_percent
-from utils.comparison_plot import forgetting_against_utility
-from utils.devices import describe, pick_device
-from utils.errors import UserError, run_script, stopped_with
-from utils.files import (
+from utils.io.files import (
     MODEL_FOLDER,
     PICTURE_FOLDER,
     RESULT_FOLDER,
@@ -47,9 +44,12 @@ from utils.files import (
     ensure_folder,
     write_atomically,
 )
-from utils.locks import only_here
-from utils.saving import save_picture
-from utils.tables import format_table
+from utils.io.locks import exclusive_lock
+from utils.plots.comparison import forgetting_against_utility
+from utils.plots.saving import save_picture
+from utils.runtime.devices import describe, pick_device
+from utils.runtime.errors import UserError, interrupt_with_hint, run_script
+from utils.text import format_table
 
 
 def main(argv=None):
@@ -72,7 +72,7 @@ def main(argv=None):
     if args.mask_thresh != MASK_THRESH:  # figures of another threshold are another table
         name += f"_mask{decimal_part(args.mask_thresh)}"
     check_id(name, "the comparison's name")
-    with only_here(RESULT_FOLDER / f"{name}.json", f"the comparison {name}"):
+    with exclusive_lock(RESULT_FOLDER / f"{name}.json", f"the comparison {name}"):
         return _compare(args, argv, name, methods, model, record, dataset, request)
 
 
@@ -90,10 +90,10 @@ def _compare(args, argv, name, methods, model, record, dataset, request):
     )
     seeds = list(dict.fromkeys(args.seeds))
     print(
-        f"{args.model_id} on {dataset.name} forgets {request.words}: {len(methods)} methods, "
+        f"{args.model_id} on {dataset.name} forgets {request.description}: {len(methods)} methods, "
         f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}, {describe(dataset.train.device)}"
     )
-    print(dataset.describe_place(AT_A_STEP * BATCH_SIZE))
+    print(dataset.describe_place(MAX_BATCHES_PER_STEP * BATCH_SIZE))
     trials = [Trial(method, seed) for seed in seeds for method in methods]
     _check_some_can_run(comparison, trials)
     comparison.base_figures()
@@ -138,7 +138,7 @@ def _write(comparison, figures, name):
         failures.setdefault(trial.method.id, f"seed {trial.seed}: {why}")
     rows = ranked_rows(comparison.base_figures(), found, failures)
     seeds = sorted({seed for by_seed in found.values() for seed in by_seed})
-    forgotten = f"{comparison.request.words} forgotten"
+    forgotten = f"{comparison.request.description} forgotten"
     title = f"{comparison.dataset.name}, {forgotten}"
     print(f"\n{title}\n")
     print(format_table(["method", *COLUMNS.values()], [cells(row) for row in rows]))
@@ -171,7 +171,7 @@ def _run_all(comparison, figures):
         except KeyboardInterrupt as interrupt:
             finished = sum(each is not None for each in figures.values())
             kept = f"{finished} of {len(figures)} trials are finished; the same command goes on"
-            raise stopped_with(interrupt, kept) from None
+            raise interrupt_with_hint(interrupt, kept) from None
         seconds[trial.method] = time.perf_counter() - began
         del to_do[0]
         done = figures[trial]

@@ -1,7 +1,7 @@
 """Is any single image still remembered? U-LiRA, the per-image attack with shadow models."""
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
-    from utils import starting
+    from utils.runtime import startup as starting
 
     starting.end_on_ctrl_c()
 
@@ -21,8 +21,8 @@ from arg_parser import (
     trained_model_flags,
 )
 from evaluation.audit import MODEL, RETRAIN
-from evaluation.lira import likelihood_ratios, shadow_memberships
 from evaluation.measures import ulira_figures
+from evaluation.metrics.lira import likelihood_ratios, shadow_memberships
 from evaluation.report import ULIRA, ulira_warnings
 from evaluation.results import (
     figure_table,
@@ -34,11 +34,11 @@ from evaluation.results import (
 )
 from evaluation.shadows import ShadowSetting, query_margins, shadow_margins
 from models.opening import open_model_and_data
-from unlearn.lineage import open_retrains
-from utils.devices import describe, pick_device
-from utils.errors import run_script, stopped_with
-from utils.files import RESULT_FOLDER, check_id, ensure_folder, write_atomically
-from utils.locks import only_here
+from unlearn.lineage.parents import open_retrains
+from utils.io.files import RESULT_FOLDER, check_id, ensure_folder, write_atomically
+from utils.io.locks import exclusive_lock
+from utils.runtime.devices import describe, pick_device
+from utils.runtime.errors import interrupt_with_hint, run_script
 
 
 def main(argv=None):
@@ -48,7 +48,7 @@ def main(argv=None):
     ensure_folder(RESULT_FOLDER)
     check_id(args.model_id, "--model_id")
     path = RESULT_FOLDER / f"{args.model_id}_mia"
-    with only_here(path, f"the attack on {args.model_id}"):
+    with exclusive_lock(path, f"the attack on {args.model_id}"):
         return printed_as_asked(args.json, _attack, args, argv)
 
 
@@ -106,7 +106,7 @@ def _shadows(setting, seen, show):
             found.append(shadow_margins(setting, number, half, show))
         except KeyboardInterrupt as interrupt:
             kept = f"{number} of {len(seen)} shadow models are kept; the same command goes on"
-            raise stopped_with(interrupt, kept) from None
+            raise interrupt_with_hint(interrupt, kept) from None
         seconds.append(time.perf_counter() - began)
         left = max(seconds) * (len(seen) - number - 1)  # those that were there took no time
         print(f"shadow model {number + 1} of {len(seen)}, up to {left / 60:.0f} min to go")

@@ -1,7 +1,7 @@
 """How well a model recognises each class, and a window of samples with its predictions."""
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
-    from utils import starting
+    from utils.runtime import startup as starting
 
     starting.end_on_ctrl_c()
 
@@ -15,18 +15,18 @@ from arg_parser import (
     window_flags,
 )
 from models.opening import open_model_and_data
-from unlearn.request import ForgetRequest
-from utils.datasets import class_members
-from utils.devices import pick_device
-from utils.errors import run_script
-from utils.figures import RIGHT, WRONG
-from utils.files import PICTURE_FOLDER
-from utils.metrics import class_rows, confusion_counts, evaluator_scores, finding_counts
-from utils.plots import confusion_matrix, finding_errors
-from utils.prediction import predict
-from utils.saving import save_picture
-from utils.tables import format_table, percent
-from utils.viewer import SampleViewer, open_window
+from unlearn.request.request import ForgetRequest
+from utils.data.datasets import class_members
+from utils.io.files import PICTURE_FOLDER
+from utils.plots.figures import RIGHT, WRONG
+from utils.plots.plots import confusion_matrix, finding_errors
+from utils.plots.saving import save_picture
+from utils.plots.viewer import SampleViewer, open_window
+from utils.runtime.devices import pick_device
+from utils.runtime.errors import run_script
+from utils.text import format_table, percent
+from utils.train.metrics import class_rows, confusion_counts, evaluator_scores, finding_counts
+from utils.train.prediction import predict
 
 GRID = (4, 5)
 

@@ -1,7 +1,7 @@
 """How well a model has forgotten and what it kept; for unlearned and base models."""
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
-    from utils import starting
+    from utils.runtime import startup as starting
 
     starting.end_on_ctrl_c()
 
@@ -32,16 +32,16 @@ from evaluation.results import (
     with_earlier,
 )
 from models.opening import open_model_and_data
-from unlearn.lineage import load_parent, open_peers, open_retrains, other_settings
+from unlearn.lineage.parents import load_parent, open_peers, open_retrains, other_settings
+from unlearn.lineage.verification import BREAKS, verify
 from unlearn.saliency import load_percents, saliency_origin, saliency_path
-from unlearn.verification import BREAKS, verify
-from utils.devices import pick_device
-from utils.errors import UserError, run_script
-from utils.files import PICTURE_FOLDER, RESULT_FOLDER, ensure_folder, write_atomically
-from utils.loading import load_dataset
-from utils.saving import save_picture
-from utils.side_files import read_cost_matrix, read_groups
-from utils.tables import format_table, percent
+from utils.data.loading import load_dataset
+from utils.io.files import PICTURE_FOLDER, RESULT_FOLDER, ensure_folder, write_atomically
+from utils.io.side_files import read_cost_matrix, read_groups
+from utils.plots.saving import save_picture
+from utils.runtime.devices import pick_device
+from utils.runtime.errors import UserError, run_script
+from utils.text import format_table, percent
 
 EXIT_BROKEN = 1  # of --verify
 HEADLINES = {
@@ -112,14 +112,14 @@ def _test(args, argv):
         batch_size=args.batch_size,
     )
     audit.warnings += _warnings(record, retrains, dataset)
-    name = request.words
+    name = request.description
     print(f"{args.model_id} on {dataset.name}, {name}")
     print(f"{dataset.describe_place(args.batch_size)}\n")
     headlines = audit.look(MODEL)
     for label, key in HEADLINES.items():
         value = headlines[key].value
         print(f"{label}: {percent(value if value is None else value / 100)}", flush=True)
-    audit.look_at_others()
+    audit.compute_reference_outputs()
     _print_beside(record, base_note, list(retrains))
     for group in GROUPS.values():
         if group.name in args.measures:

@@ -1,7 +1,7 @@
 """Train a base model: a data set in, {save_model_id}_best.pt and {save_model_id}_last.pt out."""
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
-    from utils import starting
+    from utils.runtime import startup as starting
 
     starting.end_on_ctrl_c()
 
@@ -34,17 +34,17 @@ from models.checkpoint import (
 )
 from models.opening import check_same_everywhere, describe_data
 from models.shards import check_shards, training_run
-from utils import processes
-from utils.background import Background, copied
-from utils.devices import describe, pick_device
-from utils.errors import NotFiniteError, UserError, run_script, stopped_with
-from utils.files import MODEL_FOLDER, PICTURE_FOLDER, check_free, check_id, ensure_folder
-from utils.loading import check_not_all_alike, load_dataset
-from utils.locks import only_here
-from utils.plots import training_curves
-from utils.precision import pick_precision
-from utils.saving import save_picture
-from utils.training import Recipe
+from utils.data.loading import check_not_all_alike, load_dataset
+from utils.io.background import Background, copied
+from utils.io.files import MODEL_FOLDER, PICTURE_FOLDER, check_free, check_id, ensure_folder
+from utils.io.locks import exclusive_lock
+from utils.plots.plots import training_curves
+from utils.plots.saving import save_picture
+from utils.runtime import processes
+from utils.runtime.devices import describe, pick_device
+from utils.runtime.errors import NotFiniteError, UserError, interrupt_with_hint, run_script
+from utils.train.precision import pick_precision
+from utils.train.training import Recipe
 
 
 def main(argv=None):
@@ -75,7 +75,7 @@ def main(argv=None):
         pretrained=args.pretrained,
         stem=args.stem,
     )
-    if args.compile and processes.count() > 1:
+    if args.compile and processes.world_size() > 1:
         raise UserError("--compile is for one process: leave it out, or do without torchrun")
     if args.sisa_shards:
         spec = in_shards(spec, args.sisa_shards, args.seed, dataset.is_multi_label)
@@ -96,8 +96,8 @@ def main(argv=None):
         "spec": asdict(spec),
         "recipe": asdict(recipe),
     }
-    with only_here(training_state_path(name), f"the model {name}"):
-        state, finished = _what_is_there(name, origin, args.resume, args.overwrite)
+    with exclusive_lock(training_state_path(name), f"the model {name}"):
+        state, finished = _find_existing_run(name, origin, args.resume, args.overwrite)
         if finished:
             print(f"{' and '.join(map(str, _paths(name)))} are finished already")
             return
@@ -124,7 +124,7 @@ def _train(args, argv, name, origin, data, dataset, device, state):
         _save(run, name, origin, data, describe(device), command_line(argv, __file__))
     except KeyboardInterrupt as interrupt:
         how = f"all {recipe.epochs} epochs are saved; add --resume to go on"
-        raise stopped_with(interrupt, how) from None
+        raise interrupt_with_hint(interrupt, how) from None
     delete_training_state(name)
     print(f"trained in {run.seconds:.1f} s")
 
@@ -158,7 +158,7 @@ def _paths(name):
     return [model_path(f"{name}_best"), model_path(f"{name}_last")]
 
 
-def _what_is_there(name, origin, resume, overwrite):
+def _find_existing_run(name, origin, resume, overwrite):
     """(state to go on from or None, whether the models of this very run are there already).
 
     Raises UserError if something is there that would be lost, or if it cannot be gone on with.
@@ -173,7 +173,7 @@ def _what_is_there(name, origin, resume, overwrite):
             state = None
         if state:
             return state, False
-        if all(_is_of(path, origin) for path in _paths(name)):
+        if all(_belongs_to_run(path, origin) for path in _paths(name)):
             return None, True
         check_free(_paths(name), overwrite)
         print("nothing is there to go on with: beginning afresh")
@@ -186,7 +186,7 @@ def _what_is_there(name, origin, resume, overwrite):
     return None, False
 
 
-def _is_of(path, origin):
+def _belongs_to_run(path, origin):
     """Whether the model is there that a run of this origin makes."""
     try:
         record = read_record(path.stem)
@@ -221,7 +221,7 @@ def _train_and_keep(run, name, origin):
     except KeyboardInterrupt as interrupt:
         with suppress(UserError):  # that the last epoch is not saved is told by how many are
             background.finish()
-        raise stopped_with(interrupt, kept()) from None
+        raise interrupt_with_hint(interrupt, kept()) from None
     except NotFiniteError as error:
         background.finish()
         if not saved:

@@ -1,7 +1,7 @@
 """Make a trained model forget: base model, method and forget request in, unlearned model out."""
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
-    from utils import starting
+    from utils.runtime import startup as starting
 
     starting.end_on_ctrl_c()
 
@@ -24,10 +24,10 @@ from arg_parser import (
 )
 from models.checkpoint import digest_of, model_path, weights_digest
 from models.opening import open_model_and_data
-from unlearn.config import AT_A_STEP
+from unlearn.engine.config import MAX_BATCHES_PER_STEP
+from unlearn.engine.progress import Progress
 from unlearn.job import UnlearnJob
-from unlearn.methods import find_method
-from unlearn.progress import Progress
+from unlearn.registry import find_method
 from unlearn.saliency import (
     load_percents,
     mask_at,
@@ -35,10 +35,10 @@ from unlearn.saliency import (
     saliency_path,
     to_percent,
 )
-from utils.devices import describe, pick_device
-from utils.errors import UserError, run_script, stopped_with
-from utils.files import MODEL_FOLDER, ensure_folder
-from utils.locks import only_here
+from utils.io.files import MODEL_FOLDER, ensure_folder
+from utils.io.locks import exclusive_lock
+from utils.runtime.devices import describe, pick_device
+from utils.runtime.errors import UserError, interrupt_with_hint, run_script
 
 
 def main(argv=None):
@@ -67,7 +67,7 @@ def main(argv=None):
         mask_thresh=args.mask_thresh,
     )
     path = model_path(job.model_id)
-    with only_here(path, path):
+    with exclusive_lock(path, path):
         told = job.record(record, digest_of(model, record), dataset)
         if args.resume and job.finished(told):
             Progress(job.model_id, told).delete()
@@ -86,17 +86,17 @@ def _unlearn(args, argv, job, told, model, dataset):
     progress = job.progress(told, mask, resume=args.resume, overwrite=args.overwrite)
     forget_set, retain_set = request.split_for_unlearning(dataset)
     print(
-        f"{method.name}: {args.model_id} forgets {request.words}, {len(forget_set):,} of "
+        f"{method.name}: {args.model_id} forgets {request.description}, {len(forget_set):,} of "
         f"{len(dataset.train):,} images; {job.course()} on {describe(device)}"
     )
-    print(dataset.describe_place(AT_A_STEP * job.config.recipe.batch_size))
+    print(dataset.describe_place(MAX_BATCHES_PER_STEP * job.config.recipe.batch_size))
     if progress.saved:
         print(f"going on after pass {progress.saved}, which is saved")
     try:
         model, seconds = job.run(model, forget_set, retain_set, mask, progress)
         path = job.save(model, told, seconds, device, command_line(argv, __file__), mask)
     except KeyboardInterrupt as interrupt:
-        raise stopped_with(interrupt, progress.words()) from None
+        raise interrupt_with_hint(interrupt, progress.words()) from None
     progress.delete()
     if weights_digest(model.network.state_dict()) == told["parent_digest"]:
         print(f"note: {method.id} has changed nothing, the weights are those of {args.model_id}")

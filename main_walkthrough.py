@@ -4,7 +4,7 @@ It runs the scripts that the README walks through, one after the other, and prin
 """
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
-    from utils import starting
+    from utils.runtime import startup as starting
 
     starting.end_on_ctrl_c()
 
@@ -35,18 +35,18 @@ from arg_parser import (
 )
 from evaluation.report import GROUPS
 from models.checkpoint import model_path, read_record
-from unlearn.ids import FORGOTTEN
-from unlearn.methods import find_methods
-from unlearn.progress import UNFINISHED_FOLDER
-from unlearn.request import ForgetRequest
+from unlearn.engine.progress import UNFINISHED_FOLDER
+from unlearn.model_ids import FORGOTTEN
+from unlearn.registry import find_methods
+from unlearn.request.request import ForgetRequest
 from unlearn.saliency import to_percent
-from utils.devices import pick_device
-from utils.errors import UserError, run_script, stopped_with
-from utils.files import MODEL_FOLDER, PICTURE_FOLDER, SALIENCY_FOLDER, check_id
-from utils.loading import load_dataset
-from utils.plots import method_comparison
-from utils.saving import save_picture
-from utils.tables import format_table
+from utils.data.loading import load_dataset
+from utils.io.files import MODEL_FOLDER, PICTURE_FOLDER, SALIENCY_FOLDER, check_id
+from utils.plots.plots import method_comparison
+from utils.plots.saving import save_picture
+from utils.runtime.devices import pick_device
+from utils.runtime.errors import UserError, interrupt_with_hint, run_script
+from utils.text import format_table
 
 EPOCHS = 4  # enough for SynthBloodMNIST, and short enough for a laptop
 METHODS_SHOWN = ("RL_with_SalUn", "Retrain")
@@ -135,7 +135,7 @@ def main(argv=None):
         if model_id != base_id:
             _step(main_test, [*tested, "--no_window"])
 
-    forgotten = f"{request.words} forgotten"
+    forgotten = f"{request.description} forgotten"
     print(f"\n{dataset.name}, {forgotten}\n")
     _print_rows(rows)
     print("\n".join(failures))
@@ -206,7 +206,7 @@ def _step(script, flags):
         return script.main(flags)
     except KeyboardInterrupt as interrupt:  # the script's own words are for its own command
         how = "what is finished is kept; the same command goes on"
-        raise stopped_with(interrupt, how) from None
+        raise interrupt_with_hint(interrupt, how) from None
 
 
 def _row(name, model_id, results):

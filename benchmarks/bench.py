@@ -31,13 +31,13 @@ from stages import Work
 from timing import in_turn, timed
 from torch.nn import functional
 
-from utils.devices import describe, pick_device
-from utils.loading import SYNTHETIC, load_dataset
-from utils.npz import SPLITS
-from utils.placement import Placement, write_size
-from utils.precision import AUTO, BF16, FLOAT32, PRECISIONS, pick_precision
-from utils.prediction import predict
-from utils.tables import format_table
+from utils.data.loading import SYNTHETIC, load_dataset
+from utils.data.npz import SPLITS
+from utils.data.placement import Placement, write_size
+from utils.runtime.devices import describe, pick_device
+from utils.text import format_table
+from utils.train.precision import AUTO, BF16, FLOAT32, PRECISIONS, pick_precision
+from utils.train.prediction import predict
 
 BLOOD = {"train": 11_959, "val": 1_712, "test": 3_421}  # images of BloodMNIST
 BLOOD_SIZE, BLOOD_EPOCHS = 224, 50

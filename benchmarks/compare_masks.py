@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from models.architectures import build_model, make_spec
-from unlearn.request import ForgetRequest
+from unlearn.request.request import ForgetRequest
 from unlearn.saliency import entry_percents, mask_at, save_percents
 
 THRESHOLDS = [percent / 100 for percent in range(10, 101, 10)]

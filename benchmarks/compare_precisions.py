@@ -17,13 +17,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from models.architectures import build_model, make_spec
-from utils.devices import describe, pick_device
-from utils.loading import load_dataset
-from utils.metrics import accuracy
-from utils.precision import BF16, FLOAT32
-from utils.prediction import predict
-from utils.tables import format_table
-from utils.training import Recipe, TrainingRun
+from utils.data.loading import load_dataset
+from utils.runtime.devices import describe, pick_device
+from utils.text import format_table
+from utils.train.metrics import accuracy
+from utils.train.precision import BF16, FLOAT32
+from utils.train.prediction import predict
+from utils.train.training import Recipe, TrainingRun
 
 ROUNDING = 1e-6  # of a weight
 RUNS = {"float32": (FLOAT32, 0.0), "bf16": (BF16, 0.0), "float32, rounded": (FLOAT32, ROUNDING)}

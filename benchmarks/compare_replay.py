@@ -18,12 +18,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from models.architectures import build_model, make_spec
-from utils import replay
-from utils.datasets import ImageSet
-from utils.devices import describe, pick_device
-from utils.precision import PRECISIONS, pick_precision
-from utils.tables import format_table
-from utils.training import Recipe, TrainingRun
+from utils.data.datasets import ImageSet
+from utils.runtime.devices import describe, pick_device
+from utils.text import format_table
+from utils.train import cuda_graphs as replay
+from utils.train.precision import PRECISIONS, pick_precision
+from utils.train.training import Recipe, TrainingRun
 
 CLASSES, EPOCHS, NEVER = 8, 3, 10**9
 

@@ -10,12 +10,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from models.architectures import STEMS, build_model, make_spec
-from utils.devices import describe, pick_device
-from utils.loading import load_dataset
-from utils.metrics import accuracy
-from utils.prediction import predict
-from utils.tables import format_table
-from utils.training import Recipe, TrainingRun
+from utils.data.loading import load_dataset
+from utils.runtime.devices import describe, pick_device
+from utils.text import format_table
+from utils.train.metrics import accuracy
+from utils.train.prediction import predict
+from utils.train.training import Recipe, TrainingRun
 
 
 def main():

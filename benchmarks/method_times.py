@@ -7,14 +7,18 @@ from dataclasses import replace
 import plain
 from timing import in_turn, timed
 
-from unlearn.config import UnlearnConfig
-from unlearn.methods import METHODS
+from unlearn.engine.config import UnlearnConfig
+from unlearn.registry import METHODS
 from unlearn.saliency import mask_at
-from utils.errors import UserError
-from utils.tables import format_table
+from utils.runtime.errors import UserError
+from utils.text import format_table
 
 HALF = 0.5  # of the weights
-FEW = {"steps": 2, "noise": 4, "images": 16}  # options by name, where only a look is wanted
+QUICK_OPTIONS = {
+    "steps": 2,
+    "noise": 4,
+    "images": 16,
+}  # options by name, where only a look is wanted
 SHOWN = [
     method
     for method in METHODS.values()
@@ -28,14 +32,14 @@ def methods_table(work, rounds, base_epochs, quick):
     """Each method by its own defaults, and as a share of Retrain's seconds.
 
     base_epochs: that the forgetting model has learned; how well it knows its images does not matter
-    to most methods, and some refuse one that knows nothing. quick: with FEW in the options' place.
+    to most methods, and some refuse one that knows nothing. quick: with QUICK_OPTIONS in the options' place.
     """
     forget_set, retain_set = work.request.split(work.dataset, "train")
     epochs = [timed(lambda: work.train_for(1, work.recipe), work.device)[0] for _ in range(rounds)]
     retrain = statistics.median(epochs) * work.recipe.epochs * len(retain_set) / len(work.train)
     base = work.train_for(base_epochs, work.recipe)
     mask = mask_at(work.percents(work.request), HALF)
-    sets, few = (forget_set, retain_set), FEW if quick else {}
+    sets, few = (forget_set, retain_set), QUICK_OPTIONS if quick else {}
     rows = [_row(method, work, base, sets, mask, few, retrain, rounds) for method in SHOWN]
     title = (
         f"methods, {len(forget_set):,} of {len(work.train):,} images forgotten; Retrain is "

@@ -7,15 +7,15 @@ import floors
 import plain
 import torch
 
-from evaluation.forgetting import forgetting_figures
-from evaluation.outputs import look_at
+from evaluation.metrics.forgetting import forgetting_figures
+from evaluation.outputs import compute_outputs
 from models.architectures import build_model, make_spec
-from unlearn.request import ForgetRequest
+from unlearn.request.request import ForgetRequest
 from unlearn.saliency import entry_percents, gradient_saliency, mask_at, save_percents
-from utils.loading import load_dataset
-from utils.precision import BF16
-from utils.prediction import predict
-from utils.training import Recipe, TrainingRun
+from utils.data.loading import load_dataset
+from utils.train.precision import BF16
+from utils.train.prediction import predict
+from utils.train.training import Recipe, TrainingRun
 
 FORGOTTEN = 3  # a class
 
@@ -117,7 +117,7 @@ class Work:
     def evaluate(self):
         """Unlearn, remaining and test accuracy, and all that main_test_unlearn says beside them."""
         seen = replace(self.dataset, val=self.train.subset(slice(0, 0)))
-        outputs = look_at(self.model, seen, self.request)
+        outputs = compute_outputs(self.model, seen, self.request)
         forgetting_figures(outputs, self.request, self.dataset.task)
 
     def masks(self):

@@ -1,8 +1,6 @@
 """One model measured beside its base model and beside Retrain."""
 
-from evaluation.distance import LEAST_MODELS
 from evaluation.figure import Figure, undefined
-from evaluation.forgetting import destinations, forgetting_figures
 from evaluation.measures import (
     DISTANCES,
     IS_RETRAIN,
@@ -20,11 +18,13 @@ from evaluation.measures import (
     set_margins,
     sets_of,
 )
-from evaluation.outputs import look_at
+from evaluation.metrics.distance import LEAST_MODELS
+from evaluation.metrics.forgetting import destinations, forgetting_figures
+from evaluation.metrics.safety import safety_figures, worsening_figures, worsenings
+from evaluation.outputs import compute_outputs
 from evaluation.report import control_warnings, worsening_warnings, yardstick_warnings
-from evaluation.safety import safety_figures, worsening_figures, worsenings
-from unlearn.lineage import RETRAIN as METHOD_RETRAIN
-from utils.prediction import PREDICTION_BATCH
+from unlearn.lineage.parents import RETRAIN as METHOD_RETRAIN
+from utils.train.prediction import PREDICTION_BATCH
 
 BASE, MODEL, RETRAIN = "base model", "this model", "Retrain"
 
@@ -71,7 +71,7 @@ class Audit:
 
     def look(self, title):
         """Take the outputs of a model and the figures that follow from them alone."""
-        self.outputs[title] = look_at(
+        self.outputs[title] = compute_outputs(
             self.models[title], self.dataset, self.request, self.batch_size
         )
         self.figures[title] = forgetting_figures(
@@ -79,7 +79,7 @@ class Audit:
         )
         return self.figures[title]
 
-    def look_at_others(self):
+    def compute_reference_outputs(self):
         """The same of the models beside; from here on the dicts have the order of the tables."""
         for title in self.models:
             if title not in self.outputs:
@@ -173,7 +173,7 @@ class Audit:
         self.figures[RETRAIN] |= klom_by_chance(*counts, names)
 
     def _look_aside(self, model):
-        return look_at(model, self.dataset, self.request, self.batch_size)
+        return compute_outputs(model, self.dataset, self.request, self.batch_size)
 
     def _safety(self):
         kept = self.request.kept_classes(self.dataset.num_classes)

@@ -4,14 +4,14 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from evaluation.blind import blind_attack
-from evaluation.distance import agreement, average_gap, js_divergence, klom, margins
 from evaluation.figure import SINGLE_IMAGES, Figure, undefined
-from evaluation.membership import LOW_RATES, attack, auc_difference, membership_scores
-from evaluation.mia_efficacy import mia_efficacy
-from evaluation.probe import probe_accuracy
-from evaluation.relearn import relearn_steps
-from unlearn.lineage import RETRAIN
+from evaluation.metrics.blind import blind_attack
+from evaluation.metrics.distance import agreement, average_gap, js_divergence, klom, margins
+from evaluation.metrics.membership import LOW_RATES, attack, auc_difference, membership_scores
+from evaluation.metrics.mia_efficacy import mia_efficacy
+from evaluation.metrics.probe import probe_accuracy
+from evaluation.metrics.relearn import relearn_steps
+from unlearn.lineage.parents import RETRAIN
 
 ATTACKS = ("loss", "confidence", "entropy", "modified_entropy")
 SETS = ("forget", "retain", "test")
@@ -38,7 +38,7 @@ def efficacy_figures(outputs, request, seed=1):
     figures = {}
     for key, split in (("mia_efficacy_percent", "test"), ("mia_efficacy_val_percent", "val")):
         sets = (retain, outputs[split].split()[1], forget)
-        pairs = [request.question(part.logits, part.labels) for part in sets]
+        pairs = [request.scored_logits(part.logits, part.labels) for part in sets]
         figures[key] = mia_efficacy(*pairs, seed=seed).times(100)
     return figures
 
@@ -51,8 +51,8 @@ def attack_scores(outputs, request, non_members):
     on and not merely what class it is.
     """
     members, others = (
-        membership_scores(*request.question(part.logits, part.labels))
-        for part in (outputs["train"].split()[0], outputs[non_members].alike())
+        membership_scores(*request.scored_logits(part.logits, part.labels))
+        for part in (outputs["train"].split()[0], outputs[non_members].comparable_answers())
     )
     return {name: (members[name], others[name]) for name in ATTACKS}
 
@@ -172,7 +172,7 @@ def klom_by_chance(models, retrains, names, seed=1):
 def set_margins(outputs, request):
     """(N,) margins of the images of each set, by its name."""
     return {
-        name: margins(*request.question(part.logits, part.labels))
+        name: margins(*request.scored_logits(part.logits, part.labels))
         for name, part in sets_of(outputs).items()
     }
 

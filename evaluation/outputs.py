@@ -6,8 +6,8 @@ from functools import cached_property
 import torch
 
 from models.features import predict_with_features
-from utils.errors import UserError
-from utils.prediction import PREDICTION_BATCH
+from utils.runtime.errors import UserError
+from utils.train.prediction import PREDICTION_BATCH
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Outputs(Answers):
         """Answers (of images that are to be forgotten, of the others)."""
         return self._parts
 
-    def alike(self):
+    def comparable_answers(self):
         """Answers of the comparable images."""
         return self._subset(self.comparable)
 
@@ -49,7 +49,7 @@ class Outputs(Answers):
         return Answers(self.logits[keep], self.labels[keep])
 
 
-def look_at(model, dataset, request, batch_size=PREDICTION_BATCH):
+def compute_outputs(model, dataset, request, batch_size=PREDICTION_BATCH):
     """Outputs of `model` by split name; each image is gone through once.
 
     Raises UserError if they are not finite: such a model has nothing to be measured.

@@ -5,17 +5,17 @@ import torch
 from sklearn.decomposition import PCA
 
 from evaluation.audit import BASE, MODEL
-from evaluation.forgetting import destinations
 from evaluation.measures import sets_of
-from evaluation.membership import membership_scores
+from evaluation.metrics.forgetting import destinations
+from evaluation.metrics.membership import membership_scores
 from unlearn.saliency import mask_at
-from utils.before_after_plots import (
+from utils.plots.before_after import (
     confidence_histograms,
     confusion_before_and_after,
     feature_map,
 )
-from utils.metrics import confusion_counts
-from utils.plots import forgotten_destinations, saliency_by_layer
+from utils.plots.plots import forgotten_destinations, saliency_by_layer
+from utils.train.metrics import confusion_counts
 
 MAPPED = 1500  # images; more hide each other
 MAPPED_FORGOTTEN = 400  # of them, at most
@@ -73,7 +73,9 @@ def layer_saliency(percents, heading, threshold):
 
 def _confidences(outputs, request):
     return {
-        f"{name} set": membership_scores(*request.question(part.logits, part.labels))["confidence"]
+        f"{name} set": membership_scores(*request.scored_logits(part.logits, part.labels))[
+            "confidence"
+        ]
         for name, part in sets_of(outputs).items()
     }
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from textwrap import fill
 
 from evaluation.measures import ATTACKS, NO_RETRAIN, SETS, tpr_key
-from evaluation.membership import LOW_RATES
-from evaluation.relearn import KNOWN
+from evaluation.metrics.membership import LOW_RATES
+from evaluation.metrics.relearn import KNOWN
 
 LINE_WIDTH = 100  # characters
 

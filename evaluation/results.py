@@ -19,10 +19,10 @@ import torch
 import torchvision
 
 from evaluation.audit import BASE, MODEL, RETRAIN
-from unlearn.ids import parse_unlearned_model_id
-from utils.devices import describe
-from utils.files import check_id
-from utils.tables import format_table
+from unlearn.model_ids import parse_unlearned_model_id
+from utils.io.files import check_id
+from utils.runtime.devices import describe
+from utils.text import format_table
 
 FORMAT = "medical-unlearning-results-1"
 SAME = (  # what two runs must agree in for their figures to stand in one file

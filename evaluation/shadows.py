@@ -12,18 +12,18 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from evaluation.distance import margins
-from evaluation.membership import too_few
+from evaluation.metrics.distance import margins
+from evaluation.metrics.membership import too_few
 from models.architectures import ModelSpec, build_model
 from models.checkpoint import REFUSALS, load_sealed, save_sealed
-from unlearn.methods import METHODS, recorded_config
-from unlearn.request import ForgetRequest
+from unlearn.registry import METHODS, recorded_config
+from unlearn.request.request import ForgetRequest
 from unlearn.saliency import make_mask
-from utils.datasets import ImageSet
-from utils.errors import UserError
-from utils.files import MODEL_FOLDER
-from utils.prediction import predict
-from utils.training import Recipe, TrainingRun
+from utils.data.datasets import ImageSet
+from utils.io.files import MODEL_FOLDER
+from utils.runtime.errors import UserError
+from utils.train.prediction import predict
+from utils.train.training import Recipe, TrainingRun
 
 SHADOW_FOLDER = MODEL_FOLDER / "shadows"
 FORMAT = "medical-unlearning-shadow-1"
@@ -159,7 +159,7 @@ def query_margins(setting, model):
     logits = predict(model, queries).cpu()
     if not logits.isfinite().all():
         raise UserError("the model is broken: its outputs are not finite")
-    return margins(*setting.request.question(logits, queries.labels.cpu()))
+    return margins(*setting.request.scored_logits(logits, queries.labels.cpu()))
 
 
 def _unseen_queries(dataset, request, non_members, most, seed):

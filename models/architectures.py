@@ -25,11 +25,11 @@ from torch import nn
 
 from models.ensemble import Ensemble, shard_seed
 from models.parallel import in_parts
-from utils import processes
-from utils.compiling import check_compiles
-from utils.errors import UserError
-from utils.files import nearest
-from utils.npz import LARGEST_SIDE, MOST_CLASSES, SMALLEST_SIDE
+from utils.data.npz import LARGEST_SIDE, MOST_CLASSES, SMALLEST_SIDE
+from utils.io.files import nearest
+from utils.runtime import processes
+from utils.runtime.errors import UserError
+from utils.train.compiling import check_compiles
 
 ARCHITECTURES = torchvision.models.list_models(module=torchvision.models)
 
@@ -78,7 +78,7 @@ class Classifier(nn.Module):
     forward: (N, C, H, W) uint8 -> logits (N, K) float. Pixels are normalised here, with the
     ImageNet statistics for a pretrained network, to [-1, 1] otherwise. `network` has the names of
     parameters that torchvision gives it, after `shards.{number}.` where there are several.
-    in_bf16: whether the network works in bfloat16 (utils.precision.learning_in). compiled_size:
+    in_bf16: whether the network works in bfloat16 (utils.train.precision.autocast_to). compiled_size:
     images in the batches that it learns from compiled, None if it is not.
     """
 
@@ -118,7 +118,7 @@ class Classifier(nn.Module):
         anew. Copies of the model are not compiled, nor is what several processes share. Raises
         UserError if nothing can be compiled here.
         """
-        if processes.count() > 1:
+        if processes.world_size() > 1:
             return
         check_compiles(self.mean.device)
         self.network.compile(dynamic=False)

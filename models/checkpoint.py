@@ -25,12 +25,12 @@ from models.architectures import (
     without_values,
 )
 from models.records import record_fault
-from utils.archives import open_file
-from utils.errors import UserError, os_errors_told
-from utils.files import MODEL_FOLDER, check_id, check_inside, nearest, write_atomically
-from utils.precision import FLOAT32
-from utils.processes import by_the_first
-from utils.tensor_files import content_digest, read_tensors, tensor_bytes
+from utils.io.archives import open_file
+from utils.io.files import MODEL_FOLDER, check_id, check_inside, nearest, write_atomically
+from utils.io.tensor_files import content_digest, read_tensors, tensor_bytes
+from utils.runtime.errors import UserError, wrap_os_errors
+from utils.runtime.processes import rank_zero_only
+from utils.train.precision import FLOAT32
 
 FORMAT = "medical-unlearning-model-1"
 DATA = {"train_digest": "the training images", "val_digest": "the validation images"}
@@ -153,7 +153,7 @@ def _difference(key, kept, asked):
     return f"{key} ({', '.join(f'{n} {kept.get(n)}, now {asked.get(n)}' for n in names)})"
 
 
-@by_the_first
+@rank_zero_only
 def delete_training_state(name):
     """Forget an interrupted run, because it has come to its end."""
     training_state_path(name).unlink(missing_ok=True)
@@ -186,7 +186,7 @@ def load_tensors(path, what):
     what: the kind of file that is expected, for the UserError that says it is not one.
     """
     try:
-        with os_errors_told(f"cannot read {path}"), open_file(path) as stream:
+        with wrap_os_errors(f"cannot read {path}"), open_file(path) as stream:
             content = read_tensors(stream)
     except (MemoryError, UserError):
         raise

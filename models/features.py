@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from models.parallel import of_whole_batch
-from utils.errors import UserError
-from utils.prediction import PREDICTION_BATCH, predict
+from utils.runtime.errors import UserError
+from utils.train.prediction import PREDICTION_BATCH, predict
 
 
 def classifier_head(model):

@@ -1,9 +1,9 @@
 """A trained model together with the data set that it belongs to."""
 
 from models.checkpoint import load_model
-from utils import processes
-from utils.errors import UserError
-from utils.loading import FREELY, load_dataset
+from utils.data.loading import FREELY, load_dataset
+from utils.runtime import processes
+from utils.runtime.errors import UserError
 
 
 def open_model_and_data(
@@ -49,7 +49,9 @@ def check_same_everywhere(dataset, *others):
 
     others: plain data.
     """
-    if processes.count() > 1 and not processes.agree((dataset.train_digest(), *others)):
+    if processes.world_size() > 1 and not processes.all_ranks_equal(
+        (dataset.train_digest(), *others)
+    ):
         raise UserError(
             "two machines read different files under the same names: give all of them the same "
             "data and models"

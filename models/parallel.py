@@ -22,8 +22,8 @@ from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 from torch.nn import functional
 
-from utils import processes
-from utils.randomness import layers_seeded
+from utils.runtime import processes
+from utils.train.randomness import forked_rng
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 LARGEST_SEED = 2**62
@@ -42,9 +42,9 @@ class _Part:
 
     @classmethod
     def of(cls, images):
-        share, rest = divmod(images, processes.count())
-        sizes = tuple(share + (number < rest) for number in range(processes.count()))
-        return cls(sizes, processes.number())
+        share, rest = divmod(images, processes.world_size())
+        sizes = tuple(share + (number < rest) for number in range(processes.world_size()))
+        return cls(sizes, processes.rank())
 
     @property
     def size(self):
@@ -70,7 +70,9 @@ def in_parts(forward):
     @wraps(forward)
     def parted(model, images):
         global _under_way
-        if processes.count() == 1 or _under_way or images.is_meta:  # which have nothing to send
+        if (
+            processes.world_size() == 1 or _under_way or images.is_meta
+        ):  # which have nothing to send
             return forward(model, images)
         part = _Part.of(len(images))
         own = _Take.apply(images, part)
@@ -172,7 +174,7 @@ def _own_randomness(model, device):
         yield
         return
     seed = int(torch.randint(LARGEST_SEED, ()))
-    with layers_seeded(seed + processes.number(), device):
+    with forked_rng(seed + processes.rank(), device):
         yield
 
 

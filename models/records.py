@@ -1,8 +1,8 @@
 """What a record may hold: it comes with a file from elsewhere, and names files and sizes."""
 
-from utils.errors import UserError
-from utils.files import check_id
-from utils.training import OPTIMIZERS, Recipe
+from utils.io.files import check_id
+from utils.runtime.errors import UserError
+from utils.train.training import OPTIMIZERS, Recipe
 
 IDS = ("model_id", "parent_id")
 DIGESTS = ("weights_digest", "parent_digest", "train_digest", "mask_digest")

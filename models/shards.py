@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from models.architectures import Classifier, one_shard
 from models.ensemble import shard_seed
-from utils.errors import UserError
-from utils.training import SMALLEST_SET, TrainingRun
+from utils.runtime.errors import UserError
+from utils.train.training import SMALLEST_SET, TrainingRun
 
 
 def training_run(model, train_set, val_set, recipe):

@@ -2,12 +2,10 @@
 
 import importlib
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,60 +13,30 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; read by torch's import
 import torch  # noqa: E402
 
-from small_net import SMALL_ARCH, register
-from utils.errors import run_script as run_main
+from tests.helpers.environment import (
+    BASE,
+    GREY_NAMES,
+    NO_DISPLAY,
+    SHARED_DATA,
+    TRAIN,
+    UNLEARN_ONCE,
+    assert_one_line,
+    contents,
+    drawn_arrays,
+    script_command,
+    script_environment,
+)
+from tests.helpers.small_net import register
+from utils.runtime.errors import run_script as run_main
 
 register()  # before any test imports the list of architectures
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-TESTS = REPOSITORY / "tests"
-SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
-SIDE = 12  # pixels
-SPLIT_SIZES = {"train": 96, "val": 32, "test": 40}
-GREY_NAMES = ("artery", "bone", "cortex", "duct")
 # a process that is started in the background, or by nohup, inherits that these are ignored, and
 # hands that on to the processes that it starts
 for _name, _usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
     if hasattr(signal, _name):
         signal.signal(getattr(signal, _name), _usual)
-
-NO_DISPLAY = ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")
-
-BASE = "tiny_best"
-FORGOTTEN = "tiny_best_FORGOTTEN_3_RL_WITH_SALUN_mask5_unlearnEpochs1_unlearnlr001"
-TRAIN = ("--arch", SMALL_ARCH, "--epochs", "6", "--lr", "0.01", "--batch_size", "8")
-TRAIN += ("--precision", "float32")  # whatever the processor has instructions for
-UNLEARN = ("--unlearn", "RL_with_SalUn", "--class_to_forget", "3", "--unlearn_lr", "0.001")
-UNLEARN_ONCE = (*UNLEARN, "--unlearn_epochs", "1")
-
-
-def drawn_arrays(num_classes=4, *, channels=1, multi_label=False, seed=0, sizes=SPLIT_SIZES):
-    """Arrays under the keys of a MedMNIST file: noise, and a bright block for each class.
-
-    Labels are (N, 1), or (N, K) for multi-label data, where a quarter of the images and more show
-    nothing at all.
-    """
-    rng = np.random.default_rng(seed)
-    arrays = {}
-    for split, count in sizes.items():
-        colours = (channels,) if channels > 1 else ()
-        images = rng.integers(0, 100, (count, SIDE, SIDE, *colours), dtype=np.uint8)
-        if multi_label:
-            labels = (rng.random((count, num_classes)) < 0.35).astype(np.uint8)
-            labels[:: num_classes + 1] = 0
-            labels[1 :: num_classes + 1] = 1
-        else:
-            labels = rng.permutation(np.arange(count, dtype=np.uint8) % num_classes)[:, None]
-        for number in range(num_classes):
-            which = labels[:, number] == 1 if multi_label else labels[:, 0] == number
-            top, left = divmod(number, 2)
-            half = SIDE // 2
-            rows, columns = np.ix_(range(top * half, top * half + half), range(half))
-            block = (np.flatnonzero(which)[:, None, None], rows, columns + left * half)
-            images[block] += 120
-        arrays[f"{split}_images"], arrays[f"{split}_labels"] = images, labels
-    return arrays
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -138,20 +106,6 @@ def trained(trained_folder, workplace):
     return workplace
 
 
-def script_environment(*path):
-    """The environment of a script on a machine without a display; it knows SMALL_ARCH.
-
-    path: folders that it finds modules in too.
-    """
-    kept = {name: value for name, value in os.environ.items() if name not in NO_DISPLAY}
-    path = (TESTS / "in_scripts", TESTS, *path, *filter(None, [kept.get("PYTHONPATH")]))
-    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, path))}
-
-
-def script_command(name, *args):
-    return [sys.executable, str(REPOSITORY / f"{name}.py"), *map(str, args)]
-
-
 @pytest.fixture
 def run_script(workplace):
     """run_script("main_test", "--model_id", ...): a process of its own, as a user starts it."""
@@ -187,16 +141,6 @@ def run_here(workplace, monkeypatch, capsys):
         return subprocess.CompletedProcess(command, code, out, err)
 
     return run
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def assert_one_line(text, says):
-    assert text.endswith("\n")
-    assert len(text.splitlines()) == 1, text
-    assert re.search(says, text), text
 
 
 @pytest.fixture
@@ -251,8 +195,4 @@ def small_disk(tmp_path):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Files of pictures are left empty: drawing them takes most of a test's time."""
-    monkeypatch.setattr("utils.saving.png_bytes", lambda figure, **kwargs: b"")
-
-
-def model_flags(data, model_id=BASE):
-    return ("--model_id", model_id, "--dataset", data, "--device", "cpu")
+    monkeypatch.setattr("utils.plots.saving.png_bytes", lambda figure, **kwargs: b"")

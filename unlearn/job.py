@@ -5,14 +5,14 @@ from dataclasses import asdict, dataclass, replace
 
 from models.checkpoint import model_path, read_record, save_model, weights_digest
 from models.opening import describe_data
-from unlearn.config import UnlearnConfig, write_option
-from unlearn.ids import unlearned_model_id
-from unlearn.method import Method
-from unlearn.methods import check_task, chosen_config, default_config
-from unlearn.progress import Progress
-from utils.devices import describe
-from utils.errors import NotFiniteError, UserError
-from utils.files import check_free, check_id
+from unlearn.engine.config import UnlearnConfig, write_option
+from unlearn.engine.method import Method
+from unlearn.engine.progress import Progress
+from unlearn.model_ids import unlearned_model_id
+from unlearn.registry import check_task, chosen_config, default_config
+from utils.io.files import check_free, check_id
+from utils.runtime.devices import describe
+from utils.runtime.errors import NotFiniteError, UserError
 
 SHORT_NAMES = {  # in model ids
     "batch_size": "batch",
@@ -124,7 +124,7 @@ class UnlearnJob:
             "parent_digest": base_digest,
             "method": self.method.id,
             "forget_request": request.record(),
-            "forget_words": request.words,
+            "forget_words": request.description,
             "settings": settings | {"options": dict(self.config.options)},
         }
 

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from models.checkpoint import load_tensors, save_tensors, weights_digest
-from unlearn.masking import WeightMask
-from utils.errors import UserError
-from utils.feeding import feed
-from utils.files import SALIENCY_FOLDER, check_id, check_inside
-from utils.prediction import PREDICTION_BATCH
+from unlearn.engine.masking import WeightMask
+from utils.data.feeding import feed
+from utils.io.files import SALIENCY_FOLDER, check_id, check_inside
+from utils.runtime.errors import UserError
+from utils.train.prediction import PREDICTION_BATCH
 
 FORMAT = "medical-unlearning-saliency-1"
 PERCENTS = 100

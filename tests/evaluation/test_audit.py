@@ -1,0 +1,360 @@
+"""A model is measured beside its base model and Retrain, and Retrain itself is at no distance."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import jensenshannon
+
+from evaluation.audit import BASE, MODEL, RETRAIN, Audit
+from evaluation.figure import Figure
+from evaluation.measures import (
+    ATTACKS,
+    DISTANCES,
+    KLOM_PERCENTILE,
+    NO_RETRAIN,
+    klom_by_chance,
+    klom_figures,
+)
+from evaluation.metrics.distance import GAP_KEYS, klom, margins
+from evaluation.metrics.membership import auc_difference, membership_scores
+from evaluation.metrics.mia_efficacy import mia_efficacy
+from evaluation.report import GROUPS, SETS
+from evaluation.results import flatten, to_json
+from tests.helpers.tiny import split_set, tiny_model, tiny_set, trained_model
+from unlearn.request.request import ForgetRequest
+from utils.data.datasets import MULTI_CLASS, MULTI_LABEL, MedicalDataset
+from utils.train.prediction import predict
+from utils.train.training import Recipe, TrainingRun
+
+REQUEST = ForgetRequest((2,))
+NAMES = ("artery", "bone", "cortex", "duct")
+
+
+def dataset(multi_label=False):
+    """Enough images of each class for an attack."""
+    sizes = {"train": 48, "val": 40, "test": 80}
+    splits = {
+        split: tiny_set(count, multi_label=multi_label, seed=seed)
+        for seed, (split, count) in enumerate(sizes.items())
+    }
+    return MedicalDataset("Tiny", MULTI_LABEL if multi_label else MULTI_CLASS, NAMES, **splits)
+
+
+def retrained_model(seed=0, multi_label=False):
+    model = tiny_model()
+    model.load_state_dict(_retrained_weights(seed, multi_label))
+    return model
+
+
+@functools.cache
+def _retrained_weights(seed, multi_label):
+    model = tiny_model(seed=seed)
+    sets = (split_set(REQUEST, tiny_set(60, multi_label=multi_label, seed=n))[1] for n in (0, 1))
+    TrainingRun(model, *sets, Recipe(4, 0.05, 10)).run(show=False)
+    return model.state_dict()
+
+
+def edited_model(class_index=2, multi_label=False):
+    """A base model that never answers with the class."""
+    model = trained_model(multi_label=multi_label)
+    with torch.no_grad():
+        model.network[-1].bias[class_index] -= 50
+    return model
+
+
+def cost_record(seconds, device="cpu"):
+    """What the file of an unlearned model tells of its making."""
+    return {"kind": "unlearned", "seconds": seconds, "device": device}
+
+
+def audited(model, *groups, multi_label=False, **beside):
+    audit = Audit(model, dataset(multi_label), REQUEST, **beside)
+    audit.look(MODEL)
+    audit.compute_reference_outputs()
+    for group in groups:
+        audit.measure(group)
+    return audit
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_retrain_is_at_no_distance_from_itself(multi_label):
+    retrain, again = (retrained_model(multi_label=multi_label) for _ in range(2))
+    base = trained_model(multi_label=multi_label)
+    audit = audited(
+        again, "privacy", "distance", multi_label=multi_label, base=base, retrains=[retrain]
+    )
+    found, of_base = audit.figures[MODEL], audit.figures[BASE]
+    assert found["average_gap_points"].value == 0
+    assert of_base["average_gap_points"].value > 10
+    for name in SETS:
+        assert found[f"agreement_{name}_percent"].value == 100
+        assert found[f"js_divergence_{name}"].value == 0
+    assert of_base["js_divergence_forget"].value > 0.1
+    for name in ATTACKS:
+        assert found[f"attack_{name}_auc_minus_retrain"] == Figure(0, 0, 0)
+        assert f"attack_{name}_auc_minus_retrain" not in audit.figures[RETRAIN]
+    assert "average_gap_points" not in audit.figures[RETRAIN]
+    assert not any(key.startswith("klom") for key in found)
+
+
+def test_average_gap_is_that_of_the_figures_beside():
+    audit = audited(edited_model(), "privacy", "distance", retrains=[retrained_model()])
+    gaps = [
+        abs(audit.figures[MODEL][key].value - audit.figures[RETRAIN][key].value) for key in GAP_KEYS
+    ]
+    assert audit.figures[MODEL]["average_gap_points"].value == pytest.approx(sum(gaps) / 4)
+
+
+def test_order_of_groups_does_not_matter():
+    beside = {"base": trained_model(), "retrains": [retrained_model()]}
+    first = audited(edited_model(), "distance", **beside).figures
+    both = audited(edited_model(), "privacy", "distance", **beside).figures
+    assert first == both
+    assert first[MODEL]["average_gap_points"].is_defined
+
+
+def test_a_model_beside_itself_is_not_worse():
+    audit = audited(trained_model(), "safety", base=trained_model())
+    assert audit.warnings == []
+    for number in (0, 1, 3):
+        assert audit.figures[MODEL][f"class_{number}_lost_images"].value == 0
+    assert "class_2_lost_images" not in audit.figures[MODEL]
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_kept_class_that_was_lost_is_warned_of(multi_label):
+    damaged, base = (
+        edited_model(1, multi_label=multi_label),
+        trained_model(multi_label=multi_label),
+    )
+    (line,) = audited(damaged, "safety", multi_label=multi_label, base=base).warnings
+    assert line.startswith("class 1 bone is recognised significantly worse than before")
+    as_asked = edited_model(2, multi_label=multi_label)
+    assert audited(as_asked, "safety", multi_label=multi_label, base=base).warnings == []
+
+
+def test_a_model_alone_is_measured_alone():
+    audit = audited(trained_model(), *GROUPS)
+    assert list(audit.figures) == list(audit.outputs) == list(audit.destinations()) == [MODEL]
+    assert {"attack_loss_auc", "probe_accuracy_percent"} <= audit.figures[MODEL].keys()
+    assert {audit.figures[MODEL][key].why_undefined for key in DISTANCES} == {NO_RETRAIN}
+    assert not any("klom" in key for key in audit.figures[MODEL])
+    assert not any(key.endswith("_minus_retrain") for key in audit.figures[MODEL])
+    assert not any(key.endswith("_lost_images") for key in audit.figures[MODEL])
+    assert not audit.figures[MODEL]["unlearn_seconds"].is_defined
+    np.testing.assert_allclose(audit.destinations()[MODEL], [0, 0, 1, 0], atol=0.1)
+    why = audit.figures[MODEL]["unlearn_seconds"].why_undefined
+    assert why == "the model file tells of no unlearning"
+
+
+def test_retrain_alone_is_asked_for_no_retrain():
+    record = {"kind": "unlearned", "method": "Retrain"}
+    audit = audited(retrained_model(), "distance", record=record)
+    reasons = {audit.figures[MODEL][key].why_undefined for key in DISTANCES}
+    assert reasons == {"this model is Retrain"}
+    audit = audited(retrained_model(), "distance", record=record | {"method": "GA"})
+    assert set(DISTANCES) <= audit.figures[MODEL].keys()
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_where_the_images_went_is_among_the_figures(multi_label):
+    model, base = (part(multi_label=multi_label) for part in (edited_model, trained_model))
+    audit = audited(model, "forgetting", multi_label=multi_label, base=base)
+    forget_set, _ = split_set(REQUEST, dataset(multi_label).train)
+    for title, each in ((MODEL, model), (BASE, base)):
+        logits = predict(each, forget_set)
+        for number in range(4):
+            taken = logits[:, number] > 0 if multi_label else logits.argmax(1) == number
+            found = audit.figures[title][f"taken_for_class_{number}_percent"].value
+            assert found == pytest.approx(100 * taken.double().mean().item())
+    assert audit.figures[MODEL]["taken_for_class_2_percent"].value == 0
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_distance_on_the_forget_set_is_that_of_the_question(multi_label):
+    """Other findings of its images are not what was to be forgotten."""
+    retrain = retrained_model(multi_label=multi_label)
+    model = edited_model(1, multi_label=multi_label)
+    audit = audited(model, "distance", multi_label=multi_label, retrains=[retrain])
+    forget_set, _ = split_set(REQUEST, dataset(multi_label).train)
+    ours, theirs = (predict(each, forget_set) for each in (model, retrain))
+    if multi_label:
+        same = (ours[:, 2] > 0) == (theirs[:, 2] > 0)
+        assert ((ours > 0) == (theirs > 0)).double().mean() != same.double().mean()
+    else:
+        same = ours.argmax(1) == theirs.argmax(1)
+    found = audit.figures[MODEL]["agreement_forget_percent"].value
+    assert found == pytest.approx(100 * same.double().mean().item())
+    if multi_label:
+        p, q = (part[:, 2].double().sigmoid() for part in (ours, theirs))
+        pair = [np.stack([part, 1 - part]) for part in (p, q)]
+        expected = np.mean(jensenshannon(*pair, base=2, axis=0) ** 2)
+        found = audit.figures[MODEL]["js_divergence_forget"].value
+        assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_columns_have_the_order_of_the_table():
+    audit = audited(edited_model(), base=trained_model(), retrains=[retrained_model()])
+    assert list(audit.figures) == list(audit.outputs) == [BASE, MODEL, RETRAIN]
+
+
+def test_a_second_retrain_shows_how_far_two_are_apart():
+    retrains = [retrained_model(seed) for seed in (0, 1)]
+    audit = audited(edited_model(), "privacy", "distance", retrains=retrains)
+    found = audit.figures[RETRAIN]
+    assert found["average_gap_points"].is_defined
+    assert 0 < found["js_divergence_forget"].value < 1
+    assert not any(key.startswith("klom") for key in audit.figures[MODEL])
+    turned = audited(edited_model(), "privacy", "distance", retrains=retrains[::-1])
+    for key in ("js_divergence_forget", "agreement_test_percent", "average_gap_points"):
+        assert turned.figures[RETRAIN][key].value == pytest.approx(found[key].value)
+
+
+def _asked(model, image_set):
+    return REQUEST.scored_logits(predict(model, image_set), image_set.labels)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_klom_of_models_of_several_seeds(multi_label):
+    retrains = [retrained_model(seed, multi_label) for seed in (0, 1, 2)]
+    options = {"multi_label": multi_label, "retrains": retrains}
+    models = [edited_model(number, multi_label) for number in (2, 1, 0)]
+    audit = audited(models[0], "distance", peers=models[1:], **options)
+    found, by_chance = (audit.figures[title] for title in (MODEL, RETRAIN))
+    same = audited(retrains[0], "distance", peers=retrains[1:], **options).figures[MODEL]
+    for name in SETS:
+        assert found[f"klom_{name}_nats"].value > 0
+        assert same[f"klom_{name}_nats"].value == 0
+        assert by_chance[f"klom_{name}_nats"] == klom_by_chance(3, 3, SETS)[f"klom_{name}_nats"]
+    forget_set, _ = split_set(REQUEST, dataset(multi_label).train)
+    groups = [
+        np.array([margins(*_asked(each, forget_set)) for each in group])
+        for group in (models, retrains)
+    ]
+    expected = np.percentile(klom(*groups), KLOM_PERCENTILE)
+    assert found["klom_forget_nats"].value == pytest.approx(expected, rel=1e-4)
+
+
+def test_klom_needs_three_models_of_each_kind():
+    retrains = [retrained_model(seed) for seed in (0, 1, 2)]
+    peers = [edited_model(1), edited_model(0)]
+    for ours, theirs in ((1, 3), (2, 2), (2, 1)):
+        beside = {"peers": peers[:ours], "retrains": retrains[:theirs]}
+        figures = audited(edited_model(), "distance", **beside).figures
+        for name in SETS:
+            why = figures[MODEL][f"klom_{name}_nats"].why_undefined
+            assert why == f"{1 + ours} models and {theirs} Retrains, and 3 of each are the least"
+            assert f"klom_{name}_nats" not in figures[RETRAIN]
+        assert to_json(flatten(figures))
+
+
+def _margins(rng, *shapes, mean=0.0, spread=1.0):
+    return [[{"forget": rng.normal(mean, spread, n)} for _ in range(m)] for m, n in shapes]
+
+
+@pytest.mark.parametrize("models", [(3, 3), (5, 3), (10, 10), (100, 100)])
+def test_klom_by_chance_is_that_of_equal_groups_of_any_kind(models):
+    images = 2000 if models[0] == 100 else 100_000
+    groups = _margins(np.random.default_rng(5), *((m, images) for m in models), mean=7, spread=3)
+    found = klom_figures(*groups)["klom_forget_nats"].value
+    by_chance = klom_by_chance(*models, ["forget", "test"])
+    assert by_chance["klom_forget_nats"] == by_chance["klom_test_nats"]
+    assert by_chance["klom_forget_nats"].value == pytest.approx(found, rel=0.05)
+
+
+def test_klom_by_chance_falls_with_the_models_and_below_what_differs():
+    values = [klom_by_chance(m, m, ["forget"])["klom_forget_nats"].value for m in (3, 6, 20, 99)]
+    assert values == sorted(values, reverse=True)
+    assert values[-1] < 0.1 and values[0] > 10  # which is why it stands beside
+    rng = np.random.default_rng(0)
+    (ours,), (theirs,) = _margins(rng, (20, 500), mean=2), _margins(rng, (20, 500))
+    assert klom_figures(ours, theirs)["klom_forget_nats"].value > 3 * values[2]
+    (none,) = _margins(rng, (3, 0))
+    assert klom_figures(none, none)["klom_forget_nats"].why_undefined == "no image"
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_salun_s_efficacy_learns_from_other_images_than_those_of_the_request(multi_label):
+    model, data = edited_model(multi_label=multi_label), dataset(multi_label)
+    found = audited(model, "privacy", multi_label=multi_label).figures[MODEL]
+    forget, retain = (_asked(model, part) for part in split_set(REQUEST, data.train))
+    for key, split in (("mia_efficacy_percent", "test"), ("mia_efficacy_val_percent", "val")):
+        covered, others = (_asked(model, part) for part in split_set(REQUEST, data.splits[split]))
+        assert found[key] == mia_efficacy(retain, others, forget).times(100)
+        assert found[key] != mia_efficacy(retain, covered, forget).times(100)
+
+
+def test_attacks_find_what_only_training_images_have():
+    """Training and val images of the class look alike, so no control is to warn."""
+    audit = audited(trained_model(), "privacy", retrains=[retrained_model()])
+    found = audit.figures[MODEL]
+    assert found["attack_blind_auc"].low < 0.5 < found["attack_blind_auc"].high
+    assert "attack_blind_auc" not in audit.figures[RETRAIN]
+    assert audit.warnings == []
+    data = dataset()
+    forget, unseen = (split_set(REQUEST, part)[0] for part in (data.train, data.val))
+    pairs = [
+        [membership_scores(*_asked(model, part)) for part in (forget, unseen)]
+        for model in (trained_model(), retrained_model())
+    ]
+    for name in ATTACKS:
+        difference = found[f"attack_{name}_auc_minus_retrain"]
+        aucs = [audit.figures[title][f"attack_{name}_auc"].value for title in (MODEL, RETRAIN)]
+        assert difference.value == pytest.approx(aucs[0] - aucs[1])
+        scores = [[part[name] for part in pair] for pair in pairs]
+        assert (difference.low, difference.high) == pytest.approx(
+            (auc_difference(*scores).low, auc_difference(*scores).high), abs=1e-6
+        )
+
+
+def test_val_images_of_another_kind_are_warned_of():
+    data = dataset()
+    data.val.images[:] = 255 - data.val.images
+    audit = Audit(trained_model(), data, REQUEST, retrains=[retrained_model()])
+    audit.look(MODEL)
+    audit.compute_reference_outputs()
+    audit.measure("privacy")
+    assert any("forget and val images differ without any model" in w for w in audit.warnings)
+    assert any("retained training images and val images differ" in w for w in audit.warnings)
+    assert not any("test images differ" in line for line in audit.warnings)
+
+
+def test_costs_of_time():
+    beside = {"retrains": [retrained_model()], "retrain_records": [cost_record(20.0)]}
+    found = audited(edited_model(), "cost", record=cost_record(5.0), **beside).figures
+    assert found[MODEL]["share_of_retrain_time_percent"].value == 25
+    assert found[RETRAIN]["unlearn_seconds"].value == 20
+    assert found[RETRAIN]["share_of_retrain_time_percent"].value == 100
+    elsewhere = cost_record(5.0, "another machine")
+    found = audited(edited_model(), "cost", record=elsewhere, **beside).figures
+    assert found[MODEL]["unlearn_seconds"].value == 5
+    share = found[MODEL]["share_of_retrain_time_percent"]
+    assert share.why_undefined == "it was measured on another device, or other threads"
+    found = audited(edited_model(), "cost", record=elsewhere).figures[MODEL]
+    assert found["share_of_retrain_time_percent"].why_undefined == NO_RETRAIN
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_all_there_is_to_measure_is_in_the_file(multi_label):
+    audit = audited(
+        edited_model(multi_label=multi_label),
+        *GROUPS,
+        multi_label=multi_label,
+        base=trained_model(multi_label=multi_label),
+        retrains=[retrained_model(multi_label=multi_label)],
+        groups=np.resize(["f", "m"], 80),
+        costs=None if multi_label else np.ones((4, 4)) - np.eye(4),
+        record=cost_record(1.0),
+        retrain_records=[cost_record(2.0)],
+    )
+    flat = flatten(audit.figures)
+    assert to_json(flat)
+    named = {key for group in GROUPS.values() for key, _ in group.rows}
+    missing = {key for key in named if key not in flat and not key.startswith(("klom", "ulira"))}
+    costs = {"expected_cost", "expected_cost_all_classes"}
+    assert missing == (costs if multi_label else {"finding_auc"})
+    for title, prefix in ((BASE, "base_"), (RETRAIN, "retrain_")):
+        for key, figure in audit.figures[title].items():
+            assert flat[prefix + key] == figure.value

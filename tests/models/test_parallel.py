@@ -1,0 +1,218 @@
+"""Two processes come to what one does, bit for bit the same on both, and end together."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from models.checkpoint import read_record
+from tests.helpers.environment import (
+    REPOSITORY,
+    TRAIN,
+    assert_one_line,
+    script_command,
+    script_environment,
+)
+from tests.helpers.parallel_work import WORK, training_run, with_dropout
+from tests.helpers.tiny import tiny_model
+from utils.runtime import devices, processes
+from utils.runtime.errors import UserError, run_script
+
+FORGET = ("--unlearn", "FT", "--class_to_forget", "3", "--unlearn_epochs", "1")
+WORKER = REPOSITORY / "tests" / "helpers" / "parallel_work.py"
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """(folder, what each of two processes has found, how each has ended)."""
+    folder = tmp_path_factory.mktemp("together")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    running = []
+    for number in range(2):
+        launched = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+        launched |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PYTHONPATH": REPOSITORY}
+        running.append(
+            subprocess.Popen(
+                [sys.executable, WORKER, folder],
+                env=script_environment() | {key: str(value) for key, value in launched.items()},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    outputs = [process.communicate(timeout=240) for process in running]
+    ended = [  # some versions of gloo tell that they are connected
+        (process.returncode, re.sub(r"(?m)^\[Gloo\] .*\n", "", out), err)
+        for process, (out, err) in zip(running, outputs, strict=True)
+    ]
+    paths = [folder / f"{number}.pt" for number in range(2)]
+    assert all(path.exists() for path in paths), ended
+    return folder, [torch.load(path) for path in paths], ended
+
+
+def assert_bit_for_bit(first, second):
+    assert first.keys() == second.keys()
+    for name, part in first.items():
+        assert torch.equal(part, second[name]), name
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_two_processes_find_what_one_does(name, together):
+    first, second = (found["found"][name] for found in together[1])
+    assert_bit_for_bit(first, second)
+    alone = WORK[name]()
+    assert first.keys() == alone.keys()
+    for part, expected in alone.items():
+        torch.testing.assert_close(
+            first[part], expected, rtol=1e-4, atol=2e-6, msg=f"{name} {part}"
+        )
+
+
+def test_training_moves_the_weights_that_are_compared():
+    run = training_run()
+    before = run.model.state_dict()["network.0.weight"].clone()
+    run.run(show=False)
+    assert (run.model.state_dict()["network.0.weight"] - before).abs().max() > 1e-3
+
+
+def test_each_process_runs_its_network_on_its_part(together):
+    (seven, of_seven, one, _), (others, of_others, black, _) = (
+        found["own"]["view"] for found in together[1]
+    )
+    assert (seven, others) == (4, 3)
+    assert (one, black) == (1, 1)  # of an empty part, a black image
+    assert len(of_seven) == 4
+    assert not torch.equal(of_seven[:3], of_others)
+
+
+def test_dropout_differs_from_part_to_part_and_leaves_all_processes_alike(together):
+    first, second = (found["dropout"] for found in together[1])
+    assert_bit_for_bit(first, second)
+    assert not torch.allclose(first["network.6.weight"], with_dropout()["network.6.weight"])
+
+
+def test_the_first_process_alone_writes_and_all_fail_as_it_fails(together):
+    folder, found, _ = together
+    assert (folder / "written").read_text() == "0"
+    assert [each["own"]["alone"] for each in found] == ["1", "1"]
+    first, second = (each["own"]["refusals"] for each in found)
+    assert first == second
+    assert first[0] is None
+    assert "cannot write" in first[1]
+
+
+def test_one_process_of_a_machine_goes_before_the_others_and_works_as_if_alone(together):
+    first, second = (found["own"]["turns"] for found in together[1])
+    assert first == "0 of 1\n"
+    assert second == "0 of 1\n0 of 1\n"
+
+
+def test_whether_all_have_the_same_is_known(together):
+    assert [found["own"]["agree"] for found in together[1]] == [[True, True], [True, False]]
+
+
+def test_one_failing_process_ends_all_with_one_line(together):
+    (first_code, first_out, first_err), (second_code, second_out, second_err) = together[2]
+    assert (first_code, second_code) == (2, 2)
+    assert (first_out, second_out) == ("done\n", "")
+    assert_one_line(first_err + second_err, "error: the second one has had enough")
+
+
+class Store:
+    """Counts as torch's does."""
+
+    def __init__(self):
+        self.counts = {}
+
+    def add(self, key, amount):
+        self.counts[key] = self.counts.get(key, 0) + amount
+        return self.counts[key]
+
+
+def test_that_another_process_was_killed_is_told_once(monkeypatch, capsys):
+    def main():
+        raise RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error")
+
+    monkeypatch.setattr(processes, "_group", processes._Group(0, 2, store=Store()))
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            run_script(main)
+    assert_one_line(capsys.readouterr().err, "error: another process was killed")
+
+
+@pytest.fixture
+def second_of_two(monkeypatch):
+    """This process takes itself for the second of two that start with the same arguments."""
+    monkeypatch.setattr(processes, "_group", processes._Group(1, 2, 1, 2))
+    monkeypatch.setattr(processes, "agree", lambda _: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_each_process_has_a_gpu_of_its_own(name, second_of_two, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    asked = []
+    monkeypatch.setattr(torch, "zeros", lambda _, device: asked.append(device) or torch.ones(1))
+    assert devices.pick_device(name) == torch.device("cuda:1")
+    assert asked == [torch.device("cuda:1")]
+
+
+def test_more_processes_than_gpus_are_refused(second_of_two, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(
+        UserError, match="2 processes on a machine with 1 GPU: .*--nproc_per_node=1"
+    ):
+        devices.pick_device("auto")
+
+
+def test_one_device_for_several_processes_is_refused(second_of_two):
+    with pytest.raises(UserError, match="--device cuda:0 is one device for 2 processes"):
+        devices.pick_device("cuda:0")
+
+
+def test_a_record_tells_how_many_processes_there_were(second_of_two):
+    assert devices.describe(torch.device("cpu")).endswith(", 2 processes")
+
+
+def test_without_torchrun_a_model_is_run_as_it_is():
+    model = tiny_model().eval()
+    images = torch.zeros(3, 1, 8, 8)
+    assert processes.world_size() == 1
+    assert torch.equal(model(images), model.network((images / 255 - model.mean) / model.std))
+
+
+def test_torchrun_trains_and_unlearns_and_each_file_is_written_once(workplace, data_files):
+    def run(script, *flags):
+        command = script_command(script, *flags, "--dataset", data_files["grey"], "--device", "cpu")
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        return subprocess.run(
+            [*launcher, "--nproc_per_node=2", *command[1:]],
+            env=script_environment(),
+            cwd=workplace,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+
+    trained = run("main_train", "--save_model_id", "tiny", *TRAIN, "--epochs", "1")
+    assert trained.returncode == 0, trained
+    assert trained.stdout.count("epoch 1/1:") == 1
+    assert sorted(os.listdir("model_weights")) == ["tiny_best.pt", "tiny_last.pt"]
+    forgot = run("main_unlearn", "--model_id", "tiny_best", *FORGET)
+    assert forgot.returncode == 0, forgot
+    (model_id,) = (
+        line.removeprefix("model_id: ")
+        for line in forgot.stdout.splitlines()
+        if line.startswith("model_id: ")
+    )
+    made = {f"{model_id}.pt", "tiny_best.pt", "tiny_last.pt"}
+    assert set(os.listdir("model_weights")) == made
+    assert read_record(model_id)["device"].endswith("2 processes")
+    assert "Traceback" not in trained.stderr + forgot.stderr

@@ -1,0 +1,44 @@
+"""A few hundred cases of the fuzzer; `python -m tests.fuzz_files` runs 20,000, of larger files."""
+
+import time
+import zipfile
+
+import pytest
+
+from tests.helpers import fuzz_files
+from tests.helpers.small_net import SMALL_ARCH
+
+CASES = 300
+
+
+@pytest.fixture
+def files(workplace):
+    return fuzz_files.Files(SMALL_ARCH)
+
+
+def test_damaged_files_are_refused_or_read_as_they_were_written(files):
+    outcomes = {fuzz_files.run_case(number, files)[0] for number in range(CASES)}
+    assert outcomes == {"refused", "accepted", "other data"}
+
+
+def test_the_fuzzer_sees_another_content(files, monkeypatch):
+    """A damage of a pixel with a right CRC, which no reader can see, is not let pass by it."""
+
+    def one_pixel(content, other, draw):
+        with zipfile.ZipFile("new.npz", "w") as new, zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                part = archive.read(name)
+                new.writestr(name, part[:-1] + bytes([part[-1] ^ 1]) if "images" in name else part)
+        with open("new.npz", "rb") as stream:
+            return stream.read()
+
+    path = files.paths["data"][0]
+    files.paths = {"data": [path, path]}
+    monkeypatch.setattr(fuzz_files, "DAMAGES", (one_pixel,))
+    with pytest.raises(AssertionError, match="another content"):
+        fuzz_files.run_case(0, files)
+
+
+def test_a_hang_is_seen():
+    with pytest.raises(fuzz_files.Hang), fuzz_files.time_limit(0.05):
+        time.sleep(5)

@@ -1,0 +1,307 @@
+"""main_compare.py: every trial once, whatever happens in between, and one table of them all."""
+
+import csv
+import errno
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import evaluation.comparison.trials
+from models.checkpoint import load_model, read_record
+from tests.helpers.tiny import same_weights
+from unlearn.job import UnlearnJob
+from unlearn.registry import find_methods
+from utils.runtime.errors import NotFiniteError
+
+NAME = "tiny_best_FORGOTTEN_3_comparison"
+METHODS = ("GA", "FT_with_SalUn", "DELETE")
+
+
+@pytest.fixture
+def grey(data_files):
+    return data_files["grey"]
+
+
+@pytest.fixture
+def flags(trained, grey, undrawn):
+    data = ("--model_id", "tiny_best", "--dataset", grey, "--device", "cpu")
+    return (*data, "--class_to_forget", "3", "--unlearn", *METHODS)
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The (method, seed) of every unlearning that is run from now on."""
+    seen, run = [], UnlearnJob.run
+
+    def watch(job, *arguments):
+        seen.append((job.method.id, job.config.recipe.seed))
+        return run(job, *arguments)
+
+    monkeypatch.setattr(UnlearnJob, "run", watch)
+    return seen
+
+
+def table():
+    with open(f"results/{NAME}.csv", newline="") as file:
+        return {row["method"]: row for row in csv.DictReader(file)}
+
+
+def trials():
+    return json.loads(Path(f"results/{NAME}.json").read_bytes())["trials"]
+
+
+def test_every_method_and_retrain_once_a_seed_and_never_again(done, flags, made):
+    printed = done("main_compare", *flags, "--seeds", "1", "2")
+    wanted = [(m, seed) for seed in (1, 2) for m in ("Retrain", *METHODS)]
+    assert made == wanted
+    assert {row["seeds"] for row in table().values()} == {"2"}
+    assert list(table())[0] == "Retrain" and set(table()) == {"Retrain", *METHODS, "base model"}
+    gaps = [float(row["average_gap_points_mean"]) for row in list(table().values())[1:]]
+    assert gaps == sorted(gaps)
+    assert "0 trials to go, about 0 min" in printed
+    assert Path(f"results/{NAME}.md").exists()
+    assert Path("pics/tiny_best/methods_3.png").exists()
+
+    before = table()
+    printed = done("main_compare", *flags, "--seeds", "1", "2")
+    assert "8 of 8 trials are finished already" in printed
+    assert made == wanted and table() == before
+    done("main_compare", *flags, "--seeds", "3")
+    assert made[len(wanted) :] == [(m, 3) for m in ("Retrain", *METHODS)]
+    assert {row["seeds"] for row in table().values()} == {"3"}  # nothing that is finished is lost
+
+
+def test_fewer_methods_leave_the_table_as_it_is(done, flags):
+    done("main_compare", *flags)
+    before = table()
+    done("main_compare", *flags[: -len(METHODS)], "GA")
+    assert table() == before
+    caption = Path(f"results/{NAME}.md").read_text().splitlines()[0]
+    assert caption == "tiny_best on grey, class 3 duct forgotten; seed 1"
+
+
+def test_another_threshold_is_another_table(done, flags):
+    done("main_compare", *flags)
+    before = table()
+    done("main_compare", *flags, "--mask_thresh", "0.25")
+    assert table() == before
+    assert Path(f"results/{NAME}_mask25.csv").exists()
+
+
+def test_nothing_is_trained_if_nothing_asked_for_can_run(refused, flags, made):
+    asked = (*flags[: -len(METHODS)], "SISA")
+    assert (
+        refused("--unlearn SISA needs a base model that was trained in", "main_compare", *asked)
+        == []
+    )
+    assert made == []
+
+
+def test_all_among_others_is_all():
+    assert find_methods(["GA", "all"]) == find_methods(["all"])
+
+
+def test_figures_are_those_of_main_test_unlearn(done, flags, grey):
+    done("main_compare", *flags)
+    model_id = next(name for name in trials() if "_DELETE_" in name)
+    tested = ("--model_id", model_id, "--dataset", grey, "--device", "cpu")
+    done("main_test_unlearn", *tested, "--measures", "privacy", "distance")
+    results = json.loads(Path(f"results/{model_id}.json").read_bytes())
+    for key in evaluation.comparison.trials.MEASURED:
+        assert trials()[model_id][key] == results[key], key
+    gap = float(table()["DELETE"]["average_gap_points_mean"])
+    assert gap == pytest.approx(results["average_gap_points"], rel=1e-5)
+
+
+def test_its_models_are_those_of_main_unlearn(done, flags, grey, workplace):
+    done("main_compare", *flags)
+    asked = ("--class_to_forget", "3", "--dataset", grey, "--device", "cpu")
+    for method in METHODS:
+        model_id = next(name for name in trials() if f"_{method.upper()}_" in name)
+        compared, record = load_model(model_id)
+        asked_anew = ("--unlearn", method, *asked, "--overwrite")
+        made = done("main_unlearn", "--model_id", "tiny_best", *asked_anew)
+        assert made.split()[-1] == model_id
+        again, again_record = load_model(model_id)
+        assert same_weights(compared, again)
+        told = ("command", "seconds", "saved_at")
+        assert all(again_record[key] == record[key] for key in record if key not in told)
+
+
+def test_a_model_that_is_there_already_is_measured_and_not_made_again(done, flags, grey, made):
+    asked = ("--class_to_forget", "3", "--dataset", grey, "--device", "cpu")
+    done("main_unlearn", "--model_id", "tiny_best", "--unlearn", "GA", *asked)
+    done("main_compare", *flags)
+    assert made.count(("GA", 1)) == 1
+
+
+def test_a_method_that_fails_is_a_row_with_its_reason_and_is_tried_again(
+    done, flags, made, monkeypatch
+):
+    run = UnlearnJob.run
+
+    def fail(job, *arguments):
+        if job.method.id == "DELETE":
+            raise NotFiniteError("at step 3")
+        if job.method.id == "GA":
+            raise RuntimeError("a bug\nin two lines")
+        return run(job, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UnlearnJob, "run", fail)
+        printed = done("main_compare", *flags)
+    assert "DELETE failed: seed 1: the loss is not finite any more at step 3" in printed
+    assert table()["GA"]["failure"] == "seed 1: RuntimeError: a bug in two lines"
+    assert table()["FT_with_SalUn"]["failure"] == ""
+    assert set(list(table())[-2:]) == {"DELETE", "GA"}
+    done("main_compare", *flags)
+    assert not any(row["failure"] for row in table().values())
+    assert made.count(("FT_with_SalUn", 1)) == 1
+
+
+def test_ctrl_c_says_what_is_finished_and_the_same_command_goes_on(
+    run_here, done, flags, made, monkeypatch
+):
+    run = UnlearnJob.run
+
+    def stop(job, *arguments):
+        if job.method.id == "FT_with_SalUn":
+            raise KeyboardInterrupt
+        return run(job, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UnlearnJob, "run", stop)
+        stopped = run_here("main_compare", *flags)
+    assert stopped.returncode == 130
+    assert stopped.stderr.splitlines() == [
+        "main_compare.py: interrupted: 2 of 4 trials are finished; the same command goes on"
+    ]
+    made.clear()
+    assert "2 of 4 trials are finished already" in done("main_compare", *flags)
+    assert made == [("FT_with_SalUn", 1), ("DELETE", 1)]
+
+
+def failing(monkeypatch, error, *methods):
+    run = UnlearnJob.run
+
+    def fail(job, *arguments):
+        if job.method.id in methods:
+            raise error
+        return run(job, *arguments)
+
+    monkeypatch.setattr(UnlearnJob, "run", fail)
+
+
+def test_ctrl_c_counts_no_trial_that_has_failed(run_here, flags, monkeypatch):
+    failing(monkeypatch, NotFiniteError("at step 3"), "GA")
+    failing(monkeypatch, KeyboardInterrupt(), "DELETE")
+    stopped = run_here("main_compare", *flags)
+    assert "interrupted: 2 of 4 trials are finished" in stopped.stderr
+
+
+def test_without_a_retrain_there_is_a_table_and_the_exit_code_tells(run_here, flags, monkeypatch):
+    failing(monkeypatch, NotFiniteError("at step 3"), "Retrain")
+    finished = run_here("main_compare", *flags)
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("Retrain failed with seed 1: the gaps to it, and the shares")
+    assert len(finished.stderr.splitlines()) == 1
+    assert set(table()) == {"Retrain", *METHODS, "base model"}
+    assert not any(row["average_gap_points_mean"] for row in table().values())
+    assert table()["GA"]["unlearn_accuracy_percent_mean"]
+
+
+@pytest.mark.parametrize("place", ["model", "figures"])
+def test_a_full_disk_is_no_failing_method(run_here, done, flags, made, monkeypatch, place):
+    """It stops, as all other trials would meet it too; what was finished before is kept."""
+    done("main_compare", *flags[:-1])
+    before = trials()
+    with monkeypatch.context() as patch:
+        end = "_DELETE_" if place == "model" else f"{NAME}.json"
+
+        def full(source, target):
+            if end in str(target):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.rename(source, target)
+
+        patch.setattr("utils.io.files.os.replace", full)
+        stopped = run_here("main_compare", *flags)
+    assert stopped.returncode == 2 and "failed" not in stopped.stdout
+    assert re.fullmatch(
+        r"main_compare.py: error: cannot write \S+: No space left on device.*\n", stopped.stderr
+    )
+    assert trials() == before
+    made.clear()
+    done("main_compare", *flags)
+    assert made == ([("DELETE", 1)] if place == "model" else [])
+
+
+def test_what_is_finished_is_read_once(done, flags, monkeypatch):
+    done("main_compare", *flags)
+    seen, load = [], torch.load
+
+    def watch(file, *arguments, **named):
+        seen.append(file)
+        return load(file, *arguments, **named)
+
+    monkeypatch.setattr(torch, "load", watch)
+    done("main_compare", *flags)
+    assert len(seen) == 5  # four trials and the base model
+
+
+def test_a_model_that_was_replaced_is_measured_anew(done, flags, grey):
+    done("main_compare", *flags)
+    model_id = next(name for name in trials() if "_GA_" in name)
+    before = trials()[model_id]
+    path = Path(f"model_weights/{model_id}.pt")
+    other = next(name for name in trials() if "_DELETE_" in name)
+    path.write_bytes(Path(f"model_weights/{other}.pt").read_bytes())
+    printed = done("main_compare", *flags)
+    assert f"GA failed: seed 1: {path} would be replaced: add --overwrite" in printed
+    assert read_record(model_id)["model_id"] == other
+    done("main_compare", *flags, "--overwrite")
+    assert trials()[model_id]["weights_digest"] == read_record(model_id)["weights_digest"]
+    assert trials()[model_id]["weights_digest"] == before["weights_digest"]  # GA's again
+
+
+def test_sample_wise_requests_are_compared_too(done, trained, grey):
+    """Here, and here alone, the picture is drawn."""
+    data = ("--model_id", "tiny_best", "--dataset", grey, "--device", "cpu")
+    share = ("--forget_fraction", "0.25", "--unlearn", "RL_with_SalUn", "Fisher")
+    printed = done("main_compare", *data, *share)
+    assert "25% of the training images, drawn with seed 1 forgotten" in printed
+    assert Path("results/tiny_best_FORGOTTEN_f25-s1_comparison.csv").exists()
+    assert Path("pics/tiny_best/methods_f25-s1.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "more, says",
+    [
+        (("--class_to_forget", "9"), "--class_to_forget 9: .* has no such class"),
+        (("--unlearn", "nothing"), "--unlearn nothing: no such method"),
+        (("--model_id", "nobody"), "nobody"),
+        (("--seeds", "-1"), "--seeds"),
+        (("--unlearn", "GA_with_SalUn", "--mask_thresh", "0.123"), "--mask_thresh 0.123"),
+    ],
+)
+def test_bad_input(run_here, flags, more, says):
+    stopped = run_here("main_compare", *flags, *more)
+    assert stopped.returncode == 2
+    assert len(stopped.stderr.splitlines()) == 1
+    assert re.search(says, stopped.stderr)
+
+
+def test_what_a_killed_run_left_beside_its_finished_model_is_removed(done, flags):
+    """Killed after the model was saved, and before it was measured and its passes removed."""
+    done("main_compare", *flags)
+    (model,) = Path("model_weights").glob("*_GA_*.pt")
+    left = Path("model_weights/unfinished") / model.stem / "pass_0001.pt"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"passed")
+    for path in Path("results").iterdir():
+        path.unlink()
+    done("main_compare", *flags)
+    assert not left.parent.exists()

@@ -1,0 +1,171 @@
+"""`main_test_unlearn.py --verify`: what holds in the chain of a model, and where it breaks."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.checkpoint import load_model, read_record, save_model, weights_digest
+from tests.helpers.environment import BASE, FORGOTTEN
+from tests.helpers.small_net import SMALL_ARCH
+
+MASK = Path("SaliencyMaps") / BASE / "class_3.pt"
+RETRAIN = ("--unlearn", "Retrain", "--class_to_forget", "3")
+
+
+def breaks(run_here, *flags, model_id=FORGOTTEN):
+    """The lines that break; the exit code must be 1 if there are any, else 0."""
+    result = run_here("main_test_unlearn", "--model_id", model_id, "--verify", *flags)
+    lines = [line for line in result.stdout.splitlines() if line.startswith("BREAKS")]
+    assert (result.returncode, result.stderr) == (1 if lines else 0, ""), result
+    assert f"The chain of {model_id} {'is broken' if lines else 'holds'}" in result.stdout
+    return lines
+
+
+def resaved(model_id, change):
+    """The model saved anew, as by somebody who makes all of its own digests right."""
+    model, record = load_model(model_id)
+    change(model, record)
+    save_model(model_id, model, record)
+
+
+def moved(model, record):
+    with torch.no_grad():
+        model.network.fc.weight += 1
+
+
+def test_a_chain_that_holds(trained, run_here, data_files):
+    assert breaks(run_here) == []
+    assert breaks(run_here, "--dataset", data_files["grey"]) == []
+    assert breaks(run_here, model_id=BASE) == []
+
+
+def test_what_is_told_of_a_chain(trained, run_here):
+    """Each digest in the lines is worked out here from the tensors."""
+    lines = run_here("main_test_unlearn", "--model_id", FORGOTTEN, "--verify").stdout
+    for model_id in (BASE, FORGOTTEN):
+        digest = weights_digest(load_model(model_id)[0].network.state_dict())
+        assert f"{model_id}: weights and record are those saved, sha256 {digest[:12]}\n" in lines
+    percents = torch.load(MASK, weights_only=True)["percents"]
+    assert f"mask {MASK}: has the digest that the record names, sha256 " in lines
+    assert weights_digest(percents)[:12] in lines
+    assert f"unknown  {FORGOTTEN}: was compared with no Retrain" in lines
+
+
+def test_other_data_break_it(trained, run_here, data_files):
+    for_each = breaks(run_here, "--dataset", data_files["other"])
+    assert [line.split(":")[0] for line in for_each] == [
+        f"BREAKS   data of {FORGOTTEN}",
+        f"BREAKS   data of {BASE}",
+    ]
+
+
+def test_another_parent_breaks_it(trained, run_here):
+    resaved(BASE, moved)
+    found = breaks(run_here)
+    assert f"parent {BASE} of {FORGOTTEN}: has the digest" in found[0]
+    assert "outside it are the parent's, bit for bit: no" in found[-1]
+
+
+def test_a_parent_that_is_gone_or_damaged_breaks_it(trained, run_here):
+    path = Path(f"model_weights/{BASE}.pt")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:5000])
+    assert "is cut short, damaged" in breaks(run_here)[0]
+    path.unlink()
+    assert f"parent {BASE}: it is not in model_weights/" in breaks(run_here)[0]
+
+
+def test_a_weight_outside_the_mask_breaks_it(trained, run_here):
+    content = torch.load(MASK, weights_only=True)
+    name, percents = max(content["percents"].items(), key=lambda item: int(item[1].max()))
+    outside = int((percents.flatten() > 50).nonzero()[0])
+
+    def nudge(model, record):
+        with torch.no_grad():
+            dict(model.named_parameters())[name].view(-1)[outside] += 1
+
+    resaved(FORGOTTEN, nudge)
+    (line,) = breaks(run_here)
+    assert line.endswith("outside it are the parent's, bit for bit: no, 1 are not")
+
+
+def test_another_mask_breaks_it(trained, run_here):
+    content = torch.load(MASK, weights_only=True)
+    next(iter(content["percents"].values())).view(-1)[0] ^= 1
+    torch.save(content, MASK)
+    assert "is damaged or altered: make it anew" in breaks(run_here)[0]
+    content["percents_digest"] = weights_digest(content["percents"])
+    torch.save(content, MASK)
+    assert "has the digest that the record names" in breaks(run_here)[0]
+    MASK.unlink()
+    assert "there is no mask" in breaks(run_here)[0]
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"parent_digest": "0" * 64}, "has the digest that the record names, sha256 000000000000"),
+        ({"train_digest": "0" * 64}, "was trained on the same images: no"),
+        ({"method": "GA_with_SalUn"}, "its id tells parent, request and method of the record: no"),
+        ({"forget_request": {"class_to_forget": 2}}, "its id tells parent, request and method"),
+        ({"parent_id": FORGOTTEN}, "it is among its own ancestors"),
+    ],
+)
+def test_a_record_that_tells_something_else(trained, run_here, changes, says):
+    resaved(FORGOTTEN, lambda model, record: record.update(changes))
+    assert any(says in line for line in breaks(run_here))
+
+
+def test_a_model_in_the_place_of_another(trained, run_here):
+    Path(f"model_weights/{FORGOTTEN}.pt").write_bytes(Path(f"model_weights/{BASE}.pt").read_bytes())
+    assert "has the name that it was saved under: no, it was tiny_best" in breaks(run_here)[0]
+
+
+def test_several_generations(trained, run_here):
+    """A model that came out of an unlearned one: both of its ancestors are looked at."""
+    third = f"{FORGOTTEN}_FORGOTTEN_2_GA_unlearnEpochs1_unlearnlr01"
+    model, record = load_model(FORGOTTEN)
+    own = {
+        "parent_id": FORGOTTEN,
+        "parent_digest": record["weights_digest"],
+        "method": "GA",
+        "forget_request": {"class_to_forget": 2},
+        "settings": {"mask_thresh": None},
+    }
+    save_model(third, model, record | own)
+    assert breaks(run_here, model_id=third) == []
+    resaved(BASE, moved)
+    assert f"parent {BASE} of {FORGOTTEN}" in breaks(run_here, model_id=third)[0]
+
+
+def test_the_retrain_that_the_results_name(trained, run_here, done, data_files, undrawn):
+    data = ("--dataset", data_files["grey"], "--device", "cpu")
+    done("main_unlearn", "--model_id", BASE, *RETRAIN, *data)
+    retrain = next(path.stem for path in Path("model_weights").glob("*RETRAIN*"))
+    test = ("--model_id", FORGOTTEN, *data, "--measures", "forgetting")
+    lines = run_here("main_test_unlearn", "--model_id", FORGOTTEN, "--verify").stdout
+    assert f"holds    Retrain {retrain}: is a Retrain of the same base model" in lines
+    run_here("main_test_unlearn", *test)
+    path = Path(f"results/{FORGOTTEN}.json")
+    assert json.loads(path.read_bytes())["retrain_model_ids"] == [retrain]
+    assert breaks(run_here) == []
+    resaved(retrain, moved)
+    assert "has the digest that the results name" in breaks(run_here)[0]
+    path.write_text(json.dumps({"weights_digest": read_record(FORGOTTEN)["weights_digest"]}))
+    assert f"results {path}: " in breaks(run_here)[0]
+    path.write_text("[" * 100_000)
+    assert f"results {path}: " in breaks(run_here)[0]
+
+
+def test_bad_input(trained, refused):
+    refused("there is no model", "main_test_unlearn", "--model_id", "nobody", "--verify")
+    refused(
+        "unknown data set",
+        *("main_test_unlearn", "--model_id", BASE, "--verify", "--dataset", "Nowhere"),
+    )
+    weights = torch.load(f"model_weights/{BASE}.pt", weights_only=True)["weights"]
+    torch.save(weights, "model_weights/bare.pt")
+    flags = ("--model_id", "bare", "--verify", "--arch", SMALL_ARCH)
+    refused("bare weights", "main_test_unlearn", *flags)

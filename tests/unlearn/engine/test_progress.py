@@ -1,0 +1,174 @@
+"""A run that goes on from what it has kept ends as one that was never stopped, in every method."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.checkpoint import save_sealed
+from tests.helpers.methods import BUILD_ANEW, REQUEST, config_for, real_model
+from tests.helpers.tiny import same_weights, split_set, tiny_set, trained_model
+from unlearn.engine.pairing import Paired
+from unlearn.engine.progress import Progress
+from unlearn.registry import METHODS
+from utils.runtime.errors import UserError
+
+EPOCHS = 3
+MASKED = ("RL_with_SalUn", "BoundaryExpanding_with_SalUn")  # all others end in the same way
+IN_PASSES = [
+    method.id
+    for method in METHODS.values()
+    if not method.one_step and (not method.uses_mask or method.id in MASKED)
+]
+ORIGIN = {"parent_digest": "of a base model", "options": {"risky": (0, 3)}}  # as CRA has it
+
+
+class Stopped(Exception):
+    pass
+
+
+class Stopping(Progress):
+    """Stops the run once so many passes or epochs are kept."""
+
+    stop_after = EPOCHS + 100
+
+    def _keep(self, *arguments):
+        super()._keep(*arguments)
+        self.finish()
+        if self.saved >= self.stop_after:
+            raise Stopped
+
+
+def run(method, progress):
+    if method.id in BUILD_ANEW:
+        model = real_model(shards=2 if method.needs_shards else 0)
+    else:
+        model = trained_model(dropout=0.3)
+    image_set = tiny_set()
+    config = config_for(method, image_set, epochs=EPOCHS)
+    return method.run(model, *split_set(REQUEST, image_set), replace(config, progress=progress))
+
+
+def new_progress(resume=False, overwrite=False):
+    return Stopping.of("model", ORIGIN, resume=resume, overwrite=overwrite)
+
+
+@pytest.mark.parametrize("method_id", IN_PASSES)
+def test_a_stopped_run_ends_as_if_nothing_had_happened(method_id, workplace):
+    """Stopped after the first pass and again after the second, each time in another process."""
+    method = METHODS[method_id]
+    whole = run(method, None)
+    for stop in (1, 2):
+        progress = new_progress(resume=True)
+        assert progress.saved == stop - 1
+        progress.stop_after = stop
+        torch.manual_seed(100 + stop)  # another process has other random numbers
+        with pytest.raises(Stopped):
+            run(method, progress)
+    progress = new_progress(resume=True)
+    assert same_weights(run(method, progress), whole)
+    assert progress.saved >= 2
+    progress.delete()
+    assert not list(workplace.rglob("*.pt"))
+
+
+def test_what_is_kept_is_not_done_again(workplace, monkeypatch):
+    method, done = METHODS["RL"], []
+    whole_pass = __import__("unlearn.engine.loop").descent.train_epoch
+
+    def counted(*arguments, **settings):
+        done.append(1)
+        return whole_pass(*arguments, **settings)
+
+    monkeypatch.setattr("unlearn.engine.loop.train_epoch", counted)
+    progress = new_progress()
+    progress.stop_after = 2
+    with pytest.raises(Stopped):
+        run(method, progress)
+    assert len(done) == 2
+    run(method, new_progress(resume=True))
+    assert len(done) == EPOCHS
+
+
+def test_an_interrupted_run_is_neither_lost_nor_taken_for_another(workplace):
+    progress = new_progress()
+    progress.stop_after = 1
+    with pytest.raises(Stopped):
+        run(METHODS["FT"], progress)
+    assert progress.words() == "1 pass is saved; add --resume to go on"
+    with pytest.raises(UserError, match="was interrupted: add --resume .*or --overwrite to begin"):
+        new_progress()
+    with pytest.raises(UserError, match="of another base model, .* begin afresh with --overwrite"):
+        Progress.of("model", {"parent_digest": "another"}, resume=True, overwrite=False)
+    (workplace / "model_weights" / "unfinished" / "model" / "latest.pt").write_bytes(b"half")
+    with pytest.raises(UserError, match="is cut short, damaged, or not a saved run"):
+        new_progress(resume=True)
+    assert new_progress(resume=True, overwrite=True).saved == 0
+    assert new_progress().saved == 0
+
+
+@pytest.mark.parametrize("damage", ["swapped", "altered", "of another run", "gone", "cut"])
+def test_a_pass_that_is_not_what_it_was_is_refused(workplace, damage):
+    progress = new_progress()
+    progress.stop_after = 2
+    with pytest.raises(Stopped):
+        run(METHODS["FT"], progress)
+    first, second = sorted(progress.folder.glob("pass_*.pt"))
+    content = torch.load(first, weights_only=True)
+    if damage == "swapped":
+        first.write_bytes(second.read_bytes())
+    elif damage == "altered":
+        next(part for part in tensors_in(content) if part.numel()).view(-1)[0] += 1
+        torch.save(content, first)
+    elif damage == "gone":
+        first.unlink()
+    elif damage == "cut":
+        first.write_bytes(first.read_bytes()[:500])
+    else:
+        del content["digest"]
+        save_sealed(first, content | {"origin": {"parent_digest": "of another"}})
+    with pytest.raises(UserError, match="pass_0001.pt.*: begin afresh with --overwrite$"):
+        run(METHODS["FT"], new_progress(resume=True))
+
+
+def tensors_in(content):
+    if torch.is_tensor(content):
+        return [content]
+    parts = content.values() if isinstance(content, dict) else content
+    nested = [part for part in parts if isinstance(part, (dict, list, tuple, torch.Tensor))]
+    return [tensor for part in nested for tensor in tensors_in(part)]
+
+
+def test_no_room_for_what_is_kept_does_not_end_the_run(workplace, monkeypatch, capsys):
+    def full(*_):
+        raise UserError("cannot write: No space left on device")
+
+    whole = run(METHODS["RL"], None)
+    monkeypatch.setattr("unlearn.engine.progress.save_sealed", full)
+    progress = new_progress()
+    assert same_weights(run(METHODS["RL"], progress), whole)
+    assert progress.words() is None
+    printed = capsys.readouterr().out
+    assert printed.count("No space left on device; the run goes on, but cannot be resumed") == 1
+    assert not list(workplace.rglob("*.pt"))
+
+
+def test_a_pair_goes_on_where_it_was():
+    lead, side = tiny_set(12), tiny_set(20)
+
+    def sides(paired, count):
+        return [paired.batch(torch.tensor([0]))[0][1:] for _ in range(count)]
+
+    generator = torch.Generator().manual_seed(3)
+    whole = Paired(lead, side, 6, generator)
+    expected = sides(whole, 9)
+    generator = torch.Generator().manual_seed(3)
+    first = Paired(lead, side, 6, generator)
+    found = sides(first, 5)
+    state, numbers = first.state(), generator.get_state()
+    generator = torch.Generator()
+    second = Paired(lead, side, 6, generator)
+    second.restore(state)
+    generator.set_state(numbers)
+    found += sides(second, 4)
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))

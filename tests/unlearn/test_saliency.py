@@ -1,0 +1,281 @@
+"""Saliency maps are SalUn's, weight for weight, and say whose they are."""
+
+import copy
+
+import pytest
+import torch
+from torch.nn import functional
+
+from models.architectures import build_model, count_weights, make_spec
+from models.checkpoint import save_tensors
+from tests.helpers.tiny import (
+    same_weights,
+    split_set,
+    tiny_dataset,
+    tiny_model,
+    tiny_set,
+    weights_of,
+)
+from unlearn.request.request import ForgetRequest
+from unlearn.saliency import (
+    _percents_by_rank,
+    _percents_by_sort,
+    entry_percents,
+    gradient_saliency,
+    load_percents,
+    mask_at,
+    saliency_origin,
+    saliency_path,
+    save_percents,
+    to_percent,
+)
+from utils.runtime.errors import UserError
+
+TEN_THRESHOLDS = [step / 10 for step in range(1, 11)]
+REQUEST = ForgetRequest((1,))
+
+
+def reference_mask(saliency, percent):
+    """SalUn's generate_mask.py: the ranks by two argsorts, for this one threshold.
+
+    Its argsorts are made stable, and the count is worked out in whole numbers, because
+    int(n * 0.29) loses a weight to rounding.
+    """
+    everything = -torch.cat([part.flatten() for part in saliency.values()])
+    threshold_index = len(everything) * percent // 100
+    positions = torch.argsort(everything, stable=True)
+    ranks = torch.argsort(positions)
+    mask, start = {}, 0
+    for name, part in saliency.items():
+        own = ranks[start : start + part.numel()]
+        mask[name] = (own < threshold_index).reshape(part.shape)
+        start += part.numel()
+    return mask
+
+
+KINDS = ("different", "ties", "zeros", "all zero", "tiny to huge")
+
+
+def made_up_saliency(kind):
+    """Three layers, 10,037 weights: all different, mostly equal, mostly zero, or of all sizes."""
+    generator = torch.Generator().manual_seed(5)
+    shapes = {"conv": (16, 3, 5, 5), "head": (40, 220), "bias": (37,)}
+    parts = {name: torch.rand(shape, generator=generator) for name, shape in shapes.items()}
+    change = {
+        "different": lambda part: part,
+        "ties": lambda part: (part * 4).floor() / 4,
+        "zeros": lambda part: part * (part > 0.9),
+        "all zero": torch.zeros_like,
+        "tiny to huge": lambda part: torch.exp((part - 0.5) * 170),  # with subnormal numbers
+    }[kind]
+    return {name: change(part) for name, part in parts.items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_masks_equal_the_reference_weight_for_weight(kind):
+    saliency = made_up_saliency(kind)
+    percents = entry_percents(saliency)
+    for threshold in [*TEN_THRESHOLDS, 0.01, 0.29, 0.57, 0.99]:
+        mask = mask_at(percents, threshold).changeable
+        reference = reference_mask(saliency, round(100 * threshold))
+        assert mask.keys() == reference.keys()
+        assert all(torch.equal(mask[name], reference[name]) for name in mask)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpus_way_to_the_percents_comes_to_the_same(kind):
+    flat = torch.cat([part.flatten() for part in made_up_saliency(kind).values()])
+    for count in (1, 2, 99, 100, 101, len(flat)):
+        percents = _percents_by_sort(flat[:count])
+        assert percents.dtype == torch.uint8
+        assert percents.tolist() == _percents_by_rank(flat[:count].numpy()).tolist()
+
+
+def test_masks_of_a_real_network_equal_the_reference():
+    model = tiny_model()
+    forget_set, _ = split_set(REQUEST, tiny_set(40))
+    saliency = gradient_saliency(model, forget_set, REQUEST)
+    percents = entry_percents(saliency)
+    for threshold in TEN_THRESHOLDS:
+        mask = mask_at(percents, threshold).changeable
+        reference = reference_mask(saliency, round(100 * threshold))
+        assert all(torch.equal(mask[name], reference[name]) for name in mask)
+
+
+@pytest.mark.parametrize("kind", ["different", "zeros"])
+def test_masks_nest_and_have_their_size(kind):
+    percents = entry_percents(made_up_saliency(kind))
+    assert all(part.dtype == torch.uint8 for part in percents.values())
+    before = torch.zeros(10037, dtype=torch.bool)
+    for percent in range(1, 101):
+        mask = mask_at(percents, percent / 100)
+        flat = torch.cat([part.flatten() for part in mask.changeable.values()])
+        assert flat.sum() == 10037 * percent // 100
+        assert mask.share() == int(flat.sum()) / 10037
+        assert not (before & ~flat).any()
+        before = flat
+
+
+def test_a_model_of_fewer_weights_than_percents():
+    percents = entry_percents({"weight": torch.tensor([0.1, 0.4, 0.2])})
+    assert percents["weight"].tolist() == [100, 34, 67]  # floor(3 * 0.34) = 1, floor(3 * 0.67) = 2
+
+
+def test_what_is_outside_is_less_salient_than_what_is_inside():
+    saliency = made_up_saliency("different")
+    mask = mask_at(entry_percents(saliency), 0.3).changeable
+    inside = torch.cat([saliency[name][mask[name]] for name in mask])
+    outside = torch.cat([saliency[name][~mask[name]] for name in mask])
+    assert inside.min() > outside.max()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_gradients_that_are_not_finite_are_refused(value):
+    with pytest.raises(UserError, match="not finite"):
+        entry_percents({"weight": torch.tensor([1.0, value])})
+
+
+def reference_saliency(model, forget_set, request, loss):
+    """In float64, the gradients of one image after another, summed by hand."""
+    model = copy.deepcopy(model).double().eval()
+    total = {name: torch.zeros_like(part) for name, part in model.named_parameters()}
+    for position in range(len(forget_set)):
+        images, labels = forget_set.batch(torch.tensor([position]))
+        gradients = torch.autograd.grad(loss(model(images), labels), list(model.parameters()))
+        for part, gradient in zip(total.values(), gradients, strict=True):
+            part += gradient
+    return {name: part.abs() for name, part in total.items()}
+
+
+def single_label_loss(logits, labels):
+    return functional.cross_entropy(logits, labels)
+
+
+def one_finding_loss(logits, labels):
+    """-log p of the finding that is to be forgotten, which these images all have."""
+    return -logits[:, REQUEST.classes[0]].sigmoid().log().sum()
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_saliency_is_the_absolute_summed_gradient(multi_label):
+    model = tiny_model(dropout=0.5)
+    forget_set, _ = split_set(REQUEST, tiny_set(30, multi_label=multi_label))
+    loss = one_finding_loss if multi_label else single_label_loss
+    reference = reference_saliency(model, forget_set, REQUEST, loss)
+    for batch_size in (1, 3, 512):
+        saliency = gradient_saliency(model, forget_set, REQUEST, batch_size)
+        assert saliency.keys() == reference.keys()
+        for name, part in saliency.items():
+            torch.testing.assert_close(part.double(), reference[name], rtol=1e-4, atol=1e-5)
+
+
+def test_other_findings_of_the_forgotten_images_do_not_count():
+    model, image_set = tiny_model(), tiny_set(30, multi_label=True)
+    forget_set, _ = split_set(REQUEST, image_set)
+    others = forget_set.labels.clone()
+    others[:, [0, 2, 3]] = 1 - others[:, [0, 2, 3]]
+    saliency = gradient_saliency(model, forget_set, REQUEST)
+    flipped = gradient_saliency(model, forget_set.with_labels(others), REQUEST)
+    assert same_weights(saliency, flipped)
+    assert not saliency["network.6.weight"][[0, 2, 3]].any()
+    assert saliency["network.6.weight"][1].any()
+
+
+@pytest.mark.parametrize("was_training", [False, True])
+def test_the_model_is_left_as_it_was(was_training):
+    model = tiny_model(dropout=0.5).train(was_training)
+    before = weights_of(model)
+    gradient_saliency(model, tiny_set(8), REQUEST, batch_size=3)
+    assert same_weights(model, before)
+    assert model.training is was_training
+    assert all(module.training is was_training for module in model.modules())
+    assert all(part.grad is None and part.requires_grad for part in model.parameters())
+
+
+def test_gradients_left_in_the_model_do_not_count():
+    model, forget_set = tiny_model().eval(), tiny_set(8)
+    clean = gradient_saliency(model, forget_set, REQUEST)
+    model(forget_set.images).sum().backward()
+    assert same_weights(gradient_saliency(model, forget_set, REQUEST), clean)
+
+
+def saved_saliency(model, folder):
+    origin = saliency_origin(model, tiny_dataset())
+    percents = entry_percents(gradient_saliency(model, tiny_set(8), REQUEST))
+    path = folder / "class_1.pt"
+    save_percents(path, percents, REQUEST, origin)
+    return path, percents, origin
+
+
+def test_saliency_comes_back_from_its_file(tmp_path):
+    model = tiny_model()
+    path, percents, origin = saved_saliency(model, tmp_path / "new" / "folder")
+    assert same_weights(load_percents(path, model, REQUEST, origin, "make"), percents)
+
+
+def test_the_file_of_a_resnet18_has_one_byte_a_weight(tmp_path):
+    model = build_model(make_spec("resnet18", 8, 3, 28), seed=1)
+    generator = torch.Generator().manual_seed(0)
+    saliency = {
+        name: torch.rand(part.shape, generator=generator) for name, part in model.named_parameters()
+    }
+    save_percents(tmp_path / "class_0.pt", entry_percents(saliency), REQUEST, {})
+    size = (tmp_path / "class_0.pt").stat().st_size
+    assert count_weights(model) <= size < 1.01 * count_weights(model)
+    assert size < 15e6
+    loaded = load_percents(tmp_path / "class_0.pt", model, REQUEST, {}, "make")
+    assert same_weights(loaded, entry_percents(saliency))
+
+
+def test_a_mask_of_other_weights_is_refused(tmp_path):
+    model, other = tiny_model(), tiny_model(seed=1)
+    path, _, origin = saved_saliency(model, tmp_path)
+    other_origin = saliency_origin(other, tiny_dataset())
+    with pytest.raises(
+        UserError, match="made for other weights or data: make it anew with make it"
+    ):
+        load_percents(path, other, REQUEST, other_origin, "make it so")
+    with pytest.raises(UserError, match="made for other weights or data"):
+        load_percents(path, tiny_model(num_classes=5), REQUEST, origin, "make")
+
+
+def test_a_mask_of_other_data_or_another_class_is_refused(tmp_path):
+    model = tiny_model()
+    path, _, origin = saved_saliency(model, tmp_path)
+    other_data = saliency_origin(model, tiny_dataset(train=25))
+    with pytest.raises(UserError, match="made for other weights or data"):
+        load_percents(path, model, REQUEST, other_data, "make")
+    with pytest.raises(UserError, match="made for other weights or data"):
+        load_percents(path, model, ForgetRequest((0,)), origin, "make")
+
+
+def test_what_is_no_saliency_map_is_refused(tmp_path):
+    model = tiny_model()
+    with pytest.raises(UserError, match="there is no mask .*class_7.pt: make it with make it so"):
+        load_percents(tmp_path / "class_7.pt", model, REQUEST, {}, "make it so")
+    path, _, origin = saved_saliency(model, tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="cut short, damaged, or not a saliency map"):
+        load_percents(path, model, REQUEST, origin, "make")
+    for content in ({}, {"format": "other"}, {"percents": torch.zeros(3)}):
+        save_tensors(path, content)
+        with pytest.raises(UserError, match="not a saliency map: make it anew"):
+            load_percents(path, model, REQUEST, origin, "make")
+
+
+def test_each_model_and_class_has_a_file_of_its_own():
+    paths = {saliency_path(model, ForgetRequest((n,))) for model in ("a", "b") for n in (1, 2)}
+    assert len(paths) == 4
+
+
+def test_thresholds_in_whole_percents():
+    for percent in range(1, 101):
+        assert to_percent(percent / 100) == percent
+    assert [to_percent(share) for share in (0.29, 0.57, 0.01, 1.0)] == [29, 57, 1, 100]
+
+
+@pytest.mark.parametrize("threshold", [0, -0.5, 1.01, 0.005, 0.255, 1e-9, 50, 0.504])
+def test_thresholds_that_make_no_mask_are_refused(threshold):
+    with pytest.raises(UserError, match="--mask_thresh .* whole percent"):
+        to_percent(threshold)

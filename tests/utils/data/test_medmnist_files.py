@@ -1,0 +1,302 @@
+"""MedMNIST's files: downloaded once, checked, and never taken for whole when they are not."""
+
+import hashlib
+import http.server
+import io
+import os
+import re
+import threading
+
+import numpy as np
+import pytest
+import torchvision.datasets.utils as downloads
+from medmnist.info import INFO
+
+from tests.helpers.environment import drawn_arrays
+from utils.data import medmnist_files
+from utils.data.medmnist_files import DATASETS, DATASETS_3D, medmnist_file
+from utils.runtime.errors import UserError
+
+FLAG = "breastmnist"
+
+
+def npz_bytes(**arrays):
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+WHOLE = npz_bytes(**drawn_arrays(2))
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `content` under every path, or the HTTP error `status`; counts downloads."""
+
+    content, status, downloads = WHOLE, 200, 0
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(WHOLE)))
+        self.end_headers()
+
+    def do_GET(self):
+        self.do_HEAD()
+        # torchvision looks for redirections first, by a GET with the header `Method: HEAD`.
+        self.server.downloads += "Method" not in self.headers
+        self.wfile.write(self.server.content)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def publish(monkeypatch, url, suffix=""):
+    monkeypatch.setitem(INFO[FLAG], f"url{suffix}", url)
+    monkeypatch.setitem(INFO[FLAG], f"MD5{suffix}", hashlib.md5(WHOLE).hexdigest())
+
+
+@pytest.fixture
+def online(server, monkeypatch):
+    """BreastMNIST comes from a server on this machine."""
+    publish(monkeypatch, f"http://127.0.0.1:{server.server_port}/breastmnist.npz")
+    return server
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """BreastMNIST's server does not answer."""
+    with Server(("127.0.0.1", 0), Handler) as closed:
+        url = f"http://127.0.0.1:{closed.server_port}/breastmnist.npz"
+    publish(monkeypatch, url)
+    return url
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_the_twelve_flat_sets_and_no_other():
+    assert sorted(DATASETS) == [
+        "BloodMNIST",
+        "BreastMNIST",
+        "ChestMNIST",
+        "DermaMNIST",
+        "OCTMNIST",
+        "OrganAMNIST",
+        "OrganCMNIST",
+        "OrganSMNIST",
+        "PathMNIST",
+        "PneumoniaMNIST",
+        "RetinaMNIST",
+        "TissueMNIST",
+    ]
+    assert all(name.endswith("3D") for name in DATASETS_3D)
+    for flag in DATASETS.values():
+        for suffix in ("", "_64", "_128", "_224"):
+            assert INFO[flag][f"url{suffix}"].endswith(f"{flag}{suffix}.npz?download=1")
+            assert re.fullmatch("[0-9a-f]{32}", INFO[flag][f"MD5{suffix}"])
+
+
+def test_a_fresh_download_lands_in_the_cache(online, cache):
+    path = medmnist_file(FLAG, 28, cache)
+    assert path == cache / "breastmnist.npz"
+    assert path.read_bytes() == WHOLE
+    assert names_in(cache) == [".breastmnist.npz.checked", "breastmnist.npz"]
+    assert online.downloads == 1
+
+
+@pytest.mark.parametrize("size", [64, 128, 224])
+def test_other_sizes_have_files_and_md5s_of_their_own(server, cache, monkeypatch, size):
+    url = f"http://127.0.0.1:{server.server_port}/{size}.npz"
+    publish(monkeypatch, url, suffix=f"_{size}")
+    path = medmnist_file(FLAG, size, cache)
+    assert path == cache / f"breastmnist_{size}.npz"
+    assert path.read_bytes() == WHOLE
+
+
+def test_without_a_root_it_is_medmnists_own_cache(online, cache, monkeypatch):
+    monkeypatch.setattr(medmnist_files, "DEFAULT_ROOT", str(cache))
+    assert medmnist_file(FLAG, 28) == cache / "breastmnist.npz"
+    monkeypatch.setattr(medmnist_files, "DEFAULT_ROOT", None)
+    with pytest.raises(UserError, match="medmnist's cache .* cannot be made: .*--data_root"):
+        medmnist_file(FLAG, 28)
+
+
+def test_a_good_file_is_neither_downloaded_nor_hashed_again(online, cache, monkeypatch):
+    medmnist_file(FLAG, 28, cache)
+    monkeypatch.setattr(downloads, "calculate_md5", None)  # calling it would fail
+    for _ in range(2):
+        assert medmnist_file(FLAG, 28, cache).read_bytes() == WHOLE
+    assert online.downloads == 1
+
+
+def test_a_file_put_there_by_hand_is_hashed_once(offline, cache, monkeypatch):
+    cache.mkdir()
+    (cache / "breastmnist.npz").write_bytes(WHOLE)
+    hashed = []
+    calculate = downloads.calculate_md5
+    monkeypatch.setattr(downloads, "calculate_md5", lambda p: hashed.append(p) or calculate(p))
+    for _ in range(3):
+        assert medmnist_file(FLAG, 28, cache) == cache / "breastmnist.npz"
+    assert hashed == [cache / "breastmnist.npz"]
+
+
+def test_a_read_only_cache_is_used_and_left_alone(offline, cache, monkeypatch):
+    cache.mkdir()
+    (cache / "breastmnist.npz").write_bytes(WHOLE)
+    monkeypatch.setattr(medmnist_files.os, "access", lambda *_: False)
+    assert medmnist_file(FLAG, 28, cache).read_bytes() == WHOLE
+    assert names_in(cache) == ["breastmnist.npz"]
+
+
+@pytest.mark.parametrize(
+    "content", [WHOLE[: len(WHOLE) // 2], WHOLE[:-1] + b"x", b"<html>sorry</html>", b""]
+)
+def test_a_download_with_the_wrong_md5_leaves_nothing_behind(online, cache, content):
+    online.content = content
+    with pytest.raises(UserError, match="breastmnist.npz is missing, and downloading it failed"):
+        medmnist_file(FLAG, 28, cache)
+    assert names_in(cache) == []
+    online.content = WHOLE
+    assert medmnist_file(FLAG, 28, cache).read_bytes() == WHOLE
+
+
+@pytest.mark.parametrize("status", [404, 503])
+def test_an_http_error_leaves_nothing_behind(online, cache, status):
+    online.status = status
+    with pytest.raises(UserError, match=f"breastmnist.npz is missing, .*HTTP Error {status}"):
+        medmnist_file(FLAG, 28, cache)
+    assert names_in(cache) == []
+
+
+def test_an_answer_that_is_not_http_leaves_nothing_behind(online, cache, monkeypatch):
+    monkeypatch.setattr(Handler, "do_HEAD", lambda self: self.wfile.write(b"rubbish\r\n\r\n"))
+    with pytest.raises(UserError, match="breastmnist.npz is missing, and downloading it failed"):
+        medmnist_file(FLAG, 28, cache)
+    assert names_in(cache) == []
+
+
+@pytest.fixture
+def half_file(cache):
+    """What medmnist leaves behind when a download breaks off."""
+    cache.mkdir()
+    path = cache / "breastmnist.npz"
+    path.write_bytes(WHOLE[: len(WHOLE) // 2])
+    return path
+
+
+def test_a_half_file_is_replaced_and_kept_under_another_name(online, half_file, cache, capsys):
+    half = half_file.read_bytes()
+    assert medmnist_file(FLAG, 28, cache) == half_file
+    assert half_file.read_bytes() == WHOLE
+    assert (cache / "breastmnist.npz.damaged").read_bytes() == half
+    assert f"{half_file} is damaged or half-downloaded: downloading it" in capsys.readouterr().out
+    assert names_in(cache) == [
+        ".breastmnist.npz.checked",
+        "breastmnist.npz",
+        "breastmnist.npz.damaged",
+    ]
+
+
+def test_a_half_file_is_named_as_such_without_a_network(offline, half_file, cache):
+    half = half_file.read_bytes()
+    for _ in range(2):  # nor is it taken for whole the next time
+        with pytest.raises(UserError) as told:
+            medmnist_file(FLAG, 28, cache)
+        assert str(told.value).startswith(f"{half_file} is damaged or half-downloaded, and down")
+    assert names_in(cache) == ["breastmnist.npz"]
+    assert half_file.read_bytes() == half
+
+
+def test_a_half_file_stays_when_its_replacement_is_bad(online, half_file, cache):
+    half = half_file.read_bytes()
+    online.content = WHOLE[:100]
+    with pytest.raises(UserError, match="is damaged or half-downloaded, and downloading it failed"):
+        medmnist_file(FLAG, 28, cache)
+    assert names_in(cache) == ["breastmnist.npz"]
+    assert half_file.read_bytes() == half
+
+
+@pytest.mark.parametrize("spoilt", [WHOLE[:-1], WHOLE[:-1] + b"x"], ids=["shorter", "as long"])
+def test_a_file_that_is_spoilt_after_its_check_is_found_out(online, cache, spoilt):
+    path = medmnist_file(FLAG, 28, cache)
+    path.write_bytes(spoilt)
+    os.utime(path, ns=(0, 10**18))  # some file systems' clocks are too coarse to show the change
+    medmnist_file(FLAG, 28, cache)
+    assert path.read_bytes() == WHOLE
+    assert online.downloads == 2
+
+
+def test_without_a_network_one_line_says_what_and_where_and_what_else(
+    offline, cache, run_here, workplace
+):
+    flags = ("--dataset", "BreastMNIST", "--data_root", cache)
+    done = run_here("examine_dataset", *flags)
+    assert done.returncode == 2
+    line = done.stderr
+    assert line.endswith("\n")
+    assert line.count("\n") == 1
+    assert line.startswith(f"examine_dataset.py: error: {cache / 'breastmnist.npz'} is missing")
+    assert f"fetch {offline} on another computer and put it there" in line
+    assert "or use --dataset SynthBloodMNIST or a .npz file of your own" in line
+    assert names_in(cache) == []
+
+
+def test_the_file_is_taken_once_it_has_been_put_there(offline, cache, run_here, workplace):
+    cache.mkdir()
+    (cache / "breastmnist.npz").write_bytes(WHOLE)
+    flags = ("--dataset", "breastmnist", "--data_root", cache, "--no_window")
+    done = run_here("examine_dataset", *flags)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "BreastMNIST: binary-class, 2 classes" in done.stdout
+
+
+def test_ctrl_c_in_a_download_leaves_nothing_behind_and_is_not_swallowed(
+    online, half_file, cache, monkeypatch
+):
+    half, seen = half_file.read_bytes(), []
+
+    class Bar:
+        """Stands for the progress bar of the download: Ctrl-C comes after the first piece."""
+
+        def __init__(self, *args, **kwargs):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            return False
+
+        def update(self, count):
+            seen.extend(name for name in names_in(cache) if name.endswith(".part"))
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(downloads, "tqdm", Bar)
+    with pytest.raises(KeyboardInterrupt):
+        medmnist_file(FLAG, 28, cache)
+    assert len(seen) == 1  # it did break off in the middle
+    assert names_in(cache) == ["breastmnist.npz"]
+    assert half_file.read_bytes() == half
+
+
+def test_a_cache_that_cannot_be_made(offline, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot write to the folder .*file"):
+        medmnist_file(FLAG, 28, tmp_path / "file")

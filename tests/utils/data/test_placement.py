@@ -1,0 +1,314 @@
+"""Where images lie, and that it changes nothing but the memory they take."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.environment import REPOSITORY, SIDE, SPLIT_SIZES, drawn_arrays
+from tests.helpers.tiny import same_weights, tiny_dataset, tiny_model, tiny_set
+from utils.data import loading
+from utils.data.datasets import ImageSet
+from utils.data.feeding import batches_at_once, feed
+from utils.data.loading import load_dataset
+from utils.data.placement import DEVICE, DISK, HOST, Placement, read_size, write_size
+from utils.runtime.errors import UserError
+from utils.train.prediction import predict
+from utils.train.training import Recipe, TrainingRun
+
+
+@pytest.fixture
+def file(tmp_path):
+    np.savez_compressed(tmp_path / "eyes.npz", **drawn_arrays(channels=3))
+    return tmp_path / "eyes.npz"
+
+
+def load_as_another_process(file, **settings):
+    """Which has no data set in use."""
+    loading._in_use.clear()
+    return load_dataset(str(file), **settings)
+
+
+@pytest.fixture
+def loaded(file, tmp_path):
+    def load(place, **flags):
+        placement = Placement(place, cache=tmp_path / "cache", **flags)
+        return load_as_another_process(file, placement=placement)
+
+    return load
+
+
+def same_images(first, second):
+    return all(
+        torch.equal(a.batch(slice(None))[0], b.batch(slice(None))[0])
+        and torch.equal(a.labels, b.labels)
+        for a, b in zip(first.splits.values(), second.splits.values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_images_on_disk_are_those_in_memory(loaded, workers):
+    held, mapped = loaded(HOST), loaded(DISK, workers=workers)
+    assert mapped.on_disk and not held.on_disk
+    assert same_images(held, mapped)
+    assert all(held.digest(split) == mapped.digest(split) for split in held.splits)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_a_model_learns_the_same_from_disk(loaded, workers):
+    weights = []
+    for dataset in (loaded(HOST), loaded(DISK, workers=workers)):
+        model = tiny_model(channels=3)
+        TrainingRun(model, dataset.train, dataset.val, Recipe(2, 0.05, 10)).run(show=False)
+        weights.append(model)
+    assert same_weights(*weights)
+
+
+@pytest.mark.parametrize("limit, on_disk", [(None, False), (10**9, False), (1000, True)])
+def test_size_decides(loaded, limit, on_disk):
+    assert loaded("auto", limit=limit).on_disk == on_disk
+
+
+def test_little_free_memory_decides_too(loaded, monkeypatch):
+    monkeypatch.setattr("utils.data.placement.free_memory", lambda device: 1000)
+    assert loaded("auto").on_disk
+    assert not loaded(HOST).on_disk and not loaded(DEVICE).on_disk
+
+
+def test_a_file_is_unpacked_once_and_again_when_it_has_changed(loaded, file, tmp_path):
+    first = loaded(DISK)
+    unpacked = list((tmp_path / "cache").glob("*/train_images.npy"))
+    times = [path.stat().st_mtime_ns for path in unpacked]
+    assert len(times) == 1
+    loaded(DISK)
+    assert [path.stat().st_mtime_ns for path in unpacked] == times
+    np.savez_compressed(file, **drawn_arrays(channels=3, seed=1))
+    other = loaded(DISK)
+    assert not same_images(first, other) and same_images(loaded(HOST), other)
+    assert len(list((tmp_path / "cache").iterdir())) == 1  # the old one is gone
+
+
+def test_resized_images_on_disk_are_those_in_memory(file, tmp_path):
+    held, mapped, again = (
+        load_as_another_process(
+            file, input_size=20, placement=Placement(place, cache=tmp_path / "cache")
+        )
+        for place in (HOST, DISK, DISK)
+    )
+    assert mapped.on_disk and mapped.input_size == 20
+    assert same_images(held, mapped) and same_images(held, again)
+
+
+def test_only_the_resized_images_may_be_too_large(file, tmp_path):
+    size = sum(SPLIT_SIZES.values()) * SIDE * SIDE * 3
+    placement = Placement(limit=2 * size, cache=tmp_path / "cache")
+    first = load_dataset(str(file), input_size=20, placement=placement)
+    np.savez_compressed(file, **drawn_arrays(channels=3, seed=1))
+    second = load_dataset(str(file), input_size=20, placement=placement)
+    assert first.on_disk and second.on_disk
+    wanted = load_dataset(str(file), input_size=20, placement=Placement(HOST))
+    assert same_images(second, wanted) and not same_images(first, wanted)
+
+
+def test_what_a_killed_run_left_in_the_cache_is_not_taken(loaded, tmp_path):
+    wanted = loaded(DISK)
+    (folder,) = (tmp_path / "cache").iterdir()
+    (folder / "val_images.npy").rename(folder / ".val_images.npy.unfinished")
+    assert same_images(loaded(DISK), wanted)
+    assert not list(folder.glob(".*"))
+
+
+def test_a_damaged_file_leaves_nothing_in_the_cache(loaded, file, tmp_path):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 8] ^= 255  # in the first member, train_images
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="eyes.npz"):
+        loaded(DISK)
+    assert not list((tmp_path / "cache").glob("*/*images*"))
+
+
+@pytest.mark.parametrize("part", ["file", "file/below"])
+def test_a_cache_that_is_a_file_or_lies_below_one(file, tmp_path, part):
+    (tmp_path / "file").write_text("of the user")
+    says = f"^cannot write to the folder {tmp_path / part}: .*: name another.* with --cache_dir$"
+    with pytest.raises(UserError, match=says):
+        load_dataset(str(file), placement=Placement(DISK, cache=tmp_path / part))
+    assert (tmp_path / "file").read_text() == "of the user"
+
+
+def test_a_cache_where_nobody_may_write(loaded, monkeypatch):
+    def forbidden(**_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("utils.io.files.tempfile.TemporaryFile", forbidden)
+    says = "^cannot write to the folder .*cache: Permission denied: name another.* with --cache_dir"
+    with pytest.raises(UserError, match=says):
+        loaded(DISK)
+
+
+def test_a_user_without_a_home(file, monkeypatch):
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("utils.data.unpacked.Path.home", unknown)
+    with pytest.raises(UserError, match="no home folder .*: name another folder with --cache_dir"):
+        load_dataset(str(file), placement=Placement(DISK))
+
+
+@pytest.mark.parametrize("size", [None, 128])
+def test_a_cache_without_room(small_disk, tmp_path, size):
+    """To unpack, and to resize, for which a mapped file would end the process by SIGBUS."""
+    sizes = SPLIT_SIZES if size else {"train": 2000, "val": 1000, "test": 1000}
+    np.savez_compressed(tmp_path / "large.npz", **drawn_arrays(channels=3, sizes=sizes))
+    says = f"cannot unpack .* into {small_disk}: No space left on device: make room"
+    with pytest.raises(UserError, match=says):
+        load_dataset(
+            str(tmp_path / "large.npz"),
+            input_size=size,
+            placement=Placement(DISK, cache=small_disk),
+        )
+    assert not list(small_disk.rglob(".*"))
+
+
+def test_a_cache_that_somebody_cut(loaded, tmp_path):
+    loaded(DISK)
+    for part in (tmp_path / "cache").glob("*/train_images.npy"):
+        part.write_bytes(part.read_bytes()[:-100])
+    with pytest.raises(UserError, match="train_images.npy is damaged: delete its folder"):
+        loaded(DISK)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_feed_gives_every_batch_in_turn(workers, count):
+    image_set = tiny_set(24)
+    parts = [torch.tensor([number, 23 - number]) for number in range(count)]
+    fed = list(feed(image_set.fed_to("cpu", workers), parts))
+    assert len(fed) == count
+    for (images, labels), part in zip(fed, parts, strict=True):
+        assert torch.equal(images, image_set.images[part])
+        assert torch.equal(labels, image_set.labels[part])
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_feed_reads_no_more_ahead_than_it_says(workers, monkeypatch):
+    begun = []
+    rows = ImageSet.rows
+    monkeypatch.setattr(ImageSet, "rows", lambda *args: begun.append(0) or rows(*args))
+    parts = list(torch.arange(24).split(1))
+    for used, _ in enumerate(feed(tiny_set(24).fed_to("cpu", workers), parts)):
+        assert len(begun) - used <= batches_at_once(workers)
+    assert len(begun) == 24
+
+
+def test_what_fails_while_reading_ahead_is_told():
+    image_set = tiny_set(24).fed_to("cpu", 2)
+    with pytest.raises(IndexError):
+        list(feed(image_set, [torch.tensor([0]), torch.tensor([99])]))
+
+
+def test_predictions_are_the_same_however_images_are_fed():
+    model, image_set = tiny_model(), tiny_set(24)
+    assert torch.equal(predict(model, image_set.fed_to("cpu", 2), 7), predict(model, image_set, 7))
+
+
+def test_a_subset_is_fed_as_the_whole_is():
+    part = tiny_set(24).fed_to("cpu", 2).subset(torch.arange(24) % 2 == 0)
+    assert part.workers == 2 and part.joined(part).workers == 2
+    (images, _), *_ = feed(part, [torch.tensor([1])])
+    assert torch.equal(images, tiny_set(24).images[[2]])
+
+
+def test_where_images_lie_is_told(loaded):
+    size = 168 * 12 * 12 * 3
+    assert loaded(HOST).describe_place(10) == f"images: {size / 1000:.1f} kB, in memory"
+    assert loaded(DISK, workers=2).describe_place(10) == (
+        f"images: {size / 1000:.1f} kB, on disk, read batch by batch, at most 17.3 kB at a time"
+    )
+    assert tiny_dataset().describe_place(10).endswith("in memory")
+
+
+@pytest.mark.parametrize(
+    "text, size", [("500", 500), ("1k", 1024), ("1.5G", 3 * 2**29), ("2M", 2**21), ("1T", 2**40)]
+)
+def test_sizes_are_read(text, size):
+    assert read_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "G", "-1G", "0", "nan", "inf", "5 apples", "1e999"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(ValueError):
+        read_size(text)
+
+
+@pytest.mark.parametrize(
+    "size, text", [(500, "0.5 kB"), (2 * 10**6, "2.0 MB"), (16_234_000_000, "16.2 GB")]
+)
+def test_sizes_are_written(size, text):
+    assert write_size(size) == text
+
+
+SMALL_THINGS = 2**23  # bytes: that Python, its modules and its threads take on the way
+MEMORY = """
+import sys
+from pathlib import Path
+import torch
+from utils.data.feeding import feed
+from utils.data.loading import load_dataset
+from utils.data.placement import Placement
+
+def held():  # memory that the system cannot take back: not what is mapped from files
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return 1024 * (int(lines["RssAnon"].split()[0]) + int(lines["RssShmem"].split()[0]))
+
+path, cache, limit = sys.argv[1:]
+torch.zeros(2).sum()
+before = held()
+dataset = load_dataset(path, placement=Placement(limit=int(limit), cache=cache)).to("cpu")
+peak = held()
+total = 0
+for images, labels in feed(dataset.train, torch.arange(len(dataset.train)).split(64)):
+    total += images.sum(dtype=torch.int64).item()
+    peak = max(peak, held())
+print(dataset.on_disk, peak - before, total)
+"""
+
+
+@pytest.fixture(scope="module")
+def large_file(tmp_path_factory):
+    """(path of a file of large images, their bytes, the sum of the training images' pixels)."""
+    path = tmp_path_factory.mktemp("large") / "large.npz"
+    sizes = {"train": 1500, "val": 20, "test": 20}
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, count in sizes.items():
+        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 160, 160, 3), dtype=np.uint8)
+        arrays[f"{split}_labels"] = np.arange(count) % 4
+    np.savez(path, **arrays)
+    size = sum(arrays[f"{split}_images"].nbytes for split in sizes)
+    return path, size, arrays["train_images"].sum(dtype=np.int64)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's figures of a process's memory")
+@pytest.mark.parametrize("limit, on_disk", [(10**9, False), (2**24, True)])
+def test_memory_stays_within_what_was_announced(tmp_path, large_file, limit, on_disk):
+    """Twice the images would be more than what is allowed, and so would all where a part is."""
+    path, size, pixels = large_file
+    ran = subprocess.run(
+        [sys.executable, "-c", MEMORY, path, tmp_path / "cache", str(limit)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    place, peak, total = ran.stdout.split()
+    assert place == str(on_disk) and int(total) == pixels
+    batch = 64 * 160 * 160 * 3
+    announced = batches_at_once(2) * batch if on_disk else size
+    allowed = 1.2 * announced + SMALL_THINGS
+    assert int(peak) <= allowed < (size if on_disk else 2 * size)

@@ -1,0 +1,1 @@
+"""Where a model comes from: its parents, its Retrains, and whether its file is genuine."""

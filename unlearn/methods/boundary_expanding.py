@@ -1,0 +1,78 @@
+"""BoundaryExpanding: move the forget set into a class of its own, and cut that class off again.
+
+Chen et al., "Boundary unlearning: rapid forgetting of deep networks via shifting the decision
+boundary", CVPR 2023. The last layer gets an extra output, the shadow class K + 1:
+
+    minimise E_{x in D_f} [ CE(f^+(x), K + 1) ]        f(x) = the first K outputs of f^+(x)
+
+Without the shadow class the images fall to classes that they are near to. The retain set is not
+looked at. Choices that the paper leaves open:
+
+- The shadow class starts as an output of a fresh layer does, uniform within 1 / sqrt(inputs). Its
+  weights are always free to change; a mask is of the weights that remain.
+- The running statistics of batch normalisation stay the base model's: batches of a single class
+  would pull them away from what the retained classes need.
+- There is no weight decay: nothing here would make up for what it takes from the other classes.
+"""
+
+import copy
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from models.features import classifier_head
+from unlearn.engine.loop import EpochPlan, run_epochs
+from unlearn.engine.masking import WeightMask
+from utils.train.losses import classification_loss
+from utils.train.training import gradient_step
+
+
+def boundary_expanding(model, forget_set, retain_set, config):
+    """Train on the forget set alone, each image under a class that is there for the while only."""
+    shadow = forget_set.with_labels(torch.full_like(forget_set.labels, model.spec.num_classes))
+
+    def passes(_):
+        for _ in range(config.recipe.epochs):
+            yield EpochPlan(shadow, gradient_step(classification_loss), update_statistics=False)
+
+    with _expanded(model, config.recipe.seed) as head_name:
+        mask = _expanded_mask(config.mask, head_name) if config.mask else None
+        run_epochs(model, passes, replace(config, mask=mask))
+    return model.eval()  # the own last layer, which was not inside, as well
+
+
+@contextmanager
+def _expanded(model, seed):
+    """The model has one more output inside; afterwards its own last layer has learned the rest.
+
+    Gives the name of the last layer. The own layer comes back after an error as well.
+    """
+    head = classifier_head(model)
+    name = next(name for name, module in model.network.named_modules() if module is head)
+    wide = copy.deepcopy(head)
+    bound = head.weight[0].numel() ** -0.5
+    generator = torch.Generator().manual_seed(seed)
+    for part, parameter in head.named_parameters():
+        extra = torch.empty(1, *parameter.shape[1:]).uniform_(-bound, bound, generator=generator)
+        setattr(wide, part, nn.Parameter(torch.cat([parameter.detach(), extra.to(parameter)])))
+    model.network.set_submodule(name, wide)
+    try:
+        yield f"network.{name}"
+    finally:
+        with torch.no_grad():
+            for part, parameter in head.named_parameters():
+                parameter.copy_(getattr(wide, part)[:-1])
+        model.network.set_submodule(name, head)
+
+
+def _expanded_mask(mask, head_name):
+    """The mask with the shadow class's weights, which may all change."""
+    changeable = dict(mask.changeable)
+    for part in ("weight", "bias"):
+        name = f"{head_name}.{part}"
+        if name in changeable:
+            extra = torch.ones_like(changeable[name][:1])
+            changeable[name] = torch.cat([changeable[name], extra])
+    return WeightMask(changeable)

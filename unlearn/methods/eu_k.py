@@ -1,0 +1,28 @@
+"""EU_k: exact unlearning of the last k layers.
+
+Goel, Prabhu, Sanyal, Lim, Torr, Kumaraguru, "Towards adversarial evaluations for inexact machine
+unlearning", 2022: freeze all layers but the last k, give these fresh weights and train them
+
+    theta_last = argmin E_{(x, y) in D_r} [ CE(f(x; theta_first, theta_last), y) ]
+
+so that the last k layers have never seen the forget set; what the first ones know of it stays.
+Fresh weights are drawn with the run's seed, as Retrain's are: by default the base model's, whose
+first weights they then are (ImageNet's where the base model began with those). What a layer is:
+unlearn/last_layers.py.
+"""
+
+import torch
+
+from models.architectures import build_model
+from unlearn.components.last_layers import own_tensors, split_at_last, train_last_layers
+
+
+def exact_last_layers(model, forget_set, retain_set, config):
+    """Train the last layers anew on the retain set; the forget set is not looked at."""
+    k, fresh = config.options["k"], build_model(model.spec, seed=config.recipe.seed)
+    last, fresh_last = (split_at_last(each.network, k)[1] for each in (model, fresh))
+    with torch.no_grad():
+        for module, fresh_module in zip(last, fresh_last, strict=True):
+            for old, new in zip(own_tensors(module), own_tensors(fresh_module), strict=True):
+                old.copy_(new)
+    return train_last_layers(model, retain_set, config)

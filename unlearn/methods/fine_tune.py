@@ -1,0 +1,22 @@
+"""FT: fine-tuning on the retain set only, so that the rest fades (catastrophic forgetting).
+
+Warnecke et al., "Machine unlearning of features and labels", NDSS 2023; Golatkar et al., CVPR 2020:
+minimise E_{(x, y) in D_r} [ CE(f(x), y) ] from the base model's weights. The rate, high at first
+so that something fades, falls from epoch to epoch so that what is kept settles.
+"""
+
+from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
+from utils.train.losses import classification_loss
+from utils.train.training import gradient_step
+
+
+def fine_tune(model, forget_set, retain_set, config):
+    """Go on training on the retain set; the forget set is not looked at."""
+    epochs = config.recipe.epochs
+
+    def passes(_):
+        for epoch in range(epochs):
+            rate = cosine_factor(epoch, epochs)
+            yield EpochPlan(retain_set, gradient_step(classification_loss), rate)
+
+    return run_epochs(model, passes, config)

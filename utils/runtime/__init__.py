@@ -1,0 +1,1 @@
+"""The process: devices, several processes, signals, terminals, and errors as one line."""

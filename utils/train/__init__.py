@@ -1,0 +1,1 @@
+"""Training and prediction: the loops, losses, precision, random numbers and CUDA graphs."""
