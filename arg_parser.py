@@ -11,7 +11,7 @@ import shlex
 from evaluation.metrics.lira import MIN_SHADOW_MODELS
 from evaluation.report import GROUPS
 from models.architectures import STEMS
-from unlearn.engine.config import BATCH_SIZE, FISHER_BATCH_SIZE
+from unlearn.engine.method import BATCH_SIZE, FISHER_BATCH_SIZE
 from unlearn.registry import ALL, describe_methods
 from unlearn.request.files import listed_request, matching_request
 from unlearn.request.request import ForgetRequest
@@ -27,9 +27,8 @@ from utils.data.placement import (
 )
 from utils.runtime.errors import EXIT_BAD_INPUT, UserError
 from utils.text import encodable
-from utils.train.precision import BF16, FLOAT32, PRECISIONS
 from utils.train.prediction import PREDICTION_BATCH
-from utils.train.training import OPTIMIZERS, SMALLEST_SET, WEIGHT_DECAY
+from utils.train.recipe import BF16, FLOAT32, OPTIMIZERS, PRECISIONS, SMALLEST_SET, WEIGHT_DECAY
 
 DEFAULT_SEED = 1
 MASK_THRESH = 0.5
@@ -573,7 +572,8 @@ def requested(args, record, dataset):
         forgotten = ForgetRequest.of_model(args.model_id, record, dataset)
         if forgotten != request:
             raise UserError(
-                f"{request.description}: {args.model_id} has forgotten another ({forgotten.description}): "
+                f"{request.description}: {args.model_id} has forgotten another "
+                f"({forgotten.description}): "
                 "leave out what asks for it"
             )
         return forgotten  # by the words and the id that it was asked for with

@@ -1,9 +1,9 @@
 """What is in a data set: sizes, classes, how many images of each, and a window of samples."""
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
-    from utils.runtime import startup as starting
+    from utils.runtime import startup
 
-    starting.end_on_ctrl_c()
+    startup.end_on_ctrl_c()
 
 from arg_parser import data_flags, data_source, input_size_flag, make_parser, window_flags
 from utils.data.datasets import class_members

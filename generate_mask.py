@@ -1,9 +1,9 @@
 """Weight saliency of a model: for each class, which weights hold it, and every mask from that."""
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
-    from utils.runtime import startup as starting
+    from utils.runtime import startup
 
-    starting.end_on_ctrl_c()
+    startup.end_on_ctrl_c()
 
 import time
 

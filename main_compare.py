@@ -1,9 +1,9 @@
 """Every method on one request, over several seeds: one table, nearest to Retrain first."""
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
-    from utils.runtime import startup as starting
+    from utils.runtime import startup
 
-    starting.end_on_ctrl_c()
+    startup.end_on_ctrl_c()
 
 import sys
 import time
@@ -31,7 +31,7 @@ from evaluation.comparison.ranking import (
 )
 from evaluation.comparison.trials import Comparison, Trial
 from models.opening import open_model_and_data
-from unlearn.engine.config import BATCH_SIZE, MAX_BATCHES_PER_STEP
+from unlearn.engine.method import BATCH_SIZE, MAX_BATCHES_PER_STEP
 from unlearn.lineage.parents import RETRAIN
 from unlearn.model_ids import FORGOTTEN, decimal_part
 from unlearn.registry import METHODS, find_methods

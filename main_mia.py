@@ -1,9 +1,9 @@
 """Is any single image still remembered? U-LiRA, the per-image attack with shadow models."""
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
-    from utils.runtime import startup as starting
+    from utils.runtime import startup
 
-    starting.end_on_ctrl_c()
+    startup.end_on_ctrl_c()
 
 import csv
 import io

@@ -1,9 +1,9 @@
 """How well a model recognises each class, and a window of samples with its predictions."""
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
-    from utils.runtime import startup as starting
+    from utils.runtime import startup
 
-    starting.end_on_ctrl_c()
+    startup.end_on_ctrl_c()
 
 from arg_parser import (
     data_flags,

@@ -1,9 +1,9 @@
 """How well a model has forgotten and what it kept; for unlearned and base models."""
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
-    from utils.runtime import startup as starting
+    from utils.runtime import startup
 
-    starting.end_on_ctrl_c()
+    startup.end_on_ctrl_c()
 
 import sys
 from functools import partial

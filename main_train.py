@@ -1,9 +1,9 @@
 """Train a base model: a data set in, {save_model_id}_best.pt and {save_model_id}_last.pt out."""
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
-    from utils.runtime import startup as starting
+    from utils.runtime import startup
 
-    starting.end_on_ctrl_c()
+    startup.end_on_ctrl_c()
 
 import sys
 from contextlib import suppress
@@ -44,7 +44,7 @@ from utils.runtime import processes
 from utils.runtime.devices import describe, pick_device
 from utils.runtime.errors import NotFiniteError, UserError, interrupt_with_hint, run_script
 from utils.train.precision import pick_precision
-from utils.train.training import Recipe
+from utils.train.recipe import Recipe
 
 
 def main(argv=None):

@@ -1,9 +1,9 @@
 """Make a trained model forget: base model, method and forget request in, unlearned model out."""
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
-    from utils.runtime import startup as starting
+    from utils.runtime import startup
 
-    starting.end_on_ctrl_c()
+    startup.end_on_ctrl_c()
 
 import shlex
 import sys
@@ -24,7 +24,7 @@ from arg_parser import (
 )
 from models.checkpoint import digest_of, model_path, weights_digest
 from models.opening import open_model_and_data
-from unlearn.engine.config import MAX_BATCHES_PER_STEP
+from unlearn.engine.method import MAX_BATCHES_PER_STEP
 from unlearn.engine.progress import Progress
 from unlearn.job import UnlearnJob
 from unlearn.registry import find_method

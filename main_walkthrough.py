@@ -4,9 +4,9 @@ It runs the scripts that the README walks through, one after the other, and prin
 """
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
-    from utils.runtime import startup as starting
+    from utils.runtime import startup
 
-    starting.end_on_ctrl_c()
+    startup.end_on_ctrl_c()
 
 import re
 import shlex

@@ -36,8 +36,9 @@ from utils.data.npz import SPLITS
 from utils.data.placement import Placement, write_size
 from utils.runtime.devices import describe, pick_device
 from utils.text import format_table
-from utils.train.precision import AUTO, BF16, FLOAT32, PRECISIONS, pick_precision
+from utils.train.precision import AUTO, pick_precision
 from utils.train.prediction import predict
+from utils.train.recipe import BF16, FLOAT32, PRECISIONS
 
 BLOOD = {"train": 11_959, "val": 1_712, "test": 3_421}  # images of BloodMNIST
 BLOOD_SIZE, BLOOD_EPOCHS = 224, 50

@@ -21,9 +21,9 @@ from utils.data.loading import load_dataset
 from utils.runtime.devices import describe, pick_device
 from utils.text import format_table
 from utils.train.metrics import accuracy
-from utils.train.precision import BF16, FLOAT32
 from utils.train.prediction import predict
-from utils.train.training import Recipe, TrainingRun
+from utils.train.recipe import BF16, FLOAT32, Recipe
+from utils.train.training import TrainingRun
 
 ROUNDING = 1e-6  # of a weight
 RUNS = {"float32": (FLOAT32, 0.0), "bf16": (BF16, 0.0), "float32, rounded": (FLOAT32, ROUNDING)}

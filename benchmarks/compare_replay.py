@@ -22,8 +22,9 @@ from utils.data.datasets import ImageSet
 from utils.runtime.devices import describe, pick_device
 from utils.text import format_table
 from utils.train import cuda_graphs as replay
-from utils.train.precision import PRECISIONS, pick_precision
-from utils.train.training import Recipe, TrainingRun
+from utils.train.precision import pick_precision
+from utils.train.recipe import PRECISIONS, Recipe
+from utils.train.training import TrainingRun
 
 CLASSES, EPOCHS, NEVER = 8, 3, 10**9
 

@@ -15,7 +15,8 @@ from utils.runtime.devices import describe, pick_device
 from utils.text import format_table
 from utils.train.metrics import accuracy
 from utils.train.prediction import predict
-from utils.train.training import Recipe, TrainingRun
+from utils.train.recipe import Recipe
+from utils.train.training import TrainingRun
 
 
 def main():

@@ -32,7 +32,8 @@ def methods_table(work, rounds, base_epochs, quick):
     """Each method by its own defaults, and as a share of Retrain's seconds.
 
     base_epochs: that the forgetting model has learned; how well it knows its images does not matter
-    to most methods, and some refuse one that knows nothing. quick: with QUICK_OPTIONS in the options' place.
+    to most methods, and some refuse one that knows nothing. quick: with QUICK_OPTIONS in place
+    of the options.
     """
     forget_set, retain_set = work.request.split(work.dataset, "train")
     epochs = [timed(lambda: work.train_for(1, work.recipe), work.device)[0] for _ in range(rounds)]

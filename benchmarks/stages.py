@@ -13,9 +13,9 @@ from models.architectures import build_model, make_spec
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import entry_percents, gradient_saliency, mask_at, save_percents
 from utils.data.loading import load_dataset
-from utils.train.precision import BF16
 from utils.train.prediction import predict
-from utils.train.training import Recipe, TrainingRun
+from utils.train.recipe import BF16, Recipe
+from utils.train.training import TrainingRun
 
 FORGOTTEN = 3  # a class
 

@@ -23,7 +23,8 @@ from utils.data.datasets import ImageSet
 from utils.io.files import MODEL_FOLDER
 from utils.runtime.errors import UserError
 from utils.train.prediction import predict
-from utils.train.training import Recipe, TrainingRun
+from utils.train.recipe import Recipe
+from utils.train.training import TrainingRun
 
 SHADOW_FOLDER = MODEL_FOLDER / "shadows"
 FORMAT = "medical-unlearning-shadow-1"

@@ -77,9 +77,9 @@ class Classifier(nn.Module):
 
     forward: (N, C, H, W) uint8 -> logits (N, K) float. Pixels are normalised here, with the
     ImageNet statistics for a pretrained network, to [-1, 1] otherwise. `network` has the names of
-    parameters that torchvision gives it, after `shards.{number}.` where there are several.
-    in_bf16: whether the network works in bfloat16 (utils.train.precision.autocast_to). compiled_size:
-    images in the batches that it learns from compiled, None if it is not.
+    parameters that torchvision gives it, after `shards.{number}.` where there are several. in_bf16:
+    whether the network works in bfloat16 (utils.train.precision.autocast_to). compiled_size: images
+    in the batches that it learns from compiled, None if it is not.
     """
 
     def __init__(self, network, spec):

@@ -30,7 +30,7 @@ from utils.io.files import MODEL_FOLDER, check_id, check_inside, nearest, write_
 from utils.io.tensor_files import content_digest, read_tensors, tensor_bytes
 from utils.runtime.errors import UserError, wrap_os_errors
 from utils.runtime.processes import rank_zero_only
-from utils.train.precision import FLOAT32
+from utils.train.recipe import FLOAT32
 
 FORMAT = "medical-unlearning-model-1"
 DATA = {"train_digest": "the training images", "val_digest": "the validation images"}

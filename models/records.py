@@ -2,7 +2,7 @@
 
 from utils.io.files import check_id
 from utils.runtime.errors import UserError
-from utils.train.training import OPTIMIZERS, Recipe
+from utils.train.recipe import OPTIMIZERS, Recipe
 
 IDS = ("model_id", "parent_id")
 DIGESTS = ("weights_digest", "parent_digest", "train_digest", "mask_digest")

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from models.architectures import Classifier, one_shard
 from models.ensemble import shard_seed
 from utils.runtime.errors import UserError
-from utils.train.training import SMALLEST_SET, TrainingRun
+from utils.train.recipe import SMALLEST_SET
+from utils.train.training import TrainingRun
 
 
 def training_run(model, train_set, val_set, recipe):

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, replace
 
 from models.checkpoint import model_path, read_record, save_model, weights_digest
 from models.opening import describe_data
-from unlearn.engine.config import UnlearnConfig, write_option
-from unlearn.engine.method import Method
+from unlearn.engine.config import UnlearnConfig
+from unlearn.engine.method import Method, write_option
 from unlearn.engine.progress import Progress
 from unlearn.model_ids import unlearned_model_id
 from unlearn.registry import check_task, chosen_config, default_config

@@ -3,8 +3,7 @@
 from dataclasses import replace
 
 from unlearn.components import last_layers
-from unlearn.engine.config import BATCH_SIZE, FISHER_BATCH_SIZE
-from unlearn.engine.method import Method
+from unlearn.engine.method import BATCH_SIZE, FISHER_BATCH_SIZE, Method
 from unlearn.methods import (
     amnesiac,
     amun,
@@ -33,7 +32,7 @@ from unlearn.methods import (
     unlearning_aware,
     unsir,
 )
-from utils.train.training import Recipe
+from utils.train.recipe import Recipe
 
 
 def _recipe(epochs, lr, batch_size=BATCH_SIZE, **others):

@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
-from unlearn.engine.config import UnlearnConfig, write_option
+from unlearn.engine.config import UnlearnConfig
+from unlearn.engine.method import write_option
 from unlearn.method_table import ROWS, STEPS
 from utils.io.files import nearest
 from utils.runtime.errors import UserError
 from utils.text import format_table
-from utils.train.training import SMALLEST_SET, Recipe
+from utils.train.recipe import SMALLEST_SET, Recipe
 
 ALL = "all"  # every method, where several may be named
 HIGHEST = 1_000_000  # that any option takes

@@ -26,7 +26,8 @@ from tests.helpers.tiny import split_set, tiny_model, tiny_set, trained_model
 from unlearn.request.request import ForgetRequest
 from utils.data.datasets import MULTI_CLASS, MULTI_LABEL, MedicalDataset
 from utils.train.prediction import predict
-from utils.train.training import Recipe, TrainingRun
+from utils.train.recipe import Recipe
+from utils.train.training import TrainingRun
 
 REQUEST = ForgetRequest((2,))
 NAMES = ("artery", "bone", "cortex", "duct")

@@ -18,7 +18,8 @@ from unlearn.request.request import ForgetRequest
 from unlearn.saliency import entry_percents, gradient_saliency
 from utils.runtime.devices import to_device_async
 from utils.train.prediction import predict
-from utils.train.training import Recipe, TrainingRun
+from utils.train.recipe import Recipe
+from utils.train.training import TrainingRun
 
 FEW = {"steps": 2, "noise": 6, "images": 12}  # options that take time and change nothing here
 WAIT_FOR_EACH_BATCH = ("AMUN", "MUMis")  # a search that ends when it has found, a stop at the step

@@ -25,9 +25,10 @@ from unlearn.registry import METHODS
 from unlearn.saliency import entry_percents, gradient_saliency
 from utils.runtime.devices import pick_device
 from utils.train import cuda_graphs as replay
-from utils.train.precision import BF16, FLOAT32, pick_precision
+from utils.train.precision import pick_precision
 from utils.train.prediction import predict
-from utils.train.training import Recipe, TrainingRun
+from utils.train.recipe import BF16, FLOAT32, Recipe
+from utils.train.training import TrainingRun
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here"),

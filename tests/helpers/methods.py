@@ -18,7 +18,7 @@ from unlearn.registry import (
 )
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import entry_percents, gradient_saliency, mask_at
-from utils.train.training import Recipe
+from utils.train.recipe import Recipe
 
 REQUEST = ForgetRequest((1,))
 CONFIG = UnlearnConfig(REQUEST, Recipe(3, 0.01, 7), show=False)

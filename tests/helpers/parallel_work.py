@@ -23,7 +23,8 @@ from utils.io.files import write_atomically
 from utils.runtime import processes
 from utils.runtime.errors import UserError, run_script
 from utils.train.prediction import predict
-from utils.train.training import Recipe, TrainingRun
+from utils.train.recipe import Recipe
+from utils.train.training import TrainingRun
 
 REQUEST = ForgetRequest((1,))
 SETS = split_set(REQUEST, tiny_set(26))

@@ -7,7 +7,8 @@ from torch import nn
 
 from models.architectures import Classifier, ModelSpec
 from utils.data.datasets import MULTI_CLASS, MULTI_LABEL, ImageSet, MedicalDataset
-from utils.train.training import Recipe, TrainingRun
+from utils.train.recipe import Recipe
+from utils.train.training import TrainingRun
 
 SIZE = 8  # pixels
 NUM_CLASSES = 4

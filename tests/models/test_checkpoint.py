@@ -28,7 +28,8 @@ from tests.helpers.small_net import SMALL_ARCH
 from tests.helpers.tiny import SIZE, same_weights, tiny_model, tiny_set
 from utils.runtime.errors import UserError
 from utils.train.prediction import predict
-from utils.train.training import Recipe, TrainingRun
+from utils.train.recipe import Recipe
+from utils.train.training import TrainingRun
 
 RECORD = {
     "kind": "base",

@@ -14,7 +14,8 @@ from tests.helpers.tiny import split_set, tiny_model, tiny_set, trained_model
 from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.progress import Progress
 from unlearn.registry import METHODS
-from utils.train.training import Recipe, TrainingRun
+from utils.train.recipe import Recipe
+from utils.train.training import TrainingRun
 
 linux = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="there is no /proc")
 WARM, LAST = 40, 200  # epochs

@@ -17,7 +17,8 @@ from unlearn.engine.loop import EpochPlan, run_epochs
 from unlearn.engine.progress import Progress
 from utils.runtime.errors import NotFiniteError, UserError
 from utils.train.losses import classification_loss
-from utils.train.training import Recipe, check_weights, gradient_step
+from utils.train.recipe import Recipe
+from utils.train.training import check_weights, gradient_step
 
 RECIPE = Recipe(3, 0.01, 8)
 QUICK = ("--arch", SMALL_ARCH, "--epochs", "1", "--batch_size", "16", "--lr", "0.001")

@@ -11,8 +11,8 @@ from itertools import chain
 from torch import nn
 
 from models.features import classifier_head
-from unlearn.engine.config import Option
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
+from unlearn.engine.method import Option
 from utils.train.losses import classification_loss
 from utils.train.training import gradient_step
 

@@ -17,8 +17,8 @@ from utils.runtime.errors import NotFiniteError, UserError
 from utils.train.cuda_graphs import cuda_graphs
 from utils.train.precision import autocast_to
 from utils.train.randomness import forked_rng, get_rng_state, set_rng_state
+from utils.train.recipe import SMALLEST_SET
 from utils.train.training import (
-    SMALLEST_SET,
     TOO_FEW,
     check_weights,
     count_steps,
@@ -33,10 +33,10 @@ class EpochPlan:
     """One epoch of unlearning.
 
     step: (model, optimizer, images, labels) -> loss (scalar, detached), as
-    utils.train.training.gradient_step makes it of a loss function. rate: times the recipe's. batch_size:
-    None for the recipe's. update_statistics: False keeps the running means of batch normalisation,
-    and dropout off, as in evaluation. notes: tensors that the step adds to it, for what comes after
-    the pass; a pass that is loaded instead of done has them too.
+    utils.train.training.gradient_step makes it of a loss function. rate: times the recipe's.
+    batch_size: None for the recipe's. update_statistics: False keeps the running means of batch
+    normalisation, and dropout off, as in evaluation. notes: tensors that the step adds to it, for
+    what comes after the pass; a pass that is loaded instead of done has them too.
     """
 
     image_set: ImageSet | Paired

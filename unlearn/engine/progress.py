@@ -1,8 +1,8 @@
 """What an unlearning run has behind it, in files, so that it can go on after it was killed.
 
-A method that goes through passes (unlearn.engine.loop) is resumed by replay: it begins again from the
-base model, and where a pass is behind it already, what the pass has left is loaded in the place of
-computing it. So the method's own code between two passes sees the very model and random numbers
+A method that goes through passes (unlearn.engine.loop) is resumed by replay: it begins again from
+the base model, and where a pass is behind it already, what the pass has left is loaded in the place
+of computing it. So the method's own code between two passes sees the very model and random numbers
 that it saw the first time. What every pass has left is kept for that, until the run has ended.
 Methods that train anew are one training run, of which the last epoch is enough. Methods that work
 in one step have nothing to go on from.

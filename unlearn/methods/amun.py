@@ -30,8 +30,8 @@ import torch
 
 from unlearn.components.adversarial import logits_and_gradient
 from unlearn.engine.combined import Combined
-from unlearn.engine.config import Option
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
+from unlearn.engine.method import Option
 from utils.data.datasets import ImageSet
 from utils.runtime.errors import UserError
 from utils.train.losses import classification_loss

@@ -25,8 +25,8 @@ import torch
 from torch import nn
 
 from unlearn.components.teacher import teacher_probabilities
-from unlearn.engine.config import Option
 from unlearn.engine.loop import EpochPlan, run_epochs
+from unlearn.engine.method import Option
 from utils.train.losses import distillation_loss
 from utils.train.training import gradient_step
 

@@ -22,8 +22,8 @@ all labels come from the base model. Choices that it leaves open:
 import torch
 
 from unlearn.components.adversarial import logits_and_gradient
-from unlearn.engine.config import Option
 from unlearn.engine.loop import EpochPlan, run_epochs
+from unlearn.engine.method import Option
 from utils.train.losses import classification_loss
 from utils.train.training import gradient_step
 

@@ -21,8 +21,8 @@ classes, benign and malignant; `risky` says which of several are the malignant o
 import torch
 from torch.nn import functional
 
-from unlearn.engine.config import Option
 from unlearn.engine.loop import EpochPlan, run_epochs
+from unlearn.engine.method import Option
 from unlearn.methods.random_label import draw_wrong_labels
 from utils.runtime.errors import UserError
 from utils.train.training import gradient_step

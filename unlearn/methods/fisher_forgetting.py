@@ -25,7 +25,7 @@ import torch
 
 from unlearn.components.fisher import diagonal_fisher, random_signs
 from unlearn.components.one_step import finished
-from unlearn.engine.config import Option
+from unlearn.engine.method import Option
 from utils.train.losses import probabilities
 
 OPTIONS = {"alpha": Option(1e-12, "the noise: its standard deviation grows with alpha^(1/4)")}

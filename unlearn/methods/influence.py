@@ -35,7 +35,7 @@ import torch
 
 from unlearn.components.fisher import check_finite, image_losses, signed_gradients
 from unlearn.components.one_step import finished
-from unlearn.engine.config import Option
+from unlearn.engine.method import Option
 
 OPTIONS = {
     "alpha": Option(0.1, "share of the step to the leave-out solution"),

@@ -12,8 +12,8 @@ parameter, biases and those of normalisation too. The penalty moves weights by i
 so they come near zero and are not set to zero. The rate falls from epoch to epoch as in FT.
 """
 
-from unlearn.engine.config import Option
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
+from unlearn.engine.method import Option
 from utils.train.losses import classification_loss
 from utils.train.training import gradient_step
 

@@ -18,7 +18,7 @@ Choices:
 import torch
 
 from unlearn.components.fisher import check_finite
-from unlearn.engine.config import Option
+from unlearn.engine.method import Option
 from unlearn.methods.synaptic_dampening import dampened
 
 OPTIONS = {

@@ -31,8 +31,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from unlearn.engine.config import Option
 from unlearn.engine.loop import EpochPlan, run_epochs
+from unlearn.engine.method import Option
 from unlearn.methods.random_label import draw_wrong_labels
 
 OPTIONS = {"delta": Option(4.0, "stop once the other classes are this sensitive, 1 = as before")}

@@ -17,8 +17,8 @@ jointly: each step sees a batch of both sets. What is chosen here:
   half forget set would pull them away from what the retained classes need.
 """
 
-from unlearn.engine.config import Option
 from unlearn.engine.loop import EpochPlan, run_epochs
+from unlearn.engine.method import Option
 from unlearn.engine.pairing import Paired, split_pair
 from unlearn.methods.gradient_ascent import bounded_losses
 from utils.train.losses import classification_loss

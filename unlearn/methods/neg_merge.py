@@ -24,8 +24,8 @@ from dataclasses import replace
 
 import torch
 
-from unlearn.engine.config import Option
 from unlearn.engine.loop import EpochPlan, run_epochs
+from unlearn.engine.method import Option
 from utils.runtime.errors import NotFiniteError
 from utils.train.prediction import predict
 from utils.train.training import gradient_step

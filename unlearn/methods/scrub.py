@@ -31,11 +31,12 @@ import copy
 import torch
 
 from unlearn.components.teacher import teacher_logits, teacher_probabilities
-from unlearn.engine.config import Option
 from unlearn.engine.loop import EpochPlan, run_epochs
+from unlearn.engine.method import Option
 from utils.train.losses import classification_loss, distillation_loss
 from utils.train.prediction import predict
-from utils.train.training import SMALLEST_SET, gradient_step
+from utils.train.recipe import SMALLEST_SET
+from utils.train.training import gradient_step
 
 OPTIONS = {
     "msteps": Option(2, "epochs that begin with a pass of disobedience on the forget set"),

@@ -37,12 +37,13 @@ import torch
 from torch import nn
 
 from unlearn.components.fisher import diagonal_fisher, image_losses
-from unlearn.engine.config import Option
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
+from unlearn.engine.method import Option
 from unlearn.engine.pairing import Paired
 from utils.runtime.errors import UserError
 from utils.train.losses import classification_loss
-from utils.train.training import SMALLEST_SET, TOO_FEW, gradient_step
+from utils.train.recipe import SMALLEST_SET
+from utils.train.training import TOO_FEW, gradient_step
 
 OPTIONS = {
     "alpha": Option(500.0, "weight of the ascent on the forget set, at first"),

@@ -22,7 +22,7 @@ import torch
 
 from unlearn.components.fisher import diagonal_fisher, image_losses
 from unlearn.components.one_step import finished
-from unlearn.engine.config import Option
+from unlearn.engine.method import Option
 
 OPTIONS = {
     "alpha": Option(3.35, "how many times as important to the forget set a weight must be"),

@@ -23,8 +23,8 @@ Choices, the first four as the authors' code makes them:
 
 import torch
 
-from unlearn.engine.config import Option
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
+from unlearn.engine.method import Option
 from unlearn.engine.pairing import Paired, split_pair
 from utils.train.losses import classification_loss
 

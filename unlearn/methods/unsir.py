@@ -26,8 +26,8 @@ which classes it has. Choices:
 import torch
 from torch.nn import functional
 
-from unlearn.engine.config import Option
 from unlearn.engine.loop import EpochPlan, run_epochs
+from unlearn.engine.method import Option
 from unlearn.engine.pairing import Paired, split_pair
 from utils.data.datasets import ImageSet
 from utils.train.losses import classification_loss

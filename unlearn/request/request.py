@@ -21,9 +21,9 @@ class ForgetRequest(RequestScoring):
 
     classes: class indices, ascending; in multi-label data findings, and an image that has any of
     them is covered. () if single images are asked for. indices: their rows in the training split,
-    ascending; None if classes are asked for. description: the request in words, for people. drawn_as: what
-    stands in an id for images that were drawn at random. drawn_from: the classes of which they were
-    drawn, () if of all images.
+    ascending; None if classes are asked for. description: the request in words, for people.
+    drawn_as: what stands in an id for images that were drawn at random. drawn_from: the classes of
+    which they were drawn, () if of all images.
     """
 
     classes: tuple[int, ...] = ()

@@ -45,8 +45,8 @@ def read_npz(path, workers=0, map_images=None):
 
     `class_names`, if the file has them, is a list of str. workers: threads that unpack the arrays
     side by side; 0 unpacks them in this thread. map_images: (path, keys) -> arrays by key, which
-    brings the images where they are not to be read into memory (utils.data.unpacked). Raises UserError
-    for a file that is missing, damaged or not in the format.
+    brings the images where they are not to be read into memory (utils.data.unpacked). Raises
+    UserError for a file that is missing, damaged or not in the format.
     """
     arrays = _unpack(path, workers, skipped=IMAGE_KEYS if map_images else ())
     if map_images:

@@ -25,9 +25,9 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 class Placement:
     """What the user says of it.
 
-    place: one of PLACES. limit: bytes that the images may take of any memory, None for MEMORY_FRACTION of
-    what is free. cache: folder for unpacked files, None for the user's own. workers: threads that
-    unpack a file, and that read batches ahead.
+    place: one of PLACES. limit: bytes that the images may take of any memory, None for
+    MEMORY_FRACTION of what is free. cache: folder for unpacked files, None for the user's own.
+    workers: threads that unpack a file, and that read batches ahead.
     """
 
     place: str = AUTO

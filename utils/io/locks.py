@@ -24,9 +24,9 @@ def exclusive_lock(path, what):
     """Nobody else may do inside this what they would do under the same path.
 
     path: of the file that stands for the work; the lock lies beside it and is removed afterwards,
-    one of a killed process by `utils.io.files.remove_leftovers`. Raises UserError if another process
-    is at it. what: is said to be written by it. A file system that has no locks gives none. Of
-    processes that work together the first has the lock for all.
+    one of a killed process by `utils.io.files.remove_leftovers`. Raises UserError if another
+    process is at it. what: is said to be written by it. A file system that has no locks gives none.
+    Of processes that work together the first has the lock for all.
     """
     path, descriptors = Path(path), []
     lock = path.with_name(f".{path.name}.lock")

@@ -26,7 +26,7 @@ _recordings = {}  # by model, while it learns; a copy of a model has none
 
 @contextmanager
 def cuda_graphs(model):
-    """Within the block `graphed_forward` of this model may replay. The GPU's memory is free after it."""
+    """Within the block `graphed_forward` of this model may replay; its memory is freed after it."""
     if processes.world_size() > 1 or model.compiled_size is not None:
         yield
         return

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-AUTO, FLOAT32, BF16 = PRECISIONS = ("auto", "float32", "bf16")
+from utils.train.recipe import AUTO, BF16, FLOAT32
+
 CPUINFO = Path("/proc/cpuinfo")
 CPU_FLAGS = {"avx512_bf16", "amx_bf16"}  # processors that multiply bf16 faster than float32
 

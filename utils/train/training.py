@@ -4,7 +4,6 @@ import copy
 import math
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 import torch
 from tqdm import tqdm
@@ -14,11 +13,12 @@ from utils.runtime.devices import to_device_async
 from utils.runtime.errors import NotFiniteError, UserError
 from utils.train.cuda_graphs import cuda_graphs, graphed_forward, pause_recording
 from utils.train.losses import classification_loss
-from utils.train.precision import FLOAT32, autocast_to
+from utils.train.precision import autocast_to
 from utils.train.prediction import predict
 from utils.train.randomness import forked_rng, get_rng_state, set_rng_state
+from utils.train.recipe import SMALLEST_SET
 
-OPTIMIZERS = {
+_MAKE_OPTIMIZER = {
     "sgd": lambda weights, lr, decay: torch.optim.SGD(
         weights, lr, momentum=MOMENTUM, nesterov=True, weight_decay=decay, fused=True
     ),
@@ -30,33 +30,13 @@ OPTIMIZERS = {
     ),
 }
 MOMENTUM = 0.9
-WEIGHT_DECAY = 5e-4
-SMALLEST_SET = 2  # images: batch normalisation cannot learn from one
 TOO_FEW = f"{{}} training images are too few; {SMALLEST_SET} are the least"
 WARMUP_SHARE = 0.05  # of all steps, from 0 to the full rate; then a cosine down to 0
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a classifier is trained.
-
-    optimizer: a key of OPTIMIZERS. lr: the highest rate. precision: FLOAT32 or BF16. compiled:
-    whether a training run's passes go through torch.compile, which rounds otherwise.
-    """
-
-    epochs: int
-    lr: float
-    batch_size: int
-    optimizer: str = "sgd"
-    weight_decay: float = WEIGHT_DECAY
-    seed: int = 1
-    precision: str = FLOAT32
-    compiled: bool = False
-
-
 def make_optimizer(model, name, lr, weight_decay):
     """The optimizer called `name` over all of the model's weights."""
-    return OPTIMIZERS[name](model.parameters(), lr, weight_decay)
+    return _MAKE_OPTIMIZER[name](model.parameters(), lr, weight_decay)
 
 
 def batches(count, batch_size, generator, device):

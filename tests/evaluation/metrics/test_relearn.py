@@ -20,7 +20,8 @@ from tests.helpers.tiny import (
     weights_of,
 )
 from unlearn.request.request import ForgetRequest
-from utils.train.training import Recipe, TrainingRun
+from utils.train.recipe import Recipe
+from utils.train.training import TrainingRun
 
 REQUEST = ForgetRequest((2,))
 

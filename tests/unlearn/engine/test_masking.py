@@ -11,7 +11,7 @@ from unlearn.engine.masking import WeightMask
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import entry_percents, gradient_saliency, mask_at
-from utils.train.training import OPTIMIZERS, Recipe
+from utils.train.recipe import OPTIMIZERS, Recipe
 
 MASKED_METHODS = [method for method in METHODS.values() if method.uses_mask]
 REQUEST = ForgetRequest((1,))

@@ -13,7 +13,8 @@ from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from utils.train.losses import classification_loss
 from utils.train.prediction import predict
-from utils.train.training import Recipe, train_epoch
+from utils.train.recipe import Recipe
+from utils.train.training import train_epoch
 
 REQUEST = ForgetRequest((1,))
 RECIPE = Recipe(3, 0.01, 10)

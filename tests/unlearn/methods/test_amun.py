@@ -16,7 +16,7 @@ from utils.data.datasets import ImageSet
 from utils.runtime.errors import UserError
 from utils.train.losses import classification_loss
 from utils.train.prediction import predict
-from utils.train.training import Recipe
+from utils.train.recipe import Recipe
 
 REQUEST = ForgetRequest((1,))
 ONE = ForgetRequest((), (0,))  # bars an image from its own class alone

@@ -16,7 +16,7 @@ from unlearn.methods.bad_teacher import make_incompetent
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from utils.train.prediction import predict
-from utils.train.training import Recipe
+from utils.train.recipe import Recipe
 
 METHOD = METHODS["BadTeacher"]
 REQUEST = ForgetRequest((1,))

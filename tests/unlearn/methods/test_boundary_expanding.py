@@ -17,7 +17,7 @@ from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from utils.runtime.errors import NotFiniteError
 from utils.train.prediction import predict
-from utils.train.training import Recipe
+from utils.train.recipe import Recipe
 
 REQUEST = ForgetRequest((1,))
 CONFIG = UnlearnConfig(REQUEST, Recipe(5, 0.01, 7, weight_decay=0.0), show=False)

@@ -15,7 +15,7 @@ from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from utils.data.datasets import ImageSet
 from utils.train.prediction import predict
-from utils.train.training import Recipe
+from utils.train.recipe import Recipe
 
 REQUEST = ForgetRequest((1,))
 ONE = ForgetRequest((), (0,))  # bars an image from its own class alone

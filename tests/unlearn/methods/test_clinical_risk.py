@@ -8,13 +8,14 @@ import torch
 from models.checkpoint import load_model
 from tests.helpers.environment import BASE, model_flags
 from tests.helpers.tiny import split_set, tiny_set, trained_model, weights_of
-from unlearn.engine.config import Option, UnlearnConfig, write_option
+from unlearn.engine.config import UnlearnConfig
+from unlearn.engine.method import Option, write_option
 from unlearn.model_ids import parse_unlearned_model_id, unlearned_model_id
 from unlearn.registry import METHODS, chosen_config, default_config
 from unlearn.request.request import ForgetRequest
 from utils.runtime.errors import UserError
 from utils.train.prediction import predict
-from utils.train.training import Recipe
+from utils.train.recipe import Recipe
 
 REQUEST = ForgetRequest((1,))
 RECIPE = Recipe(15, 0.03, 10)

@@ -12,7 +12,7 @@ from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from utils.data.datasets import ImageSet
 from utils.train.prediction import predict
-from utils.train.training import Recipe
+from utils.train.recipe import Recipe
 
 METHOD = METHODS["DELETE"]
 REQUEST = ForgetRequest((1,))

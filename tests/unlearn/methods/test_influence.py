@@ -16,7 +16,7 @@ from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from utils.train.losses import classification_loss
 from utils.train.prediction import predict
-from utils.train.training import Recipe
+from utils.train.recipe import Recipe
 
 REQUEST = ForgetRequest((1,))
 by_task = pytest.mark.parametrize("multi_label", [False, True], ids=["single", "multi"])

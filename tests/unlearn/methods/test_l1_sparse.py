@@ -12,7 +12,7 @@ from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from utils.train.losses import classification_loss
 from utils.train.prediction import predict
-from utils.train.training import Recipe
+from utils.train.recipe import Recipe
 
 REQUEST = ForgetRequest((1,))
 RECIPE = Recipe(3, 0.01, 7, weight_decay=0.0)

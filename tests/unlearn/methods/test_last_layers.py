@@ -13,7 +13,7 @@ from unlearn.components.last_layers import split_at_last
 from unlearn.engine.config import UnlearnConfig
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
-from utils.train.training import Recipe
+from utils.train.recipe import Recipe
 
 REQUEST = ForgetRequest((1,))
 RECIPE = Recipe(2, 0.01, 7, seed=5)

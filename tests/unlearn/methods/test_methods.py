@@ -38,7 +38,7 @@ from tests.helpers.tiny import (
     weights_of,
 )
 from unlearn.engine import loop as descent
-from unlearn.engine.config import write_option
+from unlearn.engine.method import write_option
 from unlearn.methods.random_label import draw_wrong_labels
 from unlearn.registry import (
     METHODS,

@@ -11,7 +11,7 @@ from tests.helpers.tiny import same_weights, split_set, tiny_set, trained_model
 from unlearn.engine.config import UnlearnConfig
 from unlearn.methods.mu_mis import _is_back, _with_other_class, mu_mis, sensitivities
 from unlearn.request.request import ForgetRequest
-from utils.train.training import Recipe
+from utils.train.recipe import Recipe
 
 REQUEST = ForgetRequest((1,))
 ONE = ForgetRequest((), (0,))  # bars an image from its own class alone

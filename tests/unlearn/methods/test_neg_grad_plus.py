@@ -14,7 +14,7 @@ from unlearn.request.request import ForgetRequest
 from utils.data.datasets import ImageSet
 from utils.train.losses import classification_loss
 from utils.train.prediction import predict
-from utils.train.training import Recipe
+from utils.train.recipe import Recipe
 
 REQUEST = ForgetRequest((1,))
 METHOD = METHODS["NegGradPlus"]

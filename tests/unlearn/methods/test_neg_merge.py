@@ -13,7 +13,7 @@ from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from utils.runtime.errors import UserError
 from utils.train.prediction import predict
-from utils.train.training import Recipe
+from utils.train.recipe import Recipe
 
 METHOD = METHODS["NegMerge"]
 REQUEST = ForgetRequest((1,))

@@ -14,7 +14,7 @@ from unlearn.methods import scrub
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from utils.train.prediction import predict
-from utils.train.training import Recipe
+from utils.train.recipe import Recipe
 
 METHOD = METHODS["SCRUB_R"]
 REQUEST = ForgetRequest((1,))

@@ -24,7 +24,8 @@ from utils.data.datasets import ImageSet
 from utils.runtime.errors import UserError
 from utils.train.losses import classification_loss
 from utils.train.prediction import predict
-from utils.train.training import Recipe, TrainingRun
+from utils.train.recipe import Recipe
+from utils.train.training import TrainingRun
 
 SHARDS = 3
 RECIPE = Recipe(epochs=2, lr=0.02, batch_size=6, seed=7)

@@ -10,7 +10,7 @@ from unlearn.engine.config import UnlearnConfig
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from utils.train.losses import classification_loss
-from utils.train.training import Recipe
+from utils.train.recipe import Recipe
 
 REQUEST = ForgetRequest((1,))
 ONE_STEP = Recipe(1, 0.01, 1000, weight_decay=0.0)

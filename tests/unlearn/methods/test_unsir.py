@@ -14,7 +14,8 @@ from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from utils.data.datasets import ImageSet
 from utils.train.prediction import predict
-from utils.train.training import Recipe, train_epoch
+from utils.train.recipe import Recipe
+from utils.train.training import train_epoch
 
 METHOD = METHODS["UNSIR"]
 REQUEST = ForgetRequest((1,))

@@ -18,7 +18,8 @@ from utils.data.loading import load_dataset
 from utils.data.placement import DEVICE, DISK, HOST, Placement, read_size, write_size
 from utils.runtime.errors import UserError
 from utils.train.prediction import predict
-from utils.train.training import Recipe, TrainingRun
+from utils.train.recipe import Recipe
+from utils.train.training import TrainingRun
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.helpers.environment import REPOSITORY, assert_one_line, script_environment
-from utils.runtime import startup as starting
+from utils.runtime import startup
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
@@ -57,7 +57,7 @@ def test_ctrl_c_in_the_middle_of_the_imports(at):
 
 
 def test_who_imports_a_script_gets_a_keyboard_interrupt():
-    assert signal.getsignal(signal.SIGINT) != starting.end_at_once  # conftest has imported all
+    assert signal.getsignal(signal.SIGINT) != startup.end_at_once  # conftest has imported all
     stopped = interrupted("main_train", "numpy", run_name="main_train")
     assert stopped.returncode != 130
     assert stopped.stderr.endswith("KeyboardInterrupt\n")

@@ -16,7 +16,8 @@ from utils.runtime import processes
 from utils.runtime.errors import UserError
 from utils.train.compiling import check_compiles
 from utils.train.prediction import predict
-from utils.train.training import Recipe, TrainingRun
+from utils.train.recipe import Recipe
+from utils.train.training import TrainingRun
 
 COMPILERS = ("g++", "clang++", "c++")
 with_compiler = pytest.mark.skipif(

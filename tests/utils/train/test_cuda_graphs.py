@@ -8,7 +8,8 @@ import torch
 from tests.helpers.methods import by_id, unlearned
 from tests.helpers.tiny import same_weights, tiny_model, tiny_set
 from utils.train import cuda_graphs as replay
-from utils.train.training import Recipe, TrainingRun
+from utils.train.recipe import Recipe
+from utils.train.training import TrainingRun
 
 
 class Graphs:

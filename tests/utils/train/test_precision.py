@@ -10,9 +10,10 @@ from unlearn.registry import METHODS, default_config
 from unlearn.request.request import ForgetRequest
 from utils.train import precision
 from utils.train.losses import classification_loss
-from utils.train.precision import AUTO, BF16, FLOAT32, autocast_to, pick_precision
+from utils.train.precision import AUTO, autocast_to, pick_precision
 from utils.train.prediction import predict
-from utils.train.training import Recipe, TrainingRun
+from utils.train.recipe import BF16, FLOAT32, Recipe
+from utils.train.training import TrainingRun
 
 # (train, val) losses of a tiny_model, as they were before batches were fed and precisions chosen
 CURVES = {

@@ -12,9 +12,8 @@ from utils.runtime.errors import UserError
 from utils.train import training
 from utils.train.losses import classification_loss
 from utils.train.prediction import predict
+from utils.train.recipe import OPTIMIZERS, Recipe
 from utils.train.training import (
-    OPTIMIZERS,
-    Recipe,
     TrainingRun,
     batches,
     count_correct,
