@@ -488,7 +488,7 @@ def test_a_data_file_called_dots_keeps_its_pictures_in_their_folder(workplace, r
 
 LETTERS = st.sampled_from('0123456789abc",;#\n\r\t .-+eE\0\u00e9\ufeff')
 CELLS = st.text(alphabet=LETTERS, max_size=60)
-DEFAULT_WORKERS = [
+READERS = [
     lambda path, data: listed_request(path, data),
     lambda path, data: matching_request(path, ["a=1"], data),
     lambda path, data: read_cost_matrix(path, data.class_names),
@@ -496,14 +496,14 @@ DEFAULT_WORKERS = [
 ]
 
 
-@pytest.mark.parametrize("number", range(len(DEFAULT_WORKERS)))
+@pytest.mark.parametrize("number", range(len(READERS)))
 @given(text=CELLS, raw=st.binary(max_size=8))
 @FEW
 def test_any_request_file_is_read_or_refused(tmp_path, number, text, raw):
     path = tmp_path / "request.csv"
     path.write_bytes(text.encode() + raw)
     try:
-        read = DEFAULT_WORKERS[number](path, tiny_dataset())
+        read = READERS[number](path, tiny_dataset())
     except UserError as error:
         assert str(path) in str(error)
     else:
