@@ -23,7 +23,7 @@ from utils.data.placement import (
     MEMORY_FRACTION,
     PLACES,
     Placement,
-    read_size,
+    parse_size,
 )
 from utils.runtime.errors import EXIT_BAD_INPUT, UserError
 from utils.text import encodable
@@ -633,7 +633,7 @@ def _even_number(lowest):
 
 def _size(text):
     try:
-        return read_size(text)
+        return parse_size(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a size: give bytes, or as 500M or 16G"

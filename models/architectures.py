@@ -26,7 +26,7 @@ from torch import nn
 from models.ensemble import Ensemble, shard_seed
 from models.parallel import in_parts
 from utils.data.npz import LARGEST_SIDE, MOST_CLASSES, SMALLEST_SIDE
-from utils.io.files import nearest
+from utils.io.files import suggest_name
 from utils.runtime import processes
 from utils.runtime.errors import UserError
 from utils.train.compiling import check_compiles
@@ -227,7 +227,7 @@ def count_weights(model):
 
 
 def _nearest(arch):
-    return nearest(arch, ARCHITECTURES) or ": resnet18, resnet50, densenet121, vit_b_16, ..."
+    return suggest_name(arch, ARCHITECTURES) or ": resnet18, resnet50, densenet121, vit_b_16, ..."
 
 
 def _is_resnet(arch):

@@ -33,9 +33,9 @@ from unlearn.request.files import listed_request, matching_request
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import saliency_path
 from utils.data.npz import read_npz
+from utils.io.csv_files import read_cost_matrix, read_groups
 from utils.io.files import check_id, check_inside, ensure_folder, write_atomically
 from utils.io.pickles import UnsafePickleError, check_pickle
-from utils.io.side_files import read_cost_matrix, read_groups
 from utils.runtime.errors import UserError
 
 FEW = settings(

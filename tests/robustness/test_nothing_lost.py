@@ -240,7 +240,7 @@ def test_all_files_are_written_in_one_place():
         and writes.search(path.read_text())
     }
     to_nowhere = {"evaluation/results.py", "utils/runtime/processes.py"}  # os.devnull
-    assert found == {"utils/io/files.py", "utils/data/unpacked.py", *to_nowhere}
+    assert found == {"utils/io/files.py", "utils/data/disk_cache.py", *to_nowhere}
 
 
 # What is finished is replaced only if that was asked for

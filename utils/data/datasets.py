@@ -7,8 +7,8 @@ from weakref import WeakValueDictionary
 
 import torch
 
-from utils.data.feeding import batches_at_once
-from utils.data.placement import Placement, write_size
+from utils.data.placement import Placement, format_size
+from utils.data.prefetch import max_batches_in_memory
 
 MULTI_LABEL = "multi-label, binary-class"
 BINARY = "binary-class"
@@ -25,7 +25,7 @@ class ImageSet:
     images: (N, C, H, W) uint8, the storage. labels: (M,) int64, or (M, K) int64 of 0 and 1 for
     multi-label data. indices: (M,) int64, rows of `images`, on their device. The labels are on the
     device that works; where the images are not, or are mapped from a file, `workers` threads read
-    batches ahead (utils.data.feeding).
+    batches ahead (utils.data.prefetch).
     """
 
     images: torch.Tensor
@@ -34,7 +34,7 @@ class ImageSet:
     workers: int = 0
 
     @classmethod
-    def of(cls, images, labels):
+    def from_tensors(cls, images, labels):
         """All of `images` (N, C, H, W) uint8 with their `labels`."""
         return cls(images, labels, torch.arange(len(images), device=images.device))
 
@@ -88,7 +88,7 @@ class ImageSet:
         """The same images under other labels."""
         return replace(self, labels=labels)
 
-    def joined(self, other):
+    def concat(self, other):
         """Both views as one. Raises ValueError if they look into different storages."""
         if self.images is not other.images:
             raise ValueError("only views of the same images can be joined")
@@ -102,12 +102,12 @@ class ImageSet:
         """The view on `device`, storage and all."""
         return ImageSet(*(t.to(device) for t in (self.images, self.labels, self.indices)))
 
-    def fed_to(self, device, workers):
+    def stream_to(self, device, workers):
         """The view with its labels on `device`, and the images left where they are."""
         return replace(self, labels=self.labels.to(device), workers=workers)
 
 
-class SeveralSets:
+class CompositeSet:
     """What goes as an epoch's images, and takes each batch from several ImageSets, `parts`.
 
     A kind of it has `plan` and `collate`, as an ImageSet has.
@@ -134,7 +134,7 @@ class MedicalDataset:
     """Train, val and test split of one data set, with what its classes are called.
 
     task: one of TASKS, in MedMNIST's words. placement: where the user wants the images.
-    on_disk: whether they are mapped from files.
+    memory_mapped: whether they are mapped from files.
     """
 
     name: str
@@ -144,7 +144,7 @@ class MedicalDataset:
     val: ImageSet
     test: ImageSet
     placement: Placement = Placement()
-    on_disk: bool = False
+    memory_mapped: bool = False
 
     @property
     def splits(self):
@@ -190,27 +190,27 @@ class MedicalDataset:
 
     def _brought(self, device):
         if device.type == "cpu":
-            copied = not self.on_disk
+            copied = not self.memory_mapped
         else:
             copied = self.placement.on_device(self.image_bytes, device)
         if copied:
             splits = {name: split.to(device) for name, split in self.splits.items()}
         else:
             workers = self.placement.workers
-            splits = {name: split.fed_to(device, workers) for name, split in self.splits.items()}
-        moved = replace(self, **splits, on_disk=self.on_disk and not copied)
+            splits = {name: split.stream_to(device, workers) for name, split in self.splits.items()}
+        moved = replace(self, **splits, memory_mapped=self.memory_mapped and not copied)
         vars(moved)["_digests"] = self._digests  # the same images
         return moved
 
-    def describe_place(self, batch_size):
+    def describe_placement(self, batch_size):
         """Where the images lie, and how much memory they take, in words."""
-        size, images = write_size(self.image_bytes), self.train.images
-        if images.device == self.train.device and not self.on_disk:
+        size, images = format_size(self.image_bytes), self.train.images
+        if images.device == self.train.device and not self.memory_mapped:
             return f"images: {size}, {'in memory' if images.is_cpu else 'on the GPU'}"
-        at_once = batches_at_once(self.train.workers) * batch_size * images[0].nbytes
+        at_once = max_batches_in_memory(self.train.workers) * batch_size * images[0].nbytes
         return (
-            f"images: {size}, {'on disk' if self.on_disk else 'in memory'}, read batch by batch, "
-            f"at most {write_size(at_once)} at a time"
+            f"images: {size}, {'on disk' if self.memory_mapped else 'in memory'}, read batch by "
+            f"batch, at most {format_size(at_once)} at a time"
         )
 
     def train_digest(self):
@@ -237,7 +237,7 @@ class MedicalDataset:
         return WeakValueDictionary()
 
 
-def class_members(labels, num_classes):
+def class_membership(labels, num_classes):
     """Which image belongs to which class: (N, K) bool, from (N,) or (N, K) labels."""
     if labels.ndim == 2:
         return labels.bool()

@@ -9,11 +9,11 @@ import torch
 from medmnist.info import INFO
 from torchvision.transforms.v2 import functional as transforms
 
-from utils.data import datasets, medmnist_files, synthetic, unpacked
+from utils.data import datasets, disk_cache, medmnist_files, synthetic
 from utils.data.datasets import ImageSet, MedicalDataset
 from utils.data.npz import IMAGE_KEYS, SPLITS, image_bytes, read_npz
 from utils.data.placement import Placement
-from utils.io.files import nearest
+from utils.io.files import suggest_name
 from utils.runtime.errors import UserError
 from utils.text import encodable
 
@@ -56,12 +56,12 @@ def load_dataset(name, *, input_size=None, data_root=None, placement=FREELY):
     if name.lower() in (other.lower() for other in medmnist_files.DATASETS_3D):
         raise UserError(f"--dataset {name} is three-dimensional; only 2D sets can be used")
     raise UserError(
-        f"unknown data set {name!r}{nearest(name, NAMES)}: use {', '.join(NAMES)}, "
+        f"unknown data set {name!r}{suggest_name(name, NAMES)}: use {', '.join(NAMES)}, "
         "or the path of a .npz file"
     )
 
 
-def check_not_all_alike(dataset):
+def check_images_differ(dataset):
     """Raises UserError if all training images are the same: losses would only grow on them."""
     images = dataset.train.images
     parts = images.split(CHUNK_SIZE)
@@ -86,7 +86,7 @@ def _load_medmnist(known, input_size, data_root, placement):
     if size not in medmnist_files.SIZES:
         sizes = ", ".join(map(str, medmnist_files.SIZES))
         raise UserError(f"--input_size {size}: {known} comes in {sizes} pixels")
-    path = medmnist_files.medmnist_file(medmnist_files.DATASETS[known], size, data_root)
+    path = medmnist_files.fetch_medmnist_file(medmnist_files.DATASETS[known], size, data_root)
     return _once(_assemble_medmnist, path, size, known, placement)
 
 
@@ -108,13 +108,13 @@ def _once(load, path, input_size, *settings):
 
 def _assemble_medmnist(path, _, known, placement):
     info = INFO[medmnist_files.DATASETS[known]]
-    arrays, on_disk = _read(path, placement)
+    arrays, memory_mapped = _read(path, placement)
     names = tuple(info["label"][str(number)] for number in range(len(info["label"])))
-    return _assemble(known, info["task"], names, arrays, placement, on_disk)
+    return _assemble(known, info["task"], names, arrays, placement, memory_mapped)
 
 
 def _load_file(path, input_size, placement):
-    arrays, on_disk = _read(path, placement)
+    arrays, memory_mapped = _read(path, placement)
     if not path.stem.strip("."):
         raise UserError(f"the name of the file {path} cannot be the name of a folder: rename it")
     labels = [arrays[f"{split}_labels"] for split in SPLITS]
@@ -130,36 +130,36 @@ def _load_file(path, input_size, placement):
     own_size = arrays["train_images"].shape[-1]
     if input_size not in (None, own_size):
         needed = sum(arrays[key].nbytes for key in IMAGE_KEYS) * input_size**2 // own_size**2
-        on_disk = not placement.in_memory(needed)
+        memory_mapped = not placement.in_memory(needed)
         for key in IMAGE_KEYS:
-            arrays[key] = _resized(arrays[key], input_size, path, key, placement, on_disk)
-    return _assemble(encodable(path.stem), task, names, arrays, placement, on_disk)
+            arrays[key] = _resized(arrays[key], input_size, path, key, placement, memory_mapped)
+    return _assemble(encodable(path.stem), task, names, arrays, placement, memory_mapped)
 
 
 def _read(path, placement):
     """(arrays of read_npz, whether the images are mapped from the disk)."""
     if placement.in_memory(image_bytes(path)):
         return read_npz(path, placement.workers), False
-    mapped = partial(unpacked.mapped_arrays, cache=placement.cache)
+    mapped = partial(disk_cache.map_arrays, cache=placement.cache)
     return read_npz(path, placement.workers, mapped), True
 
 
-def _assemble(name, task, class_names, arrays, placement=FREELY, on_disk=False):
+def _assemble(name, task, class_names, arrays, placement=FREELY, memory_mapped=False):
     splits = {
-        split: ImageSet.of(
+        split: ImageSet.from_tensors(
             torch.as_tensor(arrays[f"{split}_images"]),
             torch.as_tensor(arrays[f"{split}_labels"]).long(),
         )
         for split in SPLITS
     }
-    if on_disk:
-        splits = {key: part.fed_to("cpu", placement.workers) for key, part in splits.items()}
+    if memory_mapped:
+        splits = {key: part.stream_to("cpu", placement.workers) for key, part in splits.items()}
     return MedicalDataset(
-        name, task, tuple(class_names), **splits, placement=placement, on_disk=on_disk
+        name, task, tuple(class_names), **splits, placement=placement, memory_mapped=memory_mapped
     )
 
 
-def _resized(images, size, path, key, placement, on_disk):
+def _resized(images, size, path, key, placement, memory_mapped):
     """Bilinear with antialiasing, as an image viewer would, once and not batch by batch."""
     parts = (
         transforms.resize(part, [size, size], antialias=True).permute(0, 2, 3, 1)
@@ -167,8 +167,8 @@ def _resized(images, size, path, key, placement, on_disk):
     )
     count, channels = images.shape[:2]
     shape = (count, size, size, channels)
-    if on_disk:
-        whole = unpacked.mapped_parts(path, f"{key}_{size}", parts, shape, placement.cache)
+    if memory_mapped:
+        whole = disk_cache.map_chunks(path, f"{key}_{size}", parts, shape, placement.cache)
     else:
         whole = torch.cat(list(parts)).numpy()
     return whole.transpose(0, 3, 1, 2)

@@ -25,7 +25,7 @@ DATASETS_3D = [info["python_class"] for flag, info in INFO.items() if "3d" in fl
 
 
 @local_rank_zero_first
-def medmnist_file(flag, size, root=None):
+def fetch_medmnist_file(flag, size, root=None):
     """Path of a checked MedMNIST file, downloaded if need be.
 
     flag: medmnist's key, as `bloodmnist`. size: one of SIZES. root: the cache, by default

@@ -9,7 +9,7 @@ import math
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from reprlib import repr as shown  # cuts long strings short
+from reprlib import repr as quoted  # cuts long strings short
 from unicodedata import category
 from zipfile import BadZipFile
 
@@ -22,7 +22,7 @@ from numpy.lib.format import (
     read_magic,
 )
 
-from utils.io.archives import CHUNK, checked_zip, open_file
+from utils.io.archives import CHUNK, open_checked_zip, open_regular_file
 from utils.runtime.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -45,7 +45,7 @@ def read_npz(path, workers=0, map_images=None):
 
     `class_names`, if the file has them, is a list of str. workers: threads that unpack the arrays
     side by side; 0 unpacks them in this thread. map_images: (path, keys) -> arrays by key, which
-    brings the images where they are not to be read into memory (utils.data.unpacked). Raises
+    brings the images where they are not to be read into memory (utils.data.disk_cache). Raises
     UserError for a file that is missing, damaged or not in the format.
     """
     arrays = _unpack(path, workers, skipped=IMAGE_KEYS if map_images else ())
@@ -69,8 +69,8 @@ def read_npz(path, workers=0, map_images=None):
 def image_bytes(path):
     """What the images of the file take in memory, by its table of contents; 0 if it has none."""
     try:
-        with open_file(path) as stream:
-            members = checked_zip(stream, MOST_MEMBERS).infolist()
+        with open_regular_file(path) as stream:
+            members = open_checked_zip(stream, MOST_MEMBERS).infolist()
     except (OSError, BadZipFile):
         return 0  # read_npz says what is wrong
     sizes = {member.filename: member.file_size for member in members}
@@ -79,11 +79,11 @@ def image_bytes(path):
 
 def _unpack(path, workers, skipped):
     try:
-        with open_file(path) as stream:
+        with open_regular_file(path) as stream:
             start = stream.read(MAGIC_LEN)
             if start[:-2] == MAGIC_PREFIX and tuple(start[-2:]) in HEADERS:
                 raise UserError(f"{path} holds a single array; MedMNIST's format is a .npz file")
-            archive = checked_zip(stream, MOST_MEMBERS)
+            archive = open_checked_zip(stream, MOST_MEMBERS)
             keys, headers = _wanted_keys(path, archive), {}
             for key in keys:
                 headers[key] = _read_header(archive, f"{key}.npy")
@@ -148,7 +148,7 @@ def _check_size(headers, packed):
 
 def _read_one(path, key, *header):
     with open(path, "rb") as stream:
-        return _read_array(checked_zip(stream, MOST_MEMBERS), key, *header)
+        return _read_array(open_checked_zip(stream, MOST_MEMBERS), key, *header)
 
 
 def _read_array(archive, key, shape, is_fortran, dtype, header):
@@ -225,6 +225,6 @@ def _checked_names(names, where):
         if len(name) > LONGEST_NAME or any(category(sign) in NO_SIGNS for sign in name):
             raise UserError(
                 f"{where} must be of {LONGEST_NAME} characters at most, without control "
-                f"characters: {shown(name)} is not"
+                f"characters: {quoted(name)} is not"
             )
     return tidy

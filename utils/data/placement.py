@@ -61,7 +61,7 @@ def free_memory(device):
     return min(found, default=None)
 
 
-def read_size(text):
+def parse_size(text):
     """Bytes from `500M`, `1.5G` or a plain number. ValueError if it is neither."""
     unit = UNITS.get(text[-1:].upper())
     size = float(text[:-1] if unit else text) * (unit or 1)
@@ -70,7 +70,7 @@ def read_size(text):
     return int(size)
 
 
-def write_size(size):
+def format_size(size):
     """`1.5 GB`, `20.0 MB` or `12.0 kB`: powers of 1000."""
     for power, unit in ((9, "GB"), (6, "MB")):
         if size >= 10**power:

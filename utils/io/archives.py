@@ -34,7 +34,7 @@ DAMAGED = (  # what zipfile meets damaged files with
 )
 
 
-def open_file(path):
+def open_regular_file(path):
     """A binary stream of a file; UserError for a pipe, which would be waited for without end."""
     mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # open() tells of a directory
@@ -42,7 +42,7 @@ def open_file(path):
     return open(path, "rb")
 
 
-def checked_zip(stream, most_members, kinds=(zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)):
+def open_checked_zip(stream, most_members, kinds=(zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)):
     """A ZipFile whose members lie one after the other in the file and are named once.
 
     kinds: of compression that are let in. Raises BadZipFile. That a member has its CRC is known
@@ -70,8 +70,8 @@ def read_member(archive, member):
     return content
 
 
-def repacked(archive):
-    """The members of a checked_zip as a new zip file in memory, so that every reader agrees."""
+def repack(archive):
+    """Return the members of a checked zip as a new zip file in memory."""
     memory = io.BytesIO()
     clean = zipfile.ZipFile(memory, "w")
     try:

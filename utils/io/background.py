@@ -8,7 +8,7 @@ import torch
 from utils.runtime import processes
 
 
-class Background:
+class BackgroundWorker:
     """Does one thing at a time in a thread of its own.
 
     Processes that work together do it at once instead: what they tell each other has an order.
@@ -19,15 +19,15 @@ class Background:
     def __init__(self):
         self._pool, self._begun = ThreadPoolExecutor(1), None
 
-    def do(self, work):
+    def submit(self, work):
         """Begin `work()` once the one before has ended, whose error, if it had one, is raised."""
-        self.finish()
+        self.wait()
         if processes.world_size() > 1:
             work()
         else:
             self._begun = self._pool.submit(work)
 
-    def finish(self):
+    def wait(self):
         """Wait for what was begun last. Raises what it raised."""
         error = self._begun and self._begun.exception()
         self._begun = None
@@ -35,17 +35,17 @@ class Background:
             raise error
 
 
-def copied(content):
+def copy_to_cpu(content):
     """Plain data and tensors, nested in dicts, lists and tuples, as they are now, on the CPU."""
     match content:
         case torch.Tensor():
             return content.detach().to("cpu", copy=True)
         case dict():  # a state_dict tells the versions of its modules beside what it holds
             whole = copy.copy(content)
-            whole.update((key, copied(part)) for key, part in content.items())
+            whole.update((key, copy_to_cpu(part)) for key, part in content.items())
             return whole
         case list():
-            return [copied(part) for part in content]
+            return [copy_to_cpu(part) for part in content]
         case tuple():
-            return tuple(copied(part) for part in content)
+            return tuple(copy_to_cpu(part) for part in content)
     return content

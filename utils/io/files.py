@@ -7,7 +7,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from utils.io.locks import remove_if_free, try_lock
+from utils.io.locks import remove_if_unlocked, try_lock
 from utils.runtime.errors import UserError, wrap_os_errors
 from utils.runtime.processes import rank_zero_only
 
@@ -17,7 +17,7 @@ PICTURE_FOLDER = Path("pics")
 RESULT_FOLDER = Path("results")
 FOLDERS = {str(folder) for folder in (MODEL_FOLDER, SALIENCY_FOLDER, PICTURE_FOLDER, RESULT_FOLDER)}
 
-LONGEST_ID = 200  # characters; file systems stop at 255 bytes, suffixes included
+MAX_ID_LENGTH = 200  # characters; file systems stop at 255 bytes, suffixes included
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?<!\.)")  # Windows drops dots at the end
 RESERVED = re.compile(r"(CON|PRN|AUX|NUL|COM\d|LPT\d)(\..*)?", re.IGNORECASE)  # Windows' devices
 UNFINISHED = re.compile(r"\..+\.(?P<process>\d+)\.(?:tmp|part)|\..+\.lock")
@@ -27,11 +27,11 @@ NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)  # of file systems that cannot
 def check_id(name, flag):
     """Return `name` if it can be a file name in any folder, or raise UserError naming `flag`."""
     is_name = ID_PATTERN.fullmatch(name) and not RESERVED.fullmatch(name)
-    if not is_name or len(name) > LONGEST_ID:
+    if not is_name or len(name) > MAX_ID_LENGTH:
         raise UserError(
             f"{flag} {name!r} is not a usable id: use letters, digits, '.', '_' and '-' only, "
-            f"beginning with a letter or digit, {LONGEST_ID} characters at most, and no folders, "
-            "no '.' at the end, no device of Windows (CON, NUL, COM1, ...)"
+            f"beginning with a letter or digit, {MAX_ID_LENGTH} characters at most, and no "
+            "folders, no '.' at the end, no device of Windows (CON, NUL, COM1, ...)"
         )
     return name
 
@@ -51,7 +51,7 @@ def check_inside(path):
     return path
 
 
-def check_free(paths, overwrite):
+def check_overwrite(paths, overwrite):
     """Raises UserError if a file is there that would be replaced without having been asked to."""
     there = [str(path) for path in paths if path.exists()]
     if there and not overwrite:
@@ -68,12 +68,12 @@ def ensure_folder(folder):
     """
     if FOLDERS.intersection(folder.parts[:1]):
         check_inside(folder)
-    prove_writable(folder)
+    check_writable(folder)
     with wrap_os_errors(f"cannot write to the folder {folder}"):
-        remove_leftovers(folder)
+        remove_stale_files(folder)
 
 
-def prove_writable(folder, advice=""):
+def check_writable(folder, advice=""):
     """Make `folder`, which may be a place where others keep files too, and write to it.
 
     Raises UserError, with the advice (after a colon), if that fails.
@@ -83,12 +83,12 @@ def prove_writable(folder, advice=""):
         tempfile.TemporaryFile(dir=folder).close()
 
 
-def remove_leftovers(folder):
+def remove_stale_files(folder):
     """Remove the unfinished files and locks of processes that are dead."""
     for path in folder.iterdir():
         match = UNFINISHED.fullmatch(path.name)
         if match and not _runs_elsewhere(match["process"]):
-            remove_if_free(path)  # the lock tells what the number cannot: other machines' processes
+            remove_if_unlocked(path)  # locked by a process on another machine?
 
 
 def _runs_elsewhere(process):
@@ -141,7 +141,7 @@ def _sync_folder(folder):
         os.close(descriptor)
 
 
-def nearest(name, names):
+def suggest_name(name, names):
     """` (did you mean X?)` for the name of `names` most like `name`, or an empty string."""
     by_lower = {known.lower(): known for known in names}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)

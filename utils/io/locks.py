@@ -24,7 +24,7 @@ def exclusive_lock(path, what):
     """Nobody else may do inside this what they would do under the same path.
 
     path: of the file that stands for the work; the lock lies beside it and is removed afterwards,
-    one of a killed process by `utils.io.files.remove_leftovers`. Raises UserError if another
+    one of a killed process by `utils.io.files.remove_stale_files`. Raises UserError if another
     process is at it. what: is said to be written by it. A file system that has no locks gives none.
     Of processes that work together the first has the lock for all.
     """
@@ -35,7 +35,7 @@ def exclusive_lock(path, what):
         yield
     finally:
         for descriptor in descriptors:
-            remove_if_free(lock, descriptor)
+            remove_if_unlocked(lock, descriptor)
 
 
 @processes.rank_zero_only
@@ -63,7 +63,7 @@ def try_lock(descriptor):
     return True
 
 
-def remove_if_free(path, descriptor=None):
+def remove_if_unlocked(path, descriptor=None):
     """Remove a file that nobody holds a lock on; descriptor: of our own, which is closed."""
     with suppress(OSError):  # somebody else was faster, or the folder may not be written to
         own = os.open(path, os.O_RDWR) if descriptor is None else descriptor

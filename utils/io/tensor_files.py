@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 import torch
 
-from utils.io.archives import checked_zip, read_member, repacked
+from utils.io.archives import open_checked_zip, read_member, repack
 from utils.io.pickles import check_pickle
 from utils.runtime.errors import UserError
 
@@ -29,7 +29,7 @@ def read_tensors(stream):
         raise TensorFileError(
             "it is in PyTorch's format from before version 1.6: load it there, and save it anew"
         )
-    archive = checked_zip(stream, MOST_MEMBERS, kinds=(zipfile.ZIP_STORED,))
+    archive = open_checked_zip(stream, MOST_MEMBERS, kinds=(zipfile.ZIP_STORED,))
     paths = [PurePosixPath(name).parts for name in archive.namelist()]
     if len({parts[0] for parts in paths if parts}) != 1:
         raise TensorFileError("it is a zip file of another kind")
@@ -38,7 +38,7 @@ def read_tensors(stream):
     if ("data.pkl",) not in members:
         raise TensorFileError("it is a zip file of another kind")
     check_pickle(read_member(archive, members[("data.pkl",)]), lengths)
-    return torch.load(repacked(archive), map_location="cpu", weights_only=True)
+    return torch.load(repack(archive), map_location="cpu", weights_only=True)
 
 
 def content_digest(content):

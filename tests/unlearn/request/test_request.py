@@ -534,4 +534,4 @@ def test_wrong_findings_of_several_and_of_single_images():
 def test_views_of_other_images_cannot_be_joined():
     first, second = tiny_set(4), tiny_set(4)
     with pytest.raises(ValueError, match="views of the same images"):
-        first.joined(ImageSet.of(second.images, first.labels))
+        first.concat(ImageSet.from_tensors(second.images, first.labels))

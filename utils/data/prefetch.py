@@ -11,11 +11,11 @@ import torch
 from utils.runtime.devices import to_device_async
 
 
-def feed(image_set, parts):
+def iter_batches(image_set, parts):
     """(images, labels) of `image_set` at each of `parts`, a list of positions (B,) int64, in turn.
 
-    A set with `workers` has as many threads that read ahead, `batches_at_once` at most. Threads and
-    not processes: taking rows of a tensor, mapped from a file or not, leaves the other threads
+    A set with `workers` has as many threads that read ahead, `max_batches_in_memory` at most.
+    Threads and not processes: taking rows of a tensor leaves the other threads
     free, and processes would each hold memory of their own. A GPU gets the batches from pinned
     memory, by a stream beside the one that works, and is never waited for meanwhile.
     """
@@ -39,7 +39,7 @@ def feed(image_set, parts):
             yield _brought(*reads.popleft(), image_set, copies)
 
 
-def batches_at_once(workers):
+def max_batches_in_memory(workers):
     """How many batches there are at a time: one in use, one just read, one a thread."""
     return workers + 2 if workers else 1
 

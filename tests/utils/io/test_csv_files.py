@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from utils.io import side_files
-from utils.io.side_files import read_cost_matrix, read_groups
+from utils.io import csv_files
+from utils.io.csv_files import read_cost_matrix, read_groups
 from utils.runtime.errors import UserError
 
 NAMES = ["artery", "Bone", "cortex, outer"]
@@ -140,6 +140,6 @@ def test_huge_files_are_refused_unread(read, tmp_path):
 
 
 def test_streams_without_end_are_refused(read, monkeypatch):
-    monkeypatch.setattr(side_files, "MOST_BYTES", 2**20)
+    monkeypatch.setattr(csv_files, "MAX_BYTES", 2**20)
     with pytest.raises(UserError, match="is larger than 1 MB"):
         read("/dev/zero")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.io.files import prove_writable
+from utils.io.files import check_writable
 from utils.io.locks import exclusive_lock
 from utils.runtime.errors import UserError, wrap_os_errors
 from utils.runtime.processes import local_rank_zero_first
@@ -36,7 +36,7 @@ def default_cache():
 
 
 @local_rank_zero_first
-def mapped_arrays(path, keys, cache=None):
+def map_arrays(path, keys, cache=None):
     """Arrays by key, mapped from files: the system holds what it has room for, and may drop it.
 
     Changes do not reach the files. Raises UserError if a key's member is damaged, or the cache
@@ -51,7 +51,7 @@ def mapped_arrays(path, keys, cache=None):
 
 
 @local_rank_zero_first
-def mapped_parts(path, key, parts, shape, cache=None):
+def map_chunks(path, key, parts, shape, cache=None):
     """One array of `parts`, arrays one after the other, mapped from a file in path's folder.
 
     Of the same file, `key` and shape the parts are taken to be the same as the last time.
@@ -75,7 +75,7 @@ def _folder_of(path, cache):
     """
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
     folder = cache / f"{path.stem[:NAME_PART]}-{digest[:12]}"
-    prove_writable(cache, ANOTHER)
+    check_writable(cache, ANOTHER)
     with wrap_os_errors(f"cannot unpack {path} into {cache}"), exclusive_lock(folder, folder):
         stat = path.stat()
         source = {"path": str(path.resolve()), "size": stat.st_size, "time": stat.st_mtime_ns}

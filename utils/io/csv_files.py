@@ -8,16 +8,16 @@ import csv
 import io
 import os
 from itertools import islice
-from reprlib import repr as shown  # cuts long strings short
+from reprlib import repr as quoted  # cuts long strings short
 from textwrap import shorten
 
 import numpy as np
 
 from utils.runtime.errors import UserError, wrap_os_errors
 
-MOST_BYTES = 16 * 2**20  # a group label for each of a million images
-LARGEST_COST = 1e12  # beyond it the sums of costs lose the small ones
-LONGEST_LABEL = 100  # characters: it must fit in a table
+MAX_BYTES = 16 * 2**20  # a group label for each of a million images
+MAX_COST = 1e12  # beyond it the sums of costs lose the small ones
+MAX_LABEL_LENGTH = 100  # characters: it must fit in a table
 
 
 def read_cost_matrix(path, class_names):
@@ -70,10 +70,10 @@ def read_groups(path, count):
             )
         if not label:
             raise UserError(f"{path}, line {line} holds no group label: give every image one")
-        if len(label) > LONGEST_LABEL:
+        if len(label) > MAX_LABEL_LENGTH:
             raise UserError(
-                f"{path}, line {line}: {shown(label)} is longer than {LONGEST_LABEL} characters: "
-                "give the group a shorter label"
+                f"{path}, line {line}: {quoted(label)} is longer than {MAX_LABEL_LENGTH} "
+                "characters: give the group a shorter label"
             )
         labels.append(label)
     if len(labels) != count:
@@ -83,21 +83,21 @@ def read_groups(path, count):
         )
     if len(set(labels)) == 1:
         raise UserError(
-            f"{path} puts every image in the group {shown(labels[0])}: there must be two or more "
+            f"{path} puts every image in the group {quoted(labels[0])}: there must be two or more "
             "to compare"
         )
     return np.array(labels)
 
 
-def read_rows(path, most_bytes=None, tidied=None, known_as=None):
+def read_rows(path, max_bytes=None, tidied=None, name=None):
     """(line number, cells) of every line but the blank ones at the end.
 
     tidied: what to do with the text of each cell; by default any blanks in it become one space.
-    known_as: what a fault calls the file, by default its path.
+    name: what a fault calls the file, by default its path.
     """
-    known_as = known_as or path
+    name = name or path
     tidied = tidied or _spaced
-    text = read_text(path, most_bytes, known_as)
+    text = read_text(path, max_bytes, name)
     stream = io.StringIO(text, newline="")
     reader = csv.reader(stream, skipinitialspace=True)  # or a quote after ", " would not count
     rows, begins, line = [], 1, 1  # where the last row begins, and the next one
@@ -106,34 +106,34 @@ def read_rows(path, most_bytes=None, tidied=None, known_as=None):
             rows.append((reader.line_num, [tidied(cell) for cell in cells]))
             begins, line = line, reader.line_num + 1
     except csv.Error as error:
-        raise UserError(f"{known_as}, line {line} cannot be read as CSV: {error}") from None
+        raise UserError(f"{name}, line {line} cannot be read as CSV: {error}") from None
     if _never_closes(islice(io.StringIO(text, newline=""), begins - 1, None)):
-        raise UserError(f"{known_as}, line {begins}: a quote that begins there is never closed")
+        raise UserError(f"{name}, line {begins}: a quote that begins there is never closed")
     while rows and not any(rows[-1][1]):  # spreadsheets leave lines of bare commas as well
         rows.pop()
     return rows
 
 
-def read_text(path, most_bytes=None, known_as=None, kind="CSV"):
-    """The text of a UTF-8 file of at most that size, by default MOST_BYTES.
+def read_text(path, max_bytes=None, name=None, kind="CSV"):
+    """The text of a UTF-8 file of at most that size, by default MAX_BYTES.
 
-    known_as: what a fault calls the file, by default its path. kind: what it must be saved as.
+    name: what a fault calls the file, by default its path. kind: what it must be saved as.
     """
-    known_as = known_as or path
-    most_bytes = most_bytes or MOST_BYTES
+    name = name or path
+    max_bytes = max_bytes or MAX_BYTES
     try:
-        with wrap_os_errors(f"cannot read {known_as}"), open(path, "rb") as stream:
+        with wrap_os_errors(f"cannot read {name}"), open(path, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             # a pipe does not tell its size beforehand
-            if size > most_bytes or len(content := stream.read(most_bytes + 1)) > most_bytes:
+            if size > max_bytes or len(content := stream.read(max_bytes + 1)) > max_bytes:
                 raise UserError(
-                    f"{known_as} is larger than {most_bytes // 2**20} MB: it must be a small file"
+                    f"{name} is larger than {max_bytes // 2**20} MB: it must be a small file"
                 )
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise UserError(f"{known_as} is not UTF-8 text: save it as {kind} in UTF-8")
+        raise UserError(f"{name} is not UTF-8 text: save it as {kind} in UTF-8")
     return text
 
 
@@ -155,13 +155,13 @@ def _places(names, class_names, where):
     for place, name in enumerate(names):
         if _folded(name) not in wanted:
             known = shorten(", ".join(class_names), 300, placeholder=" ...")
-            raise UserError(f"{where}: {shown(name)} is no class of the data set; it has {known}")
+            raise UserError(f"{where}: {quoted(name)} is no class of the data set; it has {known}")
         if _folded(name) in places:
-            raise UserError(f"{where}: the class {shown(name)} is there twice: keep one")
+            raise UserError(f"{where}: the class {quoted(name)} is there twice: keep one")
         places[_folded(name)] = place
     for folded, name in wanted.items():
         if folded not in places:
-            raise UserError(f"{where}: the class {shown(name)} is missing: add it")
+            raise UserError(f"{where}: the class {quoted(name)} is missing: add it")
     return [places[folded] for folded in wanted]
 
 
@@ -176,9 +176,9 @@ def _spaced(text):
 def _cost(cell, where):
     cost = _number(cell)
     if cost is None:
-        raise UserError(f"{where}: {shown(cell)} is not a number: give each mistake a cost")
-    if not 0 <= cost <= LARGEST_COST:  # NaN as well
-        raise UserError(f"{where}: {shown(cell)} is no cost: give one from 0 to {LARGEST_COST:g}")
+        raise UserError(f"{where}: {quoted(cell)} is not a number: give each mistake a cost")
+    if not 0 <= cost <= MAX_COST:  # NaN as well
+        raise UserError(f"{where}: {quoted(cell)} is no cost: give one from 0 to {MAX_COST:g}")
     return cost
 
 
