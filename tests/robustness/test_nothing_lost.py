@@ -58,7 +58,7 @@ def test_two_runs_of_one_name_are_refused(trained, refused, grey):
         (f"results/{BASE}_mia", "main_mia", (*flags, *CLASS, *SHADOWS)),
     ):
         with exclusive_lock(held, "it"):
-            refused("is being written by another run: wait until it has ended", script, *asked)
+            refused("is being written by another run: wait until it ends", script, *asked)
     assert not list(trained.rglob(".*"))
 
 

@@ -22,7 +22,7 @@ from numpy.lib.format import (
     read_magic,
 )
 
-from utils.io.archives import CHUNK, open_checked_zip, open_regular_file
+from utils.io.archives import CHUNK_SIZE, open_checked_zip, open_regular_file
 from utils.runtime.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -158,7 +158,7 @@ def _read_array(archive, key, shape, is_fortran, dtype, header):
         part.read(header)
         filled = 0
         while filled < len(content):
-            got = part.readinto(content[filled : filled + CHUNK])
+            got = part.readinto(content[filled : filled + CHUNK_SIZE])
             if not got:
                 raise BadZipFile(f"{key} is cut short")
             filled += got
