@@ -39,16 +39,9 @@ from tests.helpers.tiny import (
 )
 from unlearn.engine import loop as descent
 from unlearn.engine.method import write_option
+from unlearn.engine.settings import check_task, chosen_config, default_config
 from unlearn.methods.random_label import draw_wrong_labels
-from unlearn.registry import (
-    METHODS,
-    check_task,
-    chosen_config,
-    default_config,
-    describe_methods,
-    find_method,
-    find_methods,
-)
+from unlearn.registry import METHODS, describe_methods, find_method, find_methods
 from unlearn.request.request import ForgetRequest
 from utils.data.datasets import ImageSet
 from utils.runtime.errors import UserError
@@ -359,7 +352,7 @@ def test_retrain_does_not_depend_on_the_base_weights():
 
 @by_id
 def test_methods_have_one_shape(method):
-    parameters = list(inspect.signature(method.run).parameters)
+    parameters = list(inspect.signature(method.run.load()).parameters)
     assert parameters == ["model", "forget_set", "retain_set", "config"]
     assert method.uses_mask == method.id.endswith("_with_SalUn")
     assert (f"{method.id}_with_SalUn" in METHODS) == (
@@ -513,6 +506,7 @@ def test_a_row_for_every_method(method):
         variant = f"{method.id}_with_SalUn" in METHODS
         assert lines[number].split()[1] == ("yes" if variant else "-")
         assert lines[number + 1] == f"    {method.name}: {method.paper}"
+        assert method.summary.startswith(lines[number + 2].strip())
 
 
 @by_id
