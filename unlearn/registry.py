@@ -187,7 +187,7 @@ def _import_plugin(path):
     sys.modules[name] = module  # dataclasses in the file look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         why = " ".join(str(error).split())
         raise UserError(
@@ -198,7 +198,10 @@ def _import_plugin(path):
     if not declared:
         raise UserError(f"--plugin {path}: it declares no METHOD: see docs/contributing.md")
     plugin = {"file": file.name, "sha256": digest}
-    return [replace(each, plugin=plugin) if isinstance(each, Method) else each for each in declared]
+    for each in declared:
+        if not isinstance(each, Method):
+            raise UserError(f"--plugin {path}: METHOD is no Method: see docs/contributing.md")
+    return [replace(each, plugin=plugin) for each in declared]
 
 
 METHODS.update(with_variants(read_methods()))

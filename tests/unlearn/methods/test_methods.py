@@ -376,12 +376,12 @@ def test_methods_are_found_in_any_letter_case(method):
     ],
 )
 def test_unknown_methods_are_refused_and_the_nearest_named(text, near):
-    with pytest.raises(UserError, match=f"--unlearn {text}: .*did you mean {near}.*; there are"):
+    with pytest.raises(UserError, match=f"--unlearn {text}: .*did you mean {near}.*; choose one of"):
         find_method(text)
 
 
 def test_a_method_like_no_other_is_refused_with_the_list():
-    with pytest.raises(UserError, match="--unlearn zzz: no such method; there are Retrain, RL"):
+    with pytest.raises(UserError, match="--unlearn zzz: no such method; choose one of Retrain, RL"):
         find_method("zzz")
 
 
