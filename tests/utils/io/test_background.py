@@ -65,6 +65,6 @@ def test_a_copy_of_a_state_dict_keeps_the_module_versions():
     with torch.no_grad():
         for weights in network.parameters():
             weights.zero_()
-    network.load_state_dict(kept)  # fails without the versions
+    network.load_state_dict(copied)  # fails without the versions
     assert all(torch.equal(values, copied[name]) for name, values in network.state_dict().items())
     assert copied["layers.0.weight"].any()
