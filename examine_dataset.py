@@ -56,7 +56,7 @@ def main(argv=None):
         seed=args.seed,
         heading=f"{dataset.name} train",
     )
-    save_picture(viewer.figure, folder / "samples.png", photographs=True)
+    save_picture(viewer.figure, folder / "samples.png", true_color=True)
     if not args.no_window:
         open_window(viewer, dataset.class_names)
 

@@ -47,7 +47,7 @@ SET_STYLES = {
 CLASS_COLORS = (BLUE, REDDISH_PURPLE, BLUISH_GREEN, GREY, SKY_BLUE, "#303030", YELLOW)
 CLASS_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 MARK_STYLE = {"edgecolors": "black", "lw": 0.25, "alpha": 0.75}
-MAX_TOLD_APART = 20  # classes in a feature map; more marks than that nobody keeps apart
+MAX_DISTINCT_CLASSES = 20  # classes in a feature map; more marks than that nobody keeps apart
 LEGEND_CHARACTERS = 34  # of a class name
 LEGEND_LINE_INCHES = 0.19
 
@@ -105,7 +105,8 @@ def feature_map(points, labels, class_names, title, forgotten, explained=None):
     `points` is panel title -> (N, 2); `labels` (N,) ints and `forgotten` (N,) bools say of which
     class an image is and whether it is in the forget set, the same in all panels. `explained` is
     panel title -> the two components' shares of the variance, 0 to 1. The forget set is marked as
-    such and drawn on top, the other images by class if there are up to MAX_TOLD_APART classes.
+    such and drawn on top, the other images by class if there are up to MAX_DISTINCT_CLASSES
+    classes.
     """
     labels, forgotten = np.asarray(labels), np.asarray(forgotten, bool)
     groups = [
@@ -159,7 +160,7 @@ def _draw_histogram(axes, name, probabilities):
 def _kept_groups(labels, forgotten, class_names):
     """(name, which images, style) of each class that has images to keep, or of all together."""
     style = MARK_STYLE | {"s": _mark_size(labels)}
-    if len(class_names) > MAX_TOLD_APART:
+    if len(class_names) > MAX_DISTINCT_CLASSES:
         return [("kept", ~forgotten, style | {"c": RETAIN, "marker": "o"})]
     groups = []
     for number, name in enumerate(numbered(class_names)):

@@ -22,8 +22,8 @@ FAINT = "#B0B0B0"
 FORGET = ORANGE
 RETAIN = BLUE
 TEST = SKY_BLUE
-RIGHT = "#00614A"  # bluish green, darkened: red and green of one lightness look alike to many
-WRONG = "#D03A00"  # vermillion, a little darker: thin letters of it look orange
+CORRECT = "#00614A"  # bluish green, darkened: red and green of one lightness look alike to many
+INCORRECT = "#D03A00"  # vermillion, a little darker: thin letters of it look orange
 BEFORE = GREY  # the base model, beside the unlearned one
 
 SCREEN_DPI = 150
@@ -100,7 +100,7 @@ def png_bytes(figure, dpi=SCREEN_DPI, true_color=False):
     """The figure as the bytes of a PNG file.
 
     A chart needs few colours: a palette of 256 makes it a third as large. `true_color` keeps
-    every colour, for a figure that holds photographs.
+    every colour, for a figure that holds true_color.
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)

@@ -224,7 +224,7 @@ def test_feature_map_of_an_empty_forget_set():
 
 
 def test_up_to_twenty_classes_are_told_apart():
-    count = plots.MAX_TOLD_APART
+    count = plots.MAX_DISTINCT_CLASSES
     labels = np.arange(count)
     points = {"base model": np.stack([labels, labels], 1)}
     names = [f"tissue {number}" for number in labels]
@@ -236,7 +236,7 @@ def test_up_to_twenty_classes_are_told_apart():
 
 
 def test_more_classes_are_only_kept_or_forgotten():
-    count = plots.MAX_TOLD_APART + 1
+    count = plots.MAX_DISTINCT_CLASSES + 1
     labels = np.arange(count)
     points = {"base model": np.stack([labels, labels], 1)}
     figure = plots.feature_map(points, labels, [str(n) for n in labels], "model", labels == 5)
