@@ -18,8 +18,9 @@ from models.loading import load_model_and_data
 from unlearn.request.request import ForgetRequest
 from utils.data.datasets import class_membership
 from utils.io.files import PICTURE_FOLDER
+from utils.plots.bars import finding_errors
+from utils.plots.confusion import confusion_matrix
 from utils.plots.figures import CORRECT, INCORRECT
-from utils.plots.plots import confusion_matrix, finding_errors
 from utils.plots.saving import save_picture
 from utils.plots.viewer import SampleViewer, open_window
 from utils.runtime.devices import pick_device

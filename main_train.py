@@ -38,7 +38,7 @@ from utils.data.loading import check_images_differ, load_dataset
 from utils.io.background import BackgroundWorker, copy_to_cpu
 from utils.io.files import MODEL_FOLDER, PICTURE_FOLDER, check_id, check_overwrite, ensure_folder
 from utils.io.locks import exclusive_lock
-from utils.plots.plots import training_curves
+from utils.plots.curves import training_curves
 from utils.plots.saving import save_picture
 from utils.runtime import processes
 from utils.runtime.devices import describe, pick_device

@@ -370,5 +370,8 @@ def test_what_a_model_in_shards_cannot_do(refused, sharded, workplace, data_file
     flags = ("--dataset", data_files["grey"], "--device", "cpu", "--save_model_id", "x", *TRAIN)
     refused("--sisa_shards: 1 is out of range", "main_train", *flags, "--sisa_shards", "1")
     monkeypatch.setattr("main_train.build_model", pytest.fail)  # before any network is built
-    says = "--sisa_shards 70: each shard needs at least 2 training images, and there are 96: give 48 at most"
+    says = (
+        "--sisa_shards 70: each shard needs at least 2 training images, and there are 96: give 48 "
+        "at most"
+    )
     refused(says, "main_train", *flags, "--sisa_shards", "70")

@@ -95,7 +95,7 @@ def test_both_confusion_matrices_under_one_scale():
     assert before.images[0].get_array()[0].tolist() == [90, 10, 0]
     assert after.images[0].get_array()[0].tolist() == [80, 20, 0]
     assert {axes.images[0].get_clim() for axes in (before, after)} == {(0, 100)}
-    assert scale.get_ylabel() == "share of the true class"
+    assert scale.get_ylabel() == "percentage of the true class"
     assert not before.patches and not after.patches
 
 
