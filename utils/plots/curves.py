@@ -57,7 +57,7 @@ def training_curves(
         best_accuracy,
         ls="",
         marker="*",
-        markersize=12,
+        markersize=18 if len(history) == 1 else 12,  # around the marker of a single epoch
         color="black",
         zorder=1 if len(history) == 1 else 3,
         label=f"best: epoch {best_epoch}, {best_accuracy:.2f}%",

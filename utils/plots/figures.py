@@ -94,17 +94,17 @@ def wrap_label(text: str, characters: int, max_lines: int) -> str:
         line = ""
         for piece in re.split(r"(?<=[ _/-])|(?=\()", paragraph):
             if line and len((line + piece).rstrip()) > characters:
-                lines.append(line.rstrip())
+                lines.append(line)
                 line = ""
             line += piece
             while len(line.rstrip()) > characters:
                 lines.append(line[:characters])
                 line = line[characters:]
-        lines.append(line.rstrip())
+        lines.append(line + " ")
     if len(lines) > max_lines:
-        lines = lines[:max_lines]
-        lines[-1] = lines[-1][: characters - 1].rstrip(" ,(") + "…"
-    return "\n".join(lines)
+        rest = "".join(lines[max_lines - 1 :])
+        lines[max_lines - 1 :] = [rest[: characters - 1].rstrip(" ,(") + "…"]
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def png_bytes(figure: Figure, dpi: int = SCREEN_DPI, true_color: bool = False) -> bytes:

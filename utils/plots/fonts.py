@@ -94,6 +94,6 @@ def _report_missing_font(text: str) -> None:
     if not _reported:
         _reported = True
         print(
-            f"no installed font has all characters of {text}: pictures transliterate such names; "
+            f'no installed font has all characters of "{text}": pictures transliterate such names; '
             "install a font that has them to see the names as they are"
         )
