@@ -10,7 +10,7 @@ from evaluation.metrics.forgetting import forgetting_figures
 from evaluation.metrics.membership import attack
 from evaluation.outputs import compute_outputs
 from evaluation.results import to_json
-from models.checkpoint import digest_of, load_model, model_path
+from models.checkpoint import load_model, model_digest, model_path
 from unlearn.engine.method import Method
 from unlearn.engine.progress import Progress
 from unlearn.job import UnlearnJob
@@ -72,7 +72,7 @@ class Comparison:
         self.base_id, self.model, self.record = base_id, model, record
         self.dataset, self.request, self.mask_thresh = dataset, request, mask_thresh
         self.path, self.command, self.overwrite = path, command, overwrite
-        self.base_digest = digest_of(model, record)
+        self.base_digest = model_digest(model, record)
         self.sets = request.split_for_unlearning(dataset)
         self.failures = []
         self._origin = {

@@ -3,7 +3,7 @@
 import torch
 
 from evaluation.figure import SINGLE_IMAGES, Figure, undefined
-from utils.train.metrics import accuracy, evaluator_scores, finding_auc
+from utils.train.metrics import accuracy, finding_auc, medmnist_scores
 
 
 def forgetting_figures(outputs, request, task):
@@ -21,7 +21,7 @@ def forgetting_figures(outputs, request, task):
     train, test = outputs["train"], outputs["test"]
     known, kept = _known_and_kept(train, request)
     known_test, kept_test = _known_and_kept(test, request)
-    auc, share = evaluator_scores(test.logits, test.labels, task)
+    auc, share = medmnist_scores(test.logits, test.labels, task)
     figures = {
         "unlearn_accuracy_percent": _percent(_rest(known), "no training image of the request"),
         "remaining_accuracy_percent": _percent(kept, "no other training image"),
@@ -82,11 +82,11 @@ def _kept_auc(test, request, task):
     if len(kept) < 2 and labels.ndim == 1:
         return undefined("fewer than two kept classes")
     if labels.ndim == 1:
-        found = evaluator_scores(logits, torch.searchsorted(torch.tensor(kept), labels), task)[0]
+        found = medmnist_scores(logits, torch.searchsorted(torch.tensor(kept), labels), task)[0]
     elif len(kept) == 1:  # which the Evaluator squeezes away
         found = finding_auc(logits, labels[:, kept], 0)
     else:
-        found = evaluator_scores(logits, labels[:, kept], task)[0]
+        found = medmnist_scores(logits, labels[:, kept], task)[0]
     return _figure(found, "a kept class has no test image, or every one")
 
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from evaluation.figure import Figure, undefined
 from utils.train.prediction import predict
-from utils.train.training import batches
+from utils.train.training import shuffled_batches
 
 KNOWN = 0.95  # accuracy on the forget set from which it counts as known again
 BATCH_SIZE = 50
@@ -54,7 +54,7 @@ def relearn_steps(model, forget_set, request, seed=1):
 
 def _endless_batches(image_set, generator):
     while True:
-        for positions in batches(len(image_set), BATCH_SIZE, generator, image_set.device):
+        for positions in shuffled_batches(len(image_set), BATCH_SIZE, generator, image_set.device):
             yield image_set.batch(positions)
 
 

@@ -6,7 +6,7 @@ from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.method import ONE_STEP_IGNORES
 from utils.io.files import suggest_name
 from utils.runtime.errors import UserError
-from utils.train.recipe import SMALLEST_SET, Recipe
+from utils.train.recipe import MIN_TRAIN_IMAGES, Recipe
 
 HIGHEST = 1_000_000  # that any option takes
 SHARED = ("seed", "precision")  # settings that a method takes from the base model's recipe
@@ -53,10 +53,10 @@ def chosen_config(method, config, settings, options=()):
                 f"{', which works in one step' if name in ONE_STEP_IGNORES else ''}: leave it out; "
                 f"its own settings are {', '.join(method.options)} (--unlearn_options)"
             )
-    if settings.get("batch_size", SMALLEST_SET) < SMALLEST_SET and not method.one_image:
+    if settings.get("batch_size", MIN_TRAIN_IMAGES) < MIN_TRAIN_IMAGES and not method.one_image:
         raise UserError(
             f"--unlearn_batch_size {settings['batch_size']}: {method.id} trains batch "
-            f"normalisation, which cannot learn from one image: give {SMALLEST_SET} or more"
+            f"normalisation, which cannot learn from one image: give {MIN_TRAIN_IMAGES} or more"
         )
     for name, text in options:
         if [other for other, _ in options].count(name) > 1:

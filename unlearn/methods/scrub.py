@@ -31,7 +31,7 @@ from unlearn.engine.loop import EpochPlan, run_epochs
 from unlearn.engine.method import BATCH_SIZE, Method, Option
 from utils.data.datasets import ImageSet
 from utils.train.losses import classification_loss, distillation_loss
-from utils.train.recipe import SMALLEST_SET, Recipe
+from utils.train.recipe import MIN_TRAIN_IMAGES, Recipe
 from utils.train.training import gradient_step
 
 OPTIONS = {
@@ -81,7 +81,7 @@ def train_student(
         cross_entropy = classification_loss(logits, retain_set.labels[positions])
         return alpha * divergence + gamma * cross_entropy
 
-    several = len(forget_set) >= SMALLEST_SET  # batch normalisation cannot train on one image
+    several = len(forget_set) >= MIN_TRAIN_IMAGES  # batch normalisation cannot train on one image
 
     def plans(_):
         for epoch in range(epochs):

@@ -376,7 +376,9 @@ def test_methods_are_found_in_any_letter_case(method):
     ],
 )
 def test_unknown_methods_are_refused_and_the_nearest_named(text, near):
-    with pytest.raises(UserError, match=f"--unlearn {text}: .*did you mean {near}.*; choose one of"):
+    with pytest.raises(
+        UserError, match=f"--unlearn {text}: .*did you mean {near}.*; choose one of"
+    ):
         find_method(text)
 
 
