@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import floors
 import plain
 import torch
-
 from evaluation.metrics.forgetting import forgetting_figures
+
 from evaluation.outputs import compute_outputs
 from models.architectures import build_model, make_spec
 from unlearn.request.request import ForgetRequest

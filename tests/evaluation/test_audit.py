@@ -5,10 +5,6 @@ import functools
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.distance import jensenshannon
-
-from evaluation.audit import BASE, MODEL, RETRAIN, Audit
-from evaluation.figure import Figure
 from evaluation.measures import (
     ATTACKS,
     DISTANCES,
@@ -17,6 +13,10 @@ from evaluation.measures import (
     klom_by_chance,
     klom_figures,
 )
+from scipy.spatial.distance import jensenshannon
+
+from evaluation.audit import BASE, MODEL, RETRAIN, Audit
+from evaluation.figure import Figure
 from evaluation.metrics.distance import GAP_KEYS, klom, margins
 from evaluation.metrics.membership import auc_difference, membership_scores
 from evaluation.metrics.mia_efficacy import mia_efficacy

@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 import torch
-
 from evaluation.measures import attack_scores, sets_of
+
 from evaluation.metrics.relearn import relearn_steps
 from evaluation.outputs import compute_outputs
 from tests.helpers.elsewhere import Elsewhere, OnGPU

@@ -4,9 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binom, binomtest
-
-from evaluation.figure import Figure
 from evaluation.metrics.clinical import (
     SIGNIFICANCE,
     class_rates,
@@ -17,6 +14,9 @@ from evaluation.metrics.clinical import (
     wilson_proportion,
     worst_sensitivity,
 )
+from scipy.stats import binom, binomtest
+
+from evaluation.figure import Figure
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 2])
 PREDICTED = np.array([0, 0, 0, 1, 1, 0, 2, 2])

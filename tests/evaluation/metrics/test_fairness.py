@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from evaluation.metrics.clinical import wilson_proportion
 
 from evaluation.figure import Figure
-from evaluation.metrics.clinical import wilson_proportion
 from evaluation.metrics.fairness import group_gaps
 
 # Group A: class 0 right in 3 of 4, class 1 in 1 of 2. Group B: 2 of 2, and 1 of 4.

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from evaluation.metrics.forgetting import destinations, forgetting_figures
 from medmnist.evaluator import getACC, getAUC
 from sklearn.metrics import roc_auc_score
 
-from evaluation.metrics.forgetting import destinations, forgetting_figures
 from evaluation.outputs import Outputs, compute_outputs
 from tests.helpers.tiny import split_set, tiny_dataset, tiny_model
 from unlearn.request.request import ForgetRequest

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from evaluation.measures import inside_figures
+from evaluation.metrics.forgetting import forgetting_figures
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.preprocessing import StandardScaler
 
-from evaluation.measures import inside_figures
 from evaluation.metrics import probe
-from evaluation.metrics.forgetting import forgetting_figures
 from evaluation.metrics.probe import probe_accuracy
 from evaluation.outputs import compute_outputs
 from tests.helpers.tiny import tiny_dataset, trained_model

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from evaluation.metrics.clinical import Worsening, class_rates, expected_cost
+from evaluation.metrics.safety import predictions, safety_figures, worsening_figures, worsenings
 
 from evaluation.figure import Figure, undefined
-from evaluation.metrics.clinical import Worsening, class_rates, expected_cost
 from evaluation.metrics.fairness import group_gaps
-from evaluation.metrics.safety import predictions, safety_figures, worsening_figures, worsenings
 from evaluation.outputs import Answers
 from evaluation.report import (
     control_warnings,
