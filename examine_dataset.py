@@ -6,7 +6,7 @@ if __name__ == "__main__":  # before torch is imported, which takes seconds
     startup.end_on_ctrl_c()
 
 from arg_parser import data_flags, data_source, input_size_flag, make_parser, window_flags
-from utils.data.datasets import class_members
+from utils.data.datasets import class_membership
 from utils.data.loading import load_dataset
 from utils.io.files import PICTURE_FOLDER
 from utils.plots.plots import class_counts
@@ -30,7 +30,9 @@ def main(argv=None):
     print(", ".join(f"{split} {size:,}" for split, size in sizes.items()), end=", ")
     print(f"total {sum(sizes.values()):,}\n")
 
-    members = {s: class_members(p.labels, dataset.num_classes) for s, p in dataset.splits.items()}
+    members = {
+        s: class_membership(p.labels, dataset.num_classes) for s, p in dataset.splits.items()
+    }
     counts = {split: which.sum(0).tolist() for split, which in members.items()}
     rows = [
         (number, name, *(counts[split][number] for split in counts))

@@ -31,7 +31,7 @@ from unlearn.saliency import (
     saliency_path,
     save_percents,
 )
-from utils.io.files import PICTURE_FOLDER, check_free, ensure_folder
+from utils.io.files import PICTURE_FOLDER, check_overwrite, ensure_folder
 from utils.io.locks import exclusive_lock
 from utils.plots.saving import save_picture
 from utils.runtime.devices import pick_device
@@ -51,7 +51,7 @@ def main(argv=None):
     asked = asked_request(args, dataset)
     requests = [asked] if asked else _every_class(dataset)
 
-    print(dataset.describe_place(args.batch_size))
+    print(dataset.describe_placement(args.batch_size))
     origin = saliency_origin(model, dataset)
     paths = {request: saliency_path(args.model_id, request) for request in requests}
     folder = next(iter(paths.values())).parent
@@ -59,7 +59,7 @@ def main(argv=None):
     with exclusive_lock(folder, folder):
         there = {each: is_saliency(path, each, origin) for each, path in paths.items()}
         others = [path for request, path in paths.items() if there[request] is False]
-        check_free(others, args.overwrite)
+        check_overwrite(others, args.overwrite)
         for number, (request, path) in enumerate(paths.items()):
             try:
                 if there[request] and args.resume:

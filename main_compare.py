@@ -93,7 +93,7 @@ def _compare(args, argv, name, methods, model, record, dataset, request):
         f"{args.model_id} on {dataset.name} forgets {request.description}: {len(methods)} methods, "
         f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}, {describe(dataset.train.device)}"
     )
-    print(dataset.describe_place(MAX_BATCHES_PER_STEP * BATCH_SIZE))
+    print(dataset.describe_placement(MAX_BATCHES_PER_STEP * BATCH_SIZE))
     trials = [Trial(method, seed) for seed in seeds for method in methods]
     _check_some_can_run(comparison, trials)
     comparison.base_figures()

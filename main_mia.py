@@ -66,7 +66,7 @@ def _attack(args, argv):
         f"{describe(device)}; {setting.members} forgotten and "
         f"{len(setting.queries) - setting.members} {args.non_members} images"
     )
-    print(dataset.describe_place(record["recipe"]["batch_size"]))
+    print(dataset.describe_placement(record["recipe"]["batch_size"]))
     models = {MODEL: model}
     for retrain, _ in list(retrains.values())[:1]:
         models[RETRAIN] = retrain

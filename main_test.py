@@ -16,7 +16,7 @@ from arg_parser import (
 )
 from models.opening import open_model_and_data
 from unlearn.request.request import ForgetRequest
-from utils.data.datasets import class_members
+from utils.data.datasets import class_membership
 from utils.io.files import PICTURE_FOLDER
 from utils.plots.figures import RIGHT, WRONG
 from utils.plots.plots import confusion_matrix, finding_errors
@@ -41,7 +41,7 @@ def main(argv=None):
     logits = predict(model, dataset.test, args.batch_size)
 
     print(f"{args.model_id} on {len(labels):,} test images of {dataset.name}")
-    print(f"{dataset.describe_place(args.batch_size)}\n")
+    print(f"{dataset.describe_placement(args.batch_size)}\n")
     _print_classes(class_rows(logits, labels), names)
     auc, accuracy = evaluator_scores(logits, labels, dataset.task)
     print(f"\noverall accuracy: {percent(accuracy)}")
@@ -60,7 +60,7 @@ def main(argv=None):
     titles, colors = _ground_truth_and_prediction(logits, labels)
     viewer = SampleViewer(
         dataset.test.images,
-        class_members(labels, dataset.num_classes),
+        class_membership(labels, dataset.num_classes),
         titles,
         class_names=names,
         rows=GRID[0],

@@ -37,8 +37,8 @@ from unlearn.lineage.parents import load_parent, open_peers, open_retrains, othe
 from unlearn.lineage.verification import BREAKS, verify
 from unlearn.saliency import load_percents, saliency_origin, saliency_path
 from utils.data.loading import load_dataset
+from utils.io.csv_files import read_cost_matrix, read_groups
 from utils.io.files import PICTURE_FOLDER, RESULT_FOLDER, ensure_folder, write_atomically
-from utils.io.side_files import read_cost_matrix, read_groups
 from utils.plots.saving import save_picture
 from utils.runtime.devices import pick_device
 from utils.runtime.errors import UserError, run_script
@@ -115,7 +115,7 @@ def _test(args, argv):
     audit.warn(_warnings(record, retrains, dataset))
     name = request.description
     print(f"{args.model_id} on {dataset.name}, {name}")
-    print(f"{dataset.describe_place(args.batch_size)}\n")
+    print(f"{dataset.describe_placement(args.batch_size)}\n")
     headlines = audit.add(MODEL).figures
     for label, key in HEADLINES.items():
         value = headlines[key].value

@@ -34,9 +34,9 @@ from models.checkpoint import (
 )
 from models.opening import check_same_everywhere, describe_data
 from models.shards import check_shards, training_run
-from utils.data.loading import check_not_all_alike, load_dataset
-from utils.io.background import Background, copied
-from utils.io.files import MODEL_FOLDER, PICTURE_FOLDER, check_free, check_id, ensure_folder
+from utils.data.loading import check_images_differ, load_dataset
+from utils.io.background import BackgroundWorker, copy_to_cpu
+from utils.io.files import MODEL_FOLDER, PICTURE_FOLDER, check_id, check_overwrite, ensure_folder
 from utils.io.locks import exclusive_lock
 from utils.plots.plots import training_curves
 from utils.plots.saving import save_picture
@@ -63,7 +63,7 @@ def main(argv=None):
     device = pick_device(args.device, args.threads)
     dataset = load_dataset(**data_source(args))
     check_same_everywhere(dataset)
-    check_not_all_alike(dataset)
+    check_images_differ(dataset)
     data, val_digest = describe_data(dataset), dataset.digest("val")
     dataset = dataset.to(device)
 
@@ -116,7 +116,7 @@ def _train(args, argv, name, origin, data, dataset, device, state):
         f"training {what} ({count_weights(model):,} weights) on {dataset.name}, "
         f"{len(dataset.train):,} images, {recipe.precision}, {describe(device)}"
     )
-    print(dataset.describe_place(recipe.batch_size))
+    print(dataset.describe_placement(recipe.batch_size))
     if recipe.compiled:
         print("the first step compiles the network, which takes a while")
     _train_and_keep(run, name, origin)
@@ -175,14 +175,14 @@ def _find_existing_run(name, origin, resume, overwrite):
             return state, False
         if all(_belongs_to_run(path, origin) for path in _paths(name)):
             return None, True
-        check_free(_paths(name), overwrite)
+        check_overwrite(_paths(name), overwrite)
         print("nothing is there to go on with: beginning afresh")
     elif path.exists() and not overwrite:
         raise UserError(
             f"a run of this name was interrupted, {path}: add --resume to go on with it, or "
             "--overwrite to begin afresh"
         )
-    check_free(_paths(name), overwrite)
+    check_overwrite(_paths(name), overwrite)
     return None, False
 
 
@@ -199,17 +199,17 @@ def _belongs_to_run(path, origin):
 
 def _train_and_keep(run, name, origin):
     """Train, saving after each epoch what --resume needs."""
-    saved, background = len(run.history), Background()
+    saved, background = len(run.history), BackgroundWorker()
 
     def keep(run):
-        state, epoch = copied(run.state()), len(run.history)
+        state, epoch = copy_to_cpu(run.state()), len(run.history)
 
         def write():
             nonlocal saved
             save_training_state(name, origin, state)
             saved = epoch
 
-        background.do(write)
+        background.submit(write)
 
     def kept():
         how = f"{saved} of {run.recipe.epochs} epochs are saved; add --resume to go on"
@@ -217,13 +217,13 @@ def _train_and_keep(run, name, origin):
 
     try:
         run.run(after_epoch=keep)
-        background.finish()
+        background.wait()
     except KeyboardInterrupt as interrupt:
         with suppress(UserError):  # that the last epoch is not saved is told by how many are
-            background.finish()
+            background.wait()
         raise interrupt_with_hint(interrupt, kept()) from None
     except NotFiniteError as error:
-        background.finish()
+        background.wait()
         if not saved:
             raise
         raise UserError(

@@ -89,7 +89,7 @@ def _unlearn(args, argv, job, told, model, dataset):
         f"{method.name}: {args.model_id} forgets {request.description}, {len(forget_set):,} of "
         f"{len(dataset.train):,} images; {job.course()} on {describe(device)}"
     )
-    print(dataset.describe_place(MAX_BATCHES_PER_STEP * job.config.recipe.batch_size))
+    print(dataset.describe_placement(MAX_BATCHES_PER_STEP * job.config.recipe.batch_size))
     if progress.saved:
         print(f"going on after pass {progress.saved}, which is saved")
     try:

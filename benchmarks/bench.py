@@ -33,7 +33,7 @@ from torch.nn import functional
 
 from utils.data.loading import SYNTHETIC, load_dataset
 from utils.data.npz import SPLITS
-from utils.data.placement import Placement, write_size
+from utils.data.placement import Placement, format_size
 from utils.runtime.devices import describe, pick_device
 from utils.text import format_table
 from utils.train.precision import AUTO, pick_precision
@@ -83,7 +83,7 @@ def _row(stage, rounds, device):
         f"{pair.plain:.3f} s",
         f"{pair.ratio:.1f}",
         f"{stage.images / pair.ours:,.0f}",
-        write_size(pair.peak),
+        format_size(pair.peak),
         f"{stage.floor / pair.ours:.0%}",
     ]
 

@@ -66,7 +66,7 @@ def _images(args, device):
     shape = (args.images, args.input_size, args.input_size, 3)
     pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     labels = torch.arange(args.images) % CLASSES
-    return ImageSet.of(pixels.permute(0, 3, 1, 2), labels).to(device)
+    return ImageSet.from_tensors(pixels.permute(0, 3, 1, 2), labels).to(device)
 
 
 def _trained(args, images, precision, compiled=False):

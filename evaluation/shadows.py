@@ -67,13 +67,13 @@ class ShadowSetting:
                 "the shadow models of this attack are single networks, and this model has "
                 f"{model.spec.shards} shards: attack a model trained without --sisa_shards"
             )
-        if dataset.on_disk:
+        if dataset.memory_mapped:
             raise UserError(
                 "this attack joins the images of two splits in memory, and they lie on disk: use "
                 "--data_on host on a machine with more memory"
             )
         other = dataset.splits[non_members]
-        pool = ImageSet.of(
+        pool = ImageSet.from_tensors(
             torch.cat([dataset.train.images, other.images]),
             torch.cat([dataset.train.labels, other.labels]),
         )
@@ -188,7 +188,7 @@ def _trained(setting, number, seen, show):
     device = setting.pool.device
     model = build_model(setting.spec, seed=recipe.seed, initial_weights=kept is None).to(device)
     if kept is None:
-        run = TrainingRun(model, retain_set.joined(forget_set), setting.val_set, recipe)
+        run = TrainingRun(model, retain_set.concat(forget_set), setting.val_set, recipe)
         run.run(show=show)
         if setting.record["selection"] == "best":
             model.load_state_dict(run.best_weights)

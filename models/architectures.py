@@ -25,8 +25,8 @@ from torch import nn
 
 from models.ensemble import Ensemble, shard_seed
 from models.parallel import in_parts
-from utils.data.npz import LARGEST_SIDE, MOST_CLASSES, SMALLEST_SIDE
-from utils.io.files import nearest
+from utils.data.npz import MAX_CLASSES, MAX_SIDE, MIN_SIDE
+from utils.io.files import suggest_name
 from utils.runtime import processes
 from utils.runtime.errors import UserError
 from utils.train.compiling import check_compiles
@@ -160,9 +160,9 @@ def make_spec(arch, num_classes, channels, input_size, *, pretrained=False, stem
 def check_spec(spec):
     """Raise ValueError if no classifier can be like this: the spec of a file from elsewhere."""
     numbers = {
-        "num_classes": (1, MOST_CLASSES),
+        "num_classes": (1, MAX_CLASSES),
         "channels": (1, 3),
-        "input_size": (SMALLEST_SIDE, LARGEST_SIDE),
+        "input_size": (MIN_SIDE, MAX_SIDE),
         "shards": (0, MOST_SHARDS),
         "partition_seed": (0, 2**63 - 1),
     }
@@ -227,7 +227,7 @@ def count_weights(model):
 
 
 def _nearest(arch):
-    return nearest(arch, ARCHITECTURES) or ": resnet18, resnet50, densenet121, vit_b_16, ..."
+    return suggest_name(arch, ARCHITECTURES) or ": resnet18, resnet50, densenet121, vit_b_16, ..."
 
 
 def _is_resnet(arch):

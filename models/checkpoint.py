@@ -25,8 +25,8 @@ from models.architectures import (
     without_values,
 )
 from models.records import record_fault
-from utils.io.archives import open_file
-from utils.io.files import MODEL_FOLDER, check_id, check_inside, nearest, write_atomically
+from utils.io.archives import open_regular_file
+from utils.io.files import MODEL_FOLDER, check_id, check_inside, suggest_name, write_atomically
 from utils.io.tensor_files import content_digest, read_tensors, tensor_bytes
 from utils.runtime.errors import UserError, wrap_os_errors
 from utils.runtime.processes import rank_zero_only
@@ -86,8 +86,8 @@ def load_model(model_id, device="cpu", *, arch=None, input_size=None, stem=None)
     if not path.exists():
         known = sorted(found.stem for found in MODEL_FOLDER.glob("*.pt"))
         raise UserError(
-            f"there is no model {path}{nearest(model_id, known)}: train one with main_train.py, "
-            "or see model_weights/ for the ids there are"
+            f"there is no model {path}{suggest_name(model_id, known)}: train one with "
+            "main_train.py, or see model_weights/ for the ids there are"
         )
     content = load_tensors(path, "model")
     if content.get("format") == FORMAT:
@@ -186,7 +186,7 @@ def load_tensors(path, what):
     what: the kind of file that is expected, for the UserError that says it is not one.
     """
     try:
-        with wrap_os_errors(f"cannot read {path}"), open_file(path) as stream:
+        with wrap_os_errors(f"cannot read {path}"), open_regular_file(path) as stream:
             content = read_tensors(stream)
     except (MemoryError, UserError):
         raise

@@ -10,7 +10,7 @@ from unlearn.engine.method import Method, write_option
 from unlearn.engine.progress import Progress
 from unlearn.model_ids import unlearned_model_id
 from unlearn.registry import check_task, chosen_config, default_config
-from utils.io.files import check_free, check_id
+from utils.io.files import check_id, check_overwrite
 from utils.runtime.devices import describe
 from utils.runtime.errors import NotFiniteError, UserError
 
@@ -109,7 +109,7 @@ class UnlearnJob:
         origin["mask_digest"] = mask and weights_digest(mask.changeable)
         progress = Progress.of(self.model_id, origin, resume=resume, overwrite=overwrite)
         if not progress.saved:
-            check_free([model_path(self.model_id)], overwrite)
+            check_overwrite([model_path(self.model_id)], overwrite)
         return progress
 
     def record(self, base_record, base_digest, dataset):

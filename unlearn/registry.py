@@ -5,7 +5,7 @@ from dataclasses import replace
 from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.method import write_option
 from unlearn.method_table import ROWS, STEPS
-from utils.io.files import nearest
+from utils.io.files import suggest_name
 from utils.runtime.errors import UserError
 from utils.text import format_table
 from utils.train.recipe import SMALLEST_SET, Recipe
@@ -42,7 +42,7 @@ def find_method(method_id):
     by_lower = {known.lower(): row for known, row in METHODS.items()}
     if method_id.lower() not in by_lower:
         raise UserError(
-            f"--unlearn {method_id}: no such method{nearest(method_id, METHODS)}; "
+            f"--unlearn {method_id}: no such method{suggest_name(method_id, METHODS)}; "
             f"there are {', '.join(row.id for row in ROWS)}, most of them {SALUN_SUFFIX} too"
         )
     return by_lower[method_id.lower()]
@@ -180,7 +180,11 @@ def _read_option(method, name, text):
         known = ", ".join(method.options)
         raise UserError(
             f"--unlearn_options {name}={text}: {method.id} has no option {name}"
-            + (f"{nearest(name, method.options)}; it has {known}" if known else ", nor any other")
+            + (
+                f"{suggest_name(name, method.options)}; it has {known}"
+                if known
+                else ", nor any other"
+            )
         )
     try:
         value = option.read(text)

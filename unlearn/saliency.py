@@ -17,7 +17,7 @@ import torch
 
 from models.checkpoint import load_tensors, save_tensors, weights_digest
 from unlearn.engine.masking import WeightMask
-from utils.data.feeding import feed
+from utils.data.prefetch import iter_batches
 from utils.io.files import SALIENCY_FOLDER, check_id, check_inside
 from utils.runtime.errors import UserError
 from utils.train.prediction import PREDICTION_BATCH
@@ -34,7 +34,7 @@ def gradient_saliency(model, forget_set, request, batch_size=PREDICTION_BATCH):
     was_training = model.training
     model.eval().zero_grad()
     positions = torch.arange(len(forget_set), device=forget_set.device)
-    for images, labels in feed(forget_set, positions.split(batch_size)):
+    for images, labels in iter_batches(forget_set, positions.split(batch_size)):
         request.losses(model(images), labels).sum().backward()
     saliency = {}
     for name, parameter in model.named_parameters():

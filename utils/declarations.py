@@ -23,8 +23,8 @@ class Deferred:
         """The function itself."""
         return getattr(importlib.import_module(self.module), self.name)
 
-    def __call__(self, *args, **kwargs):
-        return self.load()(*args, **kwargs)
+    def __call__(self, *values, **named):
+        return self.load()(*values, **named)
 
     def __eq__(self, other):
         return isinstance(other, Deferred) and vars(self) == vars(other)

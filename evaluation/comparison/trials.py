@@ -28,7 +28,7 @@ from unlearn.saliency import (
     saliency_path,
     save_percents,
 )
-from utils.io.files import check_free, ensure_folder, write_atomically
+from utils.io.files import check_overwrite, ensure_folder, write_atomically
 from utils.io.locks import exclusive_lock
 from utils.runtime.errors import UserError, wrap_os_errors
 from utils.runtime.processes import world_size
@@ -187,7 +187,7 @@ class Comparison:
             if job.finished(wanted) is not None:
                 Progress(job.model_id, wanted).delete()  # left if a run was killed after saving
                 return
-            check_free([path], self.overwrite)
+            check_overwrite([path], self.overwrite)
             mask = self._mask if job.method.uses_mask else None
             progress = job.progress(wanted, mask, resume=True, overwrite=True)
             base = copy.deepcopy(self.model)

@@ -23,7 +23,7 @@ from torch.nn import functional
 from evaluation.figure import Figure
 from evaluation.measure import Measure, Row
 from evaluation.metrics.membership import FOLDS, attack, separates
-from utils.data.feeding import feed
+from utils.data.prefetch import iter_batches
 from utils.runtime.devices import to_device_async
 from utils.train.prediction import PREDICTION_BATCH
 
@@ -122,7 +122,7 @@ def _pixels(image_set, rng):
     parts = to_device_async(torch.from_numpy(chosen), image_set.device).split(PREDICTION_BATCH)
     small = [
         functional.adaptive_avg_pool2d(images.float(), side).flatten(1)
-        for images, _ in feed(image_set, parts)
+        for images, _ in iter_batches(image_set, parts)
     ]
     return torch.cat(small).cpu().numpy()
 

@@ -63,7 +63,7 @@ def waits_of(there, method, batch_size, multi_label=False, fed=False):
         comparable_val=config.comparable_val.to(there.device),
         retain_val=config.retain_val.to(there.device),
     )
-    sets = [part.fed_to(there.device, 2) for part in split_set(REQUEST, image_set)]
+    sets = [part.stream_to(there.device, 2) for part in split_set(REQUEST, image_set)]
     if not fed:
         sets = halves(image_set, there.device)
     with there() as watched:

@@ -160,7 +160,7 @@ def test_training_in_float32_is_that_of_a_cpu(gpu):
 
 
 def test_images_in_host_memory_train_to_the_same_bits(gpu):
-    fed = [images.fed_to(gpu, 2) for images in sets_on("cpu")]
+    fed = [images.stream_to(gpu, 2) for images in sets_on("cpu")]
     models = [trained(tiny_model(dropout=0.3).to(gpu), sets).model for sets in (fed, sets_on(gpu))]
     assert same_weights(*models)
 

@@ -26,7 +26,7 @@ def tiny_set(count=24, num_classes=NUM_CLASSES, *, channels=1, multi_label=False
     for number in range(num_classes):
         members = labels[:, number].bool() if multi_label else labels == number
         images[members, :, number] += 100
-    return ImageSet.of(images, labels)
+    return ImageSet.from_tensors(images, labels)
 
 
 def tiny_dataset(num_classes=NUM_CLASSES, *, multi_label=False, names=None, train=24):

@@ -27,6 +27,11 @@ def python_files(*folders):
     return [path for path in relative if not SKIPPED & set(path.parts)]
 
 
+def documents():
+    found = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]
+    return [path.relative_to(REPOSITORY) for path in sorted(found)]
+
+
 def read(path):
     return (REPOSITORY / path).read_text(encoding="utf-8")
 
@@ -36,7 +41,7 @@ def test_a_file_is_at_most_400_lines(path):
     assert len(read(path).splitlines()) <= MAX_LINES
 
 
-@pytest.mark.parametrize("path", python_files(), ids=str)
+@pytest.mark.parametrize("path", [*python_files(), *documents()], ids=str)
 def test_no_sentence_is_personified(path):
     if path.name == "test_layout.py":
         pytest.skip("this file lists the words")

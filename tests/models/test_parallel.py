@@ -150,7 +150,7 @@ def test_that_another_process_was_killed_is_told_once(monkeypatch, capsys):
 def second_of_two(monkeypatch):
     """This process takes itself for the second of two that start with the same arguments."""
     monkeypatch.setattr(processes, "_group", processes._Group(1, 2, 1, 2))
-    monkeypatch.setattr(processes, "agree", lambda _: True)
+    monkeypatch.setattr(processes, "all_ranks_equal", lambda _: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
 

@@ -34,7 +34,7 @@ from utils.io.files import write_atomically
 from utils.runtime.errors import UserError
 from utils.runtime.errors import run_script as run_main
 
-DEFAULT_WORKERS = ("main_test", "generate_mask", "main_unlearn", "main_test_unlearn", "main_mia")
+READERS = ("main_test", "generate_mask", "main_unlearn", "main_test_unlearn", "main_mia")
 CLASS = ("--class_to_forget", "3")
 SETTINGS = {
     "main_unlearn": UNLEARN_ONCE,
@@ -199,7 +199,7 @@ def test_ids_that_are_no_plain_names(trained, refused, grey, bad):
     says = "--{} .*is not a usable id"
     name = f"--save_model_id={bad}"  # joined, since a value may begin with a dash
     assert refused(says.format("save_model_id"), "main_train", name, *train_flags(grey)[2:]) == []
-    for script in DEFAULT_WORKERS:
+    for script in READERS:
         flags = (f"--model_id={bad}", "--dataset", grey, *SETTINGS.get(script, ()))
         assert refused(says.format("model_id"), script, *flags) == []
     if bad:  # no name stands for the default name
@@ -221,7 +221,7 @@ def test_an_id_too_long_for_its_suffix_is_refused_before_training(refused, grey)
 # Models
 
 
-@pytest.mark.parametrize("script", DEFAULT_WORKERS)
+@pytest.mark.parametrize("script", READERS)
 def test_a_missing_model(trained, refused, grey, script):
     flags = (*model_flags(grey, "tiny_bset"), *SETTINGS.get(script, ()))
     says = r"no model model_weights/tiny_bset.pt \(did you mean tiny_best\?\): train one"
@@ -346,7 +346,7 @@ def test_code_in_a_model_file_does_not_run(trained, refused, grey, write):
         assert (trained / "exploded").exists()
 
 
-@pytest.mark.parametrize("script", DEFAULT_WORKERS)
+@pytest.mark.parametrize("script", READERS)
 def test_a_model_of_other_classes_or_channels(trained, refused, data_files, script):
     says = (
         f"{BASE} is a model of another data set: it knows 4 classes in 1-channel images, {{}} has"
@@ -356,7 +356,7 @@ def test_a_model_of_other_classes_or_channels(trained, refused, data_files, scri
         refused(says.format(name), script, *model_flags(data_files[name]), *settings)
 
 
-@pytest.mark.parametrize("script", DEFAULT_WORKERS)
+@pytest.mark.parametrize("script", READERS)
 @pytest.mark.usefixtures("undrawn")
 def test_a_model_of_other_images_asks_for_a_flag(trained, refused, run_here, data_files, script):
     flags = (*model_flags(data_files["other"]), *SETTINGS.get(script, ()))
@@ -485,7 +485,7 @@ def test_an_unknown_data_set_names_the_nearest(refused):
 @pytest.mark.parametrize(
     "dataset, says",
     [
-        ("OrganMNIST3D", "OrganMNIST3D is three-dimensional; only 2D sets"),
+        ("OrganMNIST3D", "OrganMNIST3D is three-dimensional: use a 2D data set"),
         ("nowhere.npz", "there is no file nowhere.npz"),
         ("a" * 300, "unknown data set"),
         ("a" * 300 + ".npz", "cannot be read"),
@@ -616,7 +616,7 @@ def test_a_file_with_wrong_contents(workplace, refused, kind, workers):
 def test_a_file_with_wrong_contents_in_every_script(trained, refused):
     np.savez("wrong.npz", **changed(train_labels=labels([0, np.nan])))
     says = "wrong.npz: train_labels hold NaN"
-    for script in DEFAULT_WORKERS:
+    for script in READERS:
         refused(says, script, *model_flags("wrong.npz"), *SETTINGS.get(script, ()))
     refused(says, "main_train", *train_flags("wrong.npz"))
     refused(says, "main_walkthrough", "--dataset", "wrong.npz")
@@ -1003,7 +1003,7 @@ def test_ctrl_c_in_any_other_script(trained, run_here, grey, monkeypatch, script
     before = contents(trained)
     monkeypatch.setattr(f"{module}.{name}", interrupt)
     plain = ("--dataset", grey)
-    flags = model_flags(grey) if script in DEFAULT_WORKERS else plain
+    flags = model_flags(grey) if script in READERS else plain
     overwrite = ["--overwrite"] if script == "main_unlearn" else []
     stopped = run_here(script, *flags, *SETTINGS.get(script, ()), *overwrite)
     assert stopped.returncode == 130

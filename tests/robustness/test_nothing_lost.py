@@ -58,7 +58,7 @@ def test_two_runs_of_one_name_are_refused(trained, refused, grey):
         (f"results/{BASE}_mia", "main_mia", (*flags, *CLASS, *SHADOWS)),
     ):
         with exclusive_lock(held, "it"):
-            refused("is being written by another run: wait until it has ended", script, *asked)
+            refused("is being written by another run: wait until it ends", script, *asked)
     assert not list(trained.rglob(".*"))
 
 
@@ -239,8 +239,8 @@ def test_all_files_are_written_in_one_place():
         if path.relative_to(REPOSITORY).parts[0] not in ("tests", "benchmarks", "venv")
         and writes.search(path.read_text())
     }
-    to_nowhere = {"evaluation/results.py", "utils/processes.py"}  # os.devnull
-    assert found == {"utils/files.py", "utils/unpacked.py", *to_nowhere}
+    to_nowhere = {"evaluation/results.py", "utils/runtime/processes.py"}  # os.devnull
+    assert found == {"utils/io/files.py", "utils/data/disk_cache.py", *to_nowhere}
 
 
 # What is finished is replaced only if that was asked for

@@ -15,7 +15,7 @@ in evaluation mode throughout: no running statistics change and an image's gradi
 import torch
 from torch.nn import functional
 
-from utils.data.feeding import feed
+from utils.data.prefetch import iter_batches
 from utils.runtime.devices import to_device_async
 from utils.runtime.errors import UserError
 
@@ -43,7 +43,7 @@ def signed_gradients(model, image_set, losses, batch_size, generator):
     """
     weights = list(model.eval().parameters())
     order = torch.randperm(len(image_set), generator=generator).to(image_set.device)
-    for images, labels in feed(image_set, order.split(batch_size)):
+    for images, labels in iter_batches(image_set, order.split(batch_size)):
         signs = random_signs((len(images),), generator, image_set.device)
         loss = signs @ losses(model(images), labels)
         yield len(images), torch.autograd.grad(loss, weights, materialize_grads=True)

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import torch
 
-from utils.data.datasets import ImageSet, SeveralSets
+from utils.data.datasets import CompositeSet, ImageSet
 
 
 @dataclass(frozen=True)
-class Combined(SeveralSets):
+class Combined(CompositeSet):
     """The images of `first`, then those of `second`, as one epoch's images.
 
     Neither may be empty. Pixels are floats if those of one of them are.

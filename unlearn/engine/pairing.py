@@ -2,11 +2,11 @@
 
 import torch
 
-from utils.data.datasets import ImageSet, SeveralSets
+from utils.data.datasets import CompositeSet, ImageSet
 from utils.train.training import batches
 
 
-class Paired(SeveralSets):
+class Paired(CompositeSet):
     """`lead` as an epoch's images, and beside each batch of it the next batch of `side`.
 
     `side` is gone through again and again, each time in a fresh order, `side_size` images at a

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 
 from models.checkpoint import AFRESH, load_sealed, model_path, save_sealed
-from utils.io.background import Background, copied
+from utils.io.background import BackgroundWorker, copy_to_cpu
 from utils.io.files import MODEL_FOLDER, check_inside
 from utils.runtime.errors import UserError
 from utils.runtime.processes import is_rank_zero
@@ -34,7 +34,7 @@ class Progress:
         self.saved, self.optimizer, self.run_state = 0, None, None
         self._reached, self._works = 0, True
         self._earlier, self._began, self._waited = 0.0, time.perf_counter(), 0.0
-        self._background = Background()
+        self._background = BackgroundWorker()
 
     @classmethod
     def of(cls, model_id, origin, *, resume, overwrite):
@@ -89,7 +89,7 @@ class Progress:
     def finish(self):
         """Wait until all is written."""
         began = time.perf_counter()
-        self._background.finish()
+        self._background.wait()
         self._waited += time.perf_counter() - began
 
     def seconds(self):
@@ -127,8 +127,8 @@ class Progress:
         """Copied now, and written beside what comes next."""
         began, seconds = time.perf_counter(), self.seconds()
         content = {"format": FORMAT, "origin": self.origin, "saved": number, "seconds": seconds}
-        content, state = content | copied(latest), copied(state)
-        self._background.do(lambda: self._write(number, content, state))
+        content, state = content | copy_to_cpu(latest), copy_to_cpu(state)
+        self._background.submit(lambda: self._write(number, content, state))
         self._waited += time.perf_counter() - began
 
     def _write(self, number, content, state):

@@ -55,7 +55,7 @@ def amun(model, forget_set, retain_set, config):
             "no image to forget has an adversarial example: the model gives all images one class; "
             "choose another method"
         )
-    natural = forget_set.joined(retain_set) if config.options["keep"] else retain_set
+    natural = forget_set.concat(retain_set) if config.options["keep"] else retain_set
     mixed = Combined(natural, adversarial)
 
     def passes(_):
@@ -86,7 +86,7 @@ def adversarial_examples(model, image_set, steps, request, batch_size):
         found = ~_is_barred(wrong, barred)
         found_images.append(examples[found])
         found_labels.append(wrong[found])
-    return ImageSet.of(torch.cat(found_images), torch.cat(found_labels))
+    return ImageSet.from_tensors(torch.cat(found_images), torch.cat(found_labels))
 
 
 def _attack(model, images, barred, epsilon, steps):

@@ -55,7 +55,7 @@ def bad_teacher(model, forget_set, retain_set, config):
             if len(kept) < wrong.shape[1]:
                 wrong[:, kept] = teacher_probabilities(model, forget_set, temperature)[:, kept]
         right = teacher_probabilities(model, part, temperature)
-        taught = forget_set.with_labels(wrong).joined(part.with_labels(right))
+        taught = forget_set.with_labels(wrong).concat(part.with_labels(right))
         for _ in range(config.recipe.epochs):
             yield EpochPlan(taught, gradient_step(loss))
 

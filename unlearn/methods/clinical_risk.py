@@ -41,7 +41,7 @@ def clinical_risk_aware(model, forget_set, retain_set, config):
             wrong = draw_wrong_labels(forget_set.labels, classes, config.request, generator)
             targets = functional.one_hot(wrong, classes).float()
             targets[risky] = 1 / classes
-            mixed = forget_set.with_labels(targets).joined(retain_set.with_labels(kept))
+            mixed = forget_set.with_labels(targets).concat(retain_set.with_labels(kept))
             yield EpochPlan(mixed, gradient_step(functional.cross_entropy))
 
     return run_epochs(model, passes, config)

@@ -25,7 +25,7 @@ def random_label(model, forget_set, retain_set, config):
     def passes(generator):
         for _ in range(config.recipe.epochs):
             wrong = draw_wrong_labels(forget_set.labels, num_classes, config.request, generator)
-            mixed = forget_set.with_labels(wrong).joined(retain_set)
+            mixed = forget_set.with_labels(wrong).concat(retain_set)
             yield EpochPlan(mixed, gradient_step(classification_loss))
 
     return run_epochs(model, passes, config)

@@ -89,7 +89,7 @@ def learn_noise(model, classes, options, generator, batch_size):
             (noise.grad[rows],) = torch.autograd.grad(loss, part)  # none for the model's weights
         optimizer.step()
     model.train(was_training)
-    return ImageSet.of(as_images(model, noise.detach()), labels)
+    return ImageSet.from_tensors(as_images(model, noise.detach()), labels)
 
 
 def as_images(model, noise):

@@ -6,8 +6,8 @@ Every fault is a UserError that names the file, and the line where there is one.
 import re
 
 from unlearn.request.request import ForgetRequest
-from utils.io.files import nearest
-from utils.io.side_files import read_rows, read_text, shown
+from utils.io.csv_files import quoted, read_rows, read_text
+from utils.io.files import suggest_name
 from utils.runtime.errors import UserError
 from utils.text import printable
 
@@ -30,10 +30,10 @@ def listed_request(path, dataset):
             continue
         where = f"--forget_indices {path}, line {line}"
         if not re.fullmatch("-?[0-9]+", text) or re.fullmatch("-0+", text):
-            raise UserError(f"{where}: {shown(text)} is not a whole number: give an index a line")
+            raise UserError(f"{where}: {quoted(text)} is not a whole number: give an index a line")
         if len(text) > LONGEST_NUMBER or not 0 <= int(text) < count:
             raise UserError(
-                f"{where}: {shown(text)} is no training image: they are 0 to {count - 1}"
+                f"{where}: {quoted(text)} is no training image: they are 0 to {count - 1}"
             )
         index = int(text)
         if index in lines:
@@ -121,11 +121,11 @@ def _condition(text, header, path):
             return header.index(name), text[cut + 1 :].strip()
     if len(header) == 1 and re.search("[;\t|]", header[0]):
         raise UserError(
-            f"{where}: the header of {path} is a single column, {shown(header[0])}: save the file "
+            f"{where}: the header of {path} is a single column, {quoted(header[0])}: save the file "
             "with commas between the columns"
         )
     raise UserError(
-        f"{where}: {path} has no such column{nearest(names[0], header)}; it has "
+        f"{where}: {path} has no such column{suggest_name(names[0], header)}; it has "
         f"{', '.join(map(printable, header))}"
     )
 
@@ -138,4 +138,4 @@ def _values(cells):
     """`17, 18, 20`: some of the values that there are."""
     values = sorted(set(cells))
     more = ", ..." if len(values) > SHOWN_VALUES else ""
-    return ", ".join(shown(value) for value in values[:SHOWN_VALUES]) + more
+    return ", ".join(quoted(value) for value in values[:SHOWN_VALUES]) + more

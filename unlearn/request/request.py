@@ -8,7 +8,7 @@ import torch
 
 from unlearn.model_ids import decimal_part, parse_unlearned_model_id
 from unlearn.request.scoring import RequestScoring
-from utils.io.files import nearest
+from utils.io.files import suggest_name
 from utils.runtime.devices import to_device_async
 from utils.runtime.errors import UserError
 
@@ -246,7 +246,7 @@ def class_number(text, dataset):
     listed = ", ".join(map(dataset.describe_class, range(dataset.num_classes)))
     raise UserError(
         f"--class_to_forget {text}: {dataset.name} has no such class"
-        f"{nearest(text, dataset.class_names)}; it has {listed}"
+        f"{suggest_name(text, dataset.class_names)}; it has {listed}"
     )
 
 

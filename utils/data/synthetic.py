@@ -25,7 +25,7 @@ CLASS_NAMES = (
 SPLIT_SIZES = {"train": 1800, "val": 300, "test": 800}
 
 # Halfway between BloodMNIST's own shares (7 to 20 %) and equal ones: no class is too rare to test.
-CLASS_SHARES = (0.10, 0.15, 0.11, 0.15, 0.10, 0.10, 0.16, 0.13)
+CLASS_FRACTIONS = (0.10, 0.15, 0.11, 0.15, 0.10, 0.10, 0.16, 0.13)
 
 MAX_LOBES = 5
 MAX_GRANULES = 64
@@ -151,9 +151,9 @@ def make_synth_blood(
 
 
 def draw_labels(count: int, rng: np.random.Generator) -> np.ndarray:
-    """(count,) uint8 in random order, with CLASS_SHARES kept as closely as whole numbers allow."""
+    """Return (count,) uint8 in random order; the counts follow CLASS_FRACTIONS, rounded."""
     quantiles = (np.arange(count) + 0.5) / count
-    labels = np.searchsorted(np.cumsum(CLASS_SHARES[:-1]), quantiles).astype(np.uint8)
+    labels = np.searchsorted(np.cumsum(CLASS_FRACTIONS[:-1]), quantiles).astype(np.uint8)
     return rng.permutation(labels)
 
 

@@ -1,8 +1,9 @@
-"""Zip files from elsewhere (.pt and .npz are zips): nothing in one is believed unchecked.
+"""Check zip files from untrusted sources (.pt and .npz files are zips) before reading them.
 
-A zip tells where its members lie, and how long they are, in more than one place. What is refused
-here is what makes readers disagree or makes them take memory that the file does not account for:
-members that overlap or have the same name, sizes that lie, text before or behind, too many members.
+A zip states positions and sizes of its members in more than one place. This module refuses what
+makes readers disagree or allocate more memory than the file accounts for: overlapping members,
+duplicate names, wrong sizes, data before the first or after the last member, too many members.
+zipfile, which does the reading, checks none of these.
 """
 
 import io
@@ -10,18 +11,21 @@ import os
 import stat
 import struct
 import zipfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import BinaryIO
 from zipfile import BadZipFile
 
 from utils.runtime.errors import UserError
 
-END = struct.Struct("<4s4H2LH")  # of the central directory
+END = struct.Struct("<4s4H2LH")  # end of the central directory
 END_64 = struct.Struct("<4sQ2H2L4Q")
 LOCATOR_64 = struct.Struct("<4sLQL")
-LOCAL = struct.Struct("<4s5H3L2H")  # before each member
-ENTRY_BYTES = 46 + 512  # of the directory, for a member: its header, and a name longer than most
+LOCAL = struct.Struct("<4s5H3L2H")  # header of a member
+ENTRY_BYTES = 46 + 512  # of a directory entry: the header and a long name
 ENCRYPTED = 1
-CHUNK = 2**20  # bytes
-DAMAGED = (  # what zipfile meets damaged files with
+CHUNK_SIZE = 2**20  # bytes
+DAMAGE_ERRORS = (  # raised by zipfile for damaged files
     BadZipFile,
     EOFError,
     NotImplementedError,
@@ -34,44 +38,48 @@ DAMAGED = (  # what zipfile meets damaged files with
 )
 
 
-def open_file(path):
-    """A binary stream of a file; UserError for a pipe, which would be waited for without end."""
+def open_regular_file(path: str | Path) -> BinaryIO:
+    """Open a file for reading bytes. Raises UserError for a pipe, which could block forever."""
     mode = os.stat(path).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # open() tells of a directory
-        raise UserError(f"{path} is no file but a device or a pipe: give a file")
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # for a directory, open() raises
+        raise UserError(f"{path} is a device or a pipe, not a file: give a file")
     return open(path, "rb")
 
 
-def checked_zip(stream, most_members, kinds=(zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)):
-    """A ZipFile whose members lie one after the other in the file and are named once.
+def open_checked_zip(
+    stream: BinaryIO,
+    max_members: int,
+    compressions: Collection[int] = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
+) -> zipfile.ZipFile:
+    """Return a ZipFile whose members do not overlap and have unique names.
 
-    kinds: of compression that are let in. Raises BadZipFile. That a member has its CRC is known
-    once it was read to its end, as `read_member` does.
+    compressions: allowed compression types. Raises BadZipFile. The CRC of a member is checked only
+    when it is read to its end, as `read_member` does.
     """
     try:
-        _check_directory(stream, most_members)
+        _check_directory(stream, max_members)
         archive = zipfile.ZipFile(stream)
-        _check_members(stream, archive, most_members, kinds)
-    except DAMAGED as error:
+        _check_members(stream, archive, max_members, compressions)
+    except DAMAGE_ERRORS as error:
         raise BadZipFile(str(error)) from error
     return archive
 
 
-def read_member(archive, member):
-    """The bytes of a member (ZipInfo), of the length and CRC that it has in the directory."""
+def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """Return the bytes of a member. Raises BadZipFile if its length or CRC is wrong."""
     try:
         with archive.open(member) as part:
             content = part.read(member.file_size)
-            part.read(1)  # the CRC is compared at the end
-    except DAMAGED as error:
+            part.read(1)  # at the end, zipfile compares the CRC
+    except DAMAGE_ERRORS as error:
         raise BadZipFile(str(error)) from error
     if len(content) != member.file_size:
-        raise BadZipFile(f"{member.filename} is not as long as the file says")
+        raise BadZipFile(f"{member.filename} has not the length that the file states")
     return content
 
 
-def repacked(archive):
-    """The members of a checked_zip as a new zip file in memory, so that every reader agrees."""
+def repack(archive: zipfile.ZipFile) -> io.BytesIO:
+    """Return the members of a checked zip as a new zip file in memory."""
     memory = io.BytesIO()
     clean = zipfile.ZipFile(memory, "w")
     try:
@@ -79,57 +87,57 @@ def repacked(archive):
             clean.writestr(member.filename, read_member(archive, member))
         clean.close()
     except BaseException:
-        clean.fp = None  # in the middle of a member it refuses to be closed, and hides the reason
+        clean.fp = None  # closing it within a member would raise and hide the reason
         raise
     memory.seek(0)
     return memory
 
 
-def _check_directory(stream, most_members):
-    """Refuse a directory that is too long, before zipfile makes an object of each entry."""
+def _check_directory(stream, max_members):
+    """Refuse a directory that is too long before zipfile creates an object for each entry."""
     size = stream.seek(0, io.SEEK_END)
     if size < END.size:
         raise BadZipFile("it is too short for a zip file")
     stream.seek(size - END.size)
     end, *_, entries, length, start, comment = END.unpack(stream.read(END.size))
     if end != b"PK\5\6" or comment:
-        raise BadZipFile("it does not end as a zip file does")
-    behind = size - END.size
-    if behind >= LOCATOR_64.size:
-        stream.seek(behind - LOCATOR_64.size)
-        locator, _, place, _ = LOCATOR_64.unpack(stream.read(LOCATOR_64.size))
+        raise BadZipFile("it does not end like a zip file")
+    directory_end = size - END.size
+    if directory_end >= LOCATOR_64.size:
+        stream.seek(directory_end - LOCATOR_64.size)
+        locator, _, offset, _ = LOCATOR_64.unpack(stream.read(LOCATOR_64.size))
         if locator == b"PK\6\7":
-            behind -= LOCATOR_64.size + END_64.size
-            if place != behind:
-                raise BadZipFile("its directory is not where it says")
-            stream.seek(place)
+            directory_end -= LOCATOR_64.size + END_64.size
+            if offset != directory_end:
+                raise BadZipFile("its directory has the wrong position")
+            stream.seek(offset)
             _, _, _, _, _, _, _, entries, length, start = END_64.unpack(stream.read(END_64.size))
-    if entries > most_members or length > most_members * ENTRY_BYTES:
-        raise BadZipFile(f"it has more than {most_members:,} members")
-    if start + length != behind:
-        raise BadZipFile("its directory is not where it says")
+    if entries > max_members or length > max_members * ENTRY_BYTES:
+        raise BadZipFile(f"it has more than {max_members:,} members")
+    if start + length != directory_end:
+        raise BadZipFile("its directory has the wrong position")
     stream.seek(0)
 
 
-def _check_members(stream, archive, most_members, kinds):
+def _check_members(stream, archive, max_members, compressions):
     members = sorted(archive.infolist(), key=lambda member: member.header_offset)
-    if not 0 < len(members) <= most_members:
+    if not 0 < len(members) <= max_members:
         raise BadZipFile(f"it has {len(members):,} members")
     if len(set(archive.namelist())) < len(members):
         raise BadZipFile("two of its members have the same name")
-    free_from = 0
+    previous_end = 0
     for member in members:
         name = member.filename
-        if member.flag_bits & ENCRYPTED or member.compress_type not in kinds:
-            raise BadZipFile(f"{name} is packed in a way that is not let in")
+        if member.flag_bits & ENCRYPTED or member.compress_type not in compressions:
+            raise BadZipFile(f"{name} is encrypted or has a compression that is not allowed")
         if member.compress_type == zipfile.ZIP_STORED and member.file_size != member.compress_size:
-            raise BadZipFile(f"{name} is not as long as the file says")
-        if member.header_offset < free_from or (free_from == 0 and member.header_offset):
-            raise BadZipFile(f"{name} lies over another member, or something before the first")
-        archive.open(member).close()  # compares the names before the member and in the directory
+            raise BadZipFile(f"{name} has not the length that the file states")
+        if member.header_offset < previous_end or (previous_end == 0 and member.header_offset):
+            raise BadZipFile(f"{name} overlaps another member, or data precede the first member")
+        archive.open(member).close()  # compares the names in the header and in the directory
         stream.seek(member.header_offset)
         *_, name_bytes, extra_bytes = LOCAL.unpack(stream.read(LOCAL.size))
         begin = member.header_offset + LOCAL.size + name_bytes + extra_bytes
-        free_from = begin + member.compress_size
-        if free_from > archive.start_dir:
-            raise BadZipFile(f"{name} reaches beyond the file")
+        previous_end = begin + member.compress_size
+        if previous_end > archive.start_dir:
+            raise BadZipFile(f"{name} extends beyond the end of the file")

@@ -1,51 +1,53 @@
-"""Work beside the work: what a run leaves in a file for its resumption need not be waited for."""
+"""Write checkpoints in a background thread while the run continues."""
 
 import copy
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 
 from utils.runtime import processes
 
 
-class Background:
-    """Does one thing at a time in a thread of its own.
+class BackgroundWorker:
+    """Run one task at a time in a thread.
 
-    Processes that work together do it at once instead: what they tell each other has an order.
-    Ctrl-C may come while it is waited for, and it can be waited for again; of a Thread that cannot
-    be said: Python 3.11 takes one whose `join` was interrupted for ended.
+    With several ranks, tasks run in the calling thread instead: the order of collective calls must
+    be the same on every rank. An executor and not a Thread: a wait may be interrupted by Ctrl-C and
+    repeated, whereas Python 3.11 regards a Thread whose `join` was interrupted as ended.
     """
 
-    def __init__(self):
-        self._pool, self._begun = ThreadPoolExecutor(1), None
+    def __init__(self) -> None:
+        self._pool, self._pending = ThreadPoolExecutor(1), None
 
-    def do(self, work):
-        """Begin `work()` once the one before has ended, whose error, if it had one, is raised."""
-        self.finish()
+    def submit(self, task: Callable[[], None]) -> None:
+        """Wait for the previous task, raise its error if it failed, and start `task()`."""
+        self.wait()
         if processes.world_size() > 1:
-            work()
+            task()
         else:
-            self._begun = self._pool.submit(work)
+            self._pending = self._pool.submit(task)
 
-    def finish(self):
-        """Wait for what was begun last. Raises what it raised."""
-        error = self._begun and self._begun.exception()
-        self._begun = None
+    def wait(self) -> None:
+        """Wait for the last task. Raises the task's error, once."""
+        error = self._pending and self._pending.exception()
+        self._pending = None
         if error:
             raise error
 
 
-def copied(content):
-    """Plain data and tensors, nested in dicts, lists and tuples, as they are now, on the CPU."""
+def copy_to_cpu(content: Any) -> Any:
+    """Return a deep copy on the CPU of tensors and plain data in dicts, lists and tuples."""
     match content:
         case torch.Tensor():
             return content.detach().to("cpu", copy=True)
-        case dict():  # a state_dict tells the versions of its modules beside what it holds
+        case dict():  # copy.copy keeps the module versions, an attribute of a state_dict
             whole = copy.copy(content)
-            whole.update((key, copied(part)) for key, part in content.items())
+            whole.update((key, copy_to_cpu(part)) for key, part in content.items())
             return whole
         case list():
-            return [copied(part) for part in content]
+            return [copy_to_cpu(part) for part in content]
         case tuple():
-            return tuple(copied(part) for part in content)
+            return tuple(copy_to_cpu(part) for part in content)
     return content

@@ -1,13 +1,18 @@
-"""Names that stay in their folder, and files that are either whole or not there."""
+"""File names that stay in their folder, and atomic writes.
+
+The standard library has no atomic write that also locks its temporary file and syncs the folder,
+and no library that is installed anyway has one.
+"""
 
 import difflib
 import errno
 import os
 import re
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
-from utils.io.locks import remove_if_free, try_lock
+from utils.io.locks import remove_if_unlocked, try_lock
 from utils.runtime.errors import UserError, wrap_os_errors
 from utils.runtime.processes import rank_zero_only
 
@@ -17,31 +22,34 @@ PICTURE_FOLDER = Path("pics")
 RESULT_FOLDER = Path("results")
 FOLDERS = {str(folder) for folder in (MODEL_FOLDER, SALIENCY_FOLDER, PICTURE_FOLDER, RESULT_FOLDER)}
 
-LONGEST_ID = 200  # characters; file systems stop at 255 bytes, suffixes included
-ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?<!\.)")  # Windows drops dots at the end
+MAX_ID_LENGTH = 200  # characters; file systems allow 255 bytes, suffixes included
+ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?<!\.)")  # Windows drops trailing dots
 RESERVED = re.compile(r"(CON|PRN|AUX|NUL|COM\d|LPT\d)(\..*)?", re.IGNORECASE)  # Windows' devices
-UNFINISHED = re.compile(r"\..+\.(?P<process>\d+)\.(?:tmp|part)|\..+\.lock")
-NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)  # of file systems that cannot
+TEMPORARY = re.compile(r"\..+\.(?P<process>\d+)\.(?:tmp|part)|\..+\.lock")
+NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)  # file systems that cannot sync a folder
 
 
-def check_id(name, flag):
-    """Return `name` if it can be a file name in any folder, or raise UserError naming `flag`."""
+def check_id(name: str, flag: str) -> str:
+    """Return `name` if it is a valid file name on every platform.
+
+    Raises UserError that names `flag` otherwise.
+    """
     is_name = ID_PATTERN.fullmatch(name) and not RESERVED.fullmatch(name)
-    if not is_name or len(name) > LONGEST_ID:
+    if not is_name or len(name) > MAX_ID_LENGTH:
         raise UserError(
             f"{flag} {name!r} is not a usable id: use letters, digits, '.', '_' and '-' only, "
-            f"beginning with a letter or digit, {LONGEST_ID} characters at most, and no folders, "
-            "no '.' at the end, no device of Windows (CON, NUL, COM1, ...)"
+            f"starting with a letter or digit, at most {MAX_ID_LENGTH} characters, no folders, "
+            "no '.' at the end, no Windows device name (CON, NUL, COM1, ...)"
         )
     return name
 
 
-def check_inside(path):
-    """Return `path` (folder/name or folder/name/name) unless a link in it leads out of the folder.
+def check_inside(path: Path) -> Path:
+    """Return `path` (folder/name or folder/name/name) if no link in it leads out of the folder.
 
-    The first folder may itself be a link: whoever moves all models to another disk means to.
+    The first folder may itself be a link, for example to a larger disk. Raises UserError otherwise.
     """
-    with wrap_os_errors(f"cannot find {path}"):  # the current folder may be gone
+    with wrap_os_errors(f"cannot find {path}"):  # the current folder may have been removed
         home, real = (Path(os.path.realpath(part)) for part in (path.parts[0], path))
     if not real.is_relative_to(home):
         raise UserError(
@@ -51,85 +59,86 @@ def check_inside(path):
     return path
 
 
-def check_free(paths, overwrite):
-    """Raises UserError if a file is there that would be replaced without having been asked to."""
-    there = [str(path) for path in paths if path.exists()]
-    if there and not overwrite:
+def check_overwrite(paths: Iterable[Path], overwrite: bool) -> None:
+    """Raise UserError if one of the files exists and `overwrite` is False."""
+    existing = [str(path) for path in paths if path.exists()]
+    if existing and not overwrite:
         raise UserError(
-            f"{' and '.join(there)} would be replaced: add --overwrite, or move what is to be kept"
+            f"{' and '.join(existing)} would be replaced: add --overwrite, or move what is to be "
+            "kept"
         )
 
 
 @rank_zero_only
-def ensure_folder(folder):
-    """Make `folder` and prove that it can be written to, before hours of work go by.
+def ensure_folder(folder: Path) -> None:
+    """Create `folder`, check that it is writable, and remove stale files of killed runs.
 
-    What killed runs have left unfinished in it is removed.
+    Called before long work, so that a run does not fail at its end. Raises UserError.
     """
     if FOLDERS.intersection(folder.parts[:1]):
         check_inside(folder)
-    prove_writable(folder)
+    check_writable(folder)
     with wrap_os_errors(f"cannot write to the folder {folder}"):
-        remove_leftovers(folder)
+        remove_stale_files(folder)
 
 
-def prove_writable(folder, advice=""):
-    """Make `folder`, which may be a place where others keep files too, and write to it.
+def check_writable(folder: Path, advice: str = "") -> None:
+    """Create `folder` if needed, and write a temporary file to it.
 
-    Raises UserError, with the advice (after a colon), if that fails.
+    advice: appended to the error message, starts with a colon. Raises UserError if it fails.
     """
     with wrap_os_errors(f"cannot write to the folder {folder}", advice):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
 
 
-def remove_leftovers(folder):
-    """Remove the unfinished files and locks of processes that are dead."""
+def remove_stale_files(folder: Path) -> None:
+    """Remove the temporary files and lock files of dead processes."""
     for path in folder.iterdir():
-        match = UNFINISHED.fullmatch(path.name)
-        if match and not _runs_elsewhere(match["process"]):
-            remove_if_free(path)  # the lock tells what the number cannot: other machines' processes
+        match = TEMPORARY.fullmatch(path.name)
+        if match and not _is_running(match["process"]):
+            remove_if_unlocked(path)  # it is locked if a process on another machine writes it
 
 
-def _runs_elsewhere(process):
-    """Whether there is another process of this number, None being none."""
+def _is_running(process):
+    """Return whether another process with this number (or None) runs on this machine."""
     if process is None or int(process) == os.getpid() or os.name == "nt":
-        return False  # Windows ends a process that is asked, and removes no file that is open
+        return False  # on Windows, os.kill would end it; and no open file can be removed there
     try:
         os.kill(int(process), 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # another user's process
         return True
     return True
 
 
 @rank_zero_only
-def write_atomically(path, data):
-    """Write the bytes `data` to `path`: whatever was there stays whole until the new file is.
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to `path`: an existing file stays whole until the new one is complete.
 
-    Both the bytes and the new name are on the disk when this returns.
+    When this returns, content and name are on the disk. Raises UserError if writing fails.
     """
     path = Path(path)
     if path.parts[0] in FOLDERS:
         check_inside(path.parent)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with wrap_os_errors(f"cannot write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(unfinished, "wb") as file:
-                try_lock(file.fileno())  # so that other runs see that it is not left over
+            with open(temporary, "wb") as file:
+                try_lock(file.fileno())  # for remove_stale_files of other runs
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(unfinished, path)
+            os.replace(temporary, path)
         finally:
-            unfinished.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
 
 
 def _sync_folder(folder):
-    if os.name == "nt":  # which opens no folders
+    if os.name == "nt":  # Windows opens no folders
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -141,8 +150,8 @@ def _sync_folder(folder):
         os.close(descriptor)
 
 
-def nearest(name, names):
-    """` (did you mean X?)` for the name of `names` most like `name`, or an empty string."""
+def suggest_name(name: str, names: Iterable[str]) -> str:
+    """Return ` (did you mean X?)` for the most similar of `names`, or an empty string."""
     by_lower = {known.lower(): known for known in names}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     return f" (did you mean {by_lower[close[0]]}?)" if close else ""

@@ -1,16 +1,17 @@
-"""Reads the instructions of a pickle without following them: what would come out, and how large.
+"""Check the instructions of a pickle without executing them.
 
-torch.load(weights_only=True) runs no code from a file, but takes what a file says of sizes for
-granted: a tensor that is larger than its bytes, or nested containers that unfold without end. Here
-the instructions that torch.save writes (pickle protocol 2) are gone through with placeholders for
-everything that would take memory, and any other instruction or name is refused.
+torch.load(weights_only=True) runs no code of a file, but trusts the sizes it states: a tensor may
+be larger than its bytes, and nested containers may grow exponentially. This module interprets the
+instructions that torch.save writes (pickle protocol 2) with placeholders for everything that takes
+memory, and refuses any other instruction or name.
 """
 
 import pickletools
+from collections.abc import Mapping
 
-MOST_BYTES = 256 * 2**20  # of instructions; the weights themselves lie beside them
-MOST_SHARED = 100  # values of a container that may stand in several places
-STORAGES = {  # of torch, and bytes of an element
+MAX_BYTES = 256 * 2**20  # of instructions; the weights are in other members of the zip
+MAX_SHARED = 100  # values of a container that is referenced more than once
+STORAGES = {  # bytes per element
     "DoubleStorage": 8,
     "LongStorage": 8,
     "FloatStorage": 4,
@@ -25,8 +26,8 @@ STORAGES = {  # of torch, and bytes of an element
 ORDERED_DICT = "collections OrderedDict"
 TENSOR = "torch._utils _rebuild_tensor_v2"
 PARAMETER = "torch._utils _rebuild_parameter"
-NAMES = {ORDERED_DICT, TENSOR, PARAMETER, *(f"torch {name}" for name in STORAGES)}
-PLAIN = {  # instructions that bring a value of their own
+ALLOWED_NAMES = {ORDERED_DICT, TENSOR, PARAMETER, *(f"torch {name}" for name in STORAGES)}
+PLAIN = {  # instructions that push their operand
     "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE"
 }  # fmt: skip
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
@@ -35,51 +36,55 @@ MARK = object()
 
 
 class UnsafePickleError(Exception):
-    """The pickle is not what torch.save writes for tensors and plain data; says why."""
+    """The pickle is not one that torch.save writes for tensors and plain data."""
 
 
 class _Name(str):
-    """A class or function, by module and name."""
+    """Placeholder for a class or function: its module and name."""
 
 
 class _Container:
-    """In the place of a list or dict that would be made. size: of it and all that is in it."""
+    """Placeholder for a list or dict. size: number of values in it, nested ones included."""
 
     def __init__(self):
         self.size = 1
 
 
 class _Tuple(tuple):
+    """A tuple of placeholders, with the size of a _Container."""
+
     size = 1
 
 
 class _Tensor:
-    """In the place of a tensor; or, with `items`, of the storage of one."""
+    """Placeholder for a tensor, or for a storage of `items` elements."""
 
     def __init__(self, items=None):
         self.items = items
 
 
-def check_pickle(content, lengths):
-    """Raise UnsafePickleError unless `content` makes tensors and plain data of a bounded size.
+def check_pickle(content: bytes, lengths: Mapping[str, int]) -> None:
+    """Raise UnsafePickleError unless `content` yields tensors and plain data of bounded size.
 
-    content: bytes of a pickle. lengths: bytes of each storage in the file by its key. Every tensor
-    must lie in its storage, and hold no element twice.
+    content: a pickle. lengths: bytes of each storage in the file, by key. Every tensor must lie
+    within its storage and use each element once.
     """
-    if len(content) > MOST_BYTES:
+    if len(content) > MAX_BYTES:
         raise UnsafePickleError("its list of contents is too long")
     try:
         _Reader(lengths).read(content)
     except UnsafePickleError:
         raise
-    except Exception as error:  # a pickle cut anywhere: no operands, no mark, no such memory
+    except Exception as error:  # operands, mark or memo entry missing
         raise UnsafePickleError("its list of contents is damaged") from error
 
 
 class _Reader:
+    """Interpret instructions with a stack and a memo of placeholders."""
+
     def __init__(self, lengths):
         self.lengths = lengths
-        self.stack, self.memory = [], {}
+        self.stack, self.memo = [], {}
 
     def read(self, content):
         for instruction, value, _ in pickletools.genops(content):
@@ -89,11 +94,11 @@ class _Reader:
             elif name in CONSTANTS:
                 self.stack.append(CONSTANTS[name])
             elif name in TUPLES:
-                self._tuple([self.stack.pop() for _ in range(TUPLES[name])][::-1])
+                self._push_tuple([self.stack.pop() for _ in range(TUPLES[name])][::-1])
             else:
-                self._other(name, value)
+                self._execute(name, value)
 
-    def _other(self, name, value):
+    def _execute(self, name, value):
         stack = self.stack
         match name:
             case "PROTO" if value == 2:
@@ -104,67 +109,67 @@ class _Reader:
             case "MARK":
                 stack.append(MARK)
             case "TUPLE":
-                self._tuple(self._to_mark())
+                self._push_tuple(self._pop_to_mark())
             case "EMPTY_DICT" | "EMPTY_LIST":
                 stack.append(_Container())
             case "BINPUT" | "LONG_BINPUT":
-                self.memory[value] = stack[-1]
+                self.memo[value] = stack[-1]
             case "BINGET" | "LONG_BINGET":
-                found = self.memory[value]
-                if getattr(found, "size", 1) > MOST_SHARED:
-                    raise UnsafePickleError("a large list in it stands in several places")
+                found = self.memo[value]
+                if getattr(found, "size", 1) > MAX_SHARED:
+                    raise UnsafePickleError("a large list in it is referenced more than once")
                 stack.append(found)
             case "GLOBAL":
-                if value not in NAMES:
+                if value not in ALLOWED_NAMES:
                     raise UnsafePickleError(f"it holds more than weights and plain data ({value})")
                 stack.append(_Name(value))
             case "APPEND":
-                self._into([stack.pop()])
+                self._extend([stack.pop()])
             case "SETITEM":
-                self._into([stack.pop(), stack.pop()][::-1], keyed=True)
+                self._extend([stack.pop(), stack.pop()][::-1], keyed=True)
             case "APPENDS":
-                self._into(self._to_mark())
+                self._extend(self._pop_to_mark())
             case "SETITEMS":
-                self._into(self._to_mark(), keyed=True)
+                self._extend(self._pop_to_mark(), keyed=True)
             case "BINPERSID":
                 stack.append(self._storage(stack.pop()))
             case "REDUCE":
                 arguments, function = stack.pop(), stack.pop()
-                stack.append(self._made(function, arguments))
-            case "BUILD":  # of a state_dict, whose versions of modules are attributes
-                self._into([stack.pop()])
+                stack.append(self._call(function, arguments))
+            case "BUILD":  # module versions are attributes of a state_dict
+                self._extend([stack.pop()])
             case _:
                 raise UnsafePickleError(f"it holds more than weights and plain data ({name})")
 
-    def _to_mark(self):
+    def _pop_to_mark(self):
         values = []
         while (value := self.stack.pop()) is not MARK:
             values.append(value)
         return values[::-1]
 
-    def _tuple(self, values):
-        made = _Tuple(values)
-        made.size = 1 + sum(getattr(value, "size", 1) for value in values)
-        self.stack.append(made)
+    def _push_tuple(self, values):
+        placeholder = _Tuple(values)
+        placeholder.size = 1 + sum(getattr(value, "size", 1) for value in values)
+        self.stack.append(placeholder)
 
-    def _into(self, values, keyed=False):
+    def _extend(self, values, keyed=False):
         container = self.stack[-1]
         if not isinstance(container, _Container):
             raise UnsafePickleError("its list of contents is damaged")
         if keyed and any(isinstance(key, _Tuple | _Container | _Tensor) for key in values[::2]):
-            raise UnsafePickleError("a key in it is no text or number")
+            raise UnsafePickleError("a key in it is neither a string nor a number")
         container.size += sum(getattr(value, "size", 1) for value in values)
 
-    def _storage(self, described):
-        kind, storage, key, _, items = described
+    def _storage(self, reference):
+        kind, storage, key, _, items = reference
         if kind != "storage" or not isinstance(storage, _Name) or key not in self.lengths:
             raise UnsafePickleError("a tensor in it has no bytes")
         width = STORAGES.get(storage.removeprefix("torch "))
         if width is None or type(items) is not int or items * width != self.lengths[key]:
-            raise UnsafePickleError("a tensor in it is not as large as its bytes")
+            raise UnsafePickleError("the size of a tensor in it differs from that of its bytes")
         return _Tensor(items)
 
-    def _made(self, function, arguments):
+    def _call(self, function, arguments):
         if function == ORDERED_DICT and arguments == ():
             return _Container()
         if function == PARAMETER and type(arguments[0]) is _Tensor:
@@ -174,15 +179,15 @@ class _Reader:
         storage, offset, size, stride = arguments[:4]
         whole = all(type(n) is int and n >= 0 for n in (offset, *size, *stride))
         if not whole or len(size) != len(stride) or storage.items is None:
-            raise UnsafePickleError("a tensor in it has no shape")
+            raise UnsafePickleError("the shape of a tensor in it is not valid")
         if 0 not in size:
-            # places in ascending order of stride: each step must go beyond all of the ones below
-            reach = 0
+            # in ascending order of stride, each step must exceed the extent of all smaller ones
+            extent = 0
             for step, count in sorted(zip(stride, size, strict=True)):
                 if count > 1:
-                    if step <= reach:
+                    if step <= extent:
                         raise UnsafePickleError("a tensor in it is larger than its bytes")
-                    reach += step * (count - 1)
-            if offset + reach >= storage.items:
+                    extent += step * (count - 1)
+            if offset + extent >= storage.items:
                 raise UnsafePickleError("a tensor in it is larger than its bytes")
         return _Tensor()

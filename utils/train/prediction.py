@@ -2,7 +2,7 @@
 
 import torch
 
-from utils.data.feeding import feed
+from utils.data.prefetch import iter_batches
 
 PREDICTION_BATCH = 256  # images: on a CPU the fastest of 50 to 512, on a GPU more gain little
 
@@ -19,6 +19,6 @@ def predict(model, image_set, batch_size=PREDICTION_BATCH):
     model.eval()
     positions = torch.arange(len(image_set), device=image_set.device)
     parts = positions.split(batch_size)
-    logits = [model(images).float() for images, _ in feed(image_set, parts)]
+    logits = [model(images).float() for images, _ in iter_batches(image_set, parts)]
     model.train(was_training)
     return torch.cat(logits)

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import torch
 from tqdm import tqdm
 
-from utils.data.feeding import feed
+from utils.data.prefetch import iter_batches
 from utils.runtime.devices import to_device_async
 from utils.runtime.errors import NotFiniteError, UserError
 from utils.train.cuda_graphs import cuda_graphs, graphed_forward, pause_recording
@@ -88,7 +88,7 @@ def train_epoch(
     pause_recording(model, paused=image_set.workers > 0)
     parts = batches(len(image_set), batch_size, generator, device)
     losses = torch.zeros(len(parts), device=device)
-    for number, batch in enumerate(feed(image_set, parts)):
+    for number, batch in enumerate(iter_batches(image_set, parts)):
         losses[number] = step(model, optimizer, *batch)
         if scheduler:
             scheduler.step()

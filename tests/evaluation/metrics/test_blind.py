@@ -13,13 +13,13 @@ def noise(count, seed, *, side=8, channels=1, brighter=0):
     generator = torch.Generator().manual_seed(seed)
     shape = (count, channels, side, side)
     images = torch.randint(0, 200, shape, generator=generator, dtype=torch.uint8) + brighter
-    return ImageSet.of(images, torch.zeros(count, dtype=int))
+    return ImageSet.from_tensors(images, torch.zeros(count, dtype=int))
 
 
 def black_or_white(count, seed):
     generator = torch.Generator().manual_seed(seed)
     images = 255 * torch.randint(0, 2, (count, 1, 1, 1), generator=generator, dtype=torch.uint8)
-    return ImageSet.of(images.repeat(1, 1, 8, 8), torch.zeros(count, dtype=int))
+    return ImageSet.from_tensors(images.repeat(1, 1, 8, 8), torch.zeros(count, dtype=int))
 
 
 @pytest.mark.parametrize("draw", [noise, black_or_white])  # the second makes ties of most scores
@@ -56,7 +56,9 @@ def test_same_seed_same_figure():
 
 def test_a_view_is_judged_by_its_own_images():
     bright, dark = noise(40, 0, brighter=40), noise(40, 1)
-    both = ImageSet.of(torch.cat([bright.images, dark.images]), torch.zeros(80, dtype=int))
+    both = ImageSet.from_tensors(
+        torch.cat([bright.images, dark.images]), torch.zeros(80, dtype=int)
+    )
     halves = torch.arange(80) < 40
     assert blind_attack(both.subset(halves), both.subset(~halves)) == blind_attack(bright, dark)
 

@@ -8,6 +8,7 @@ import torch
 from models.checkpoint import save_sealed
 from tests.helpers.methods import BUILD_ANEW, REQUEST, config_for, real_model
 from tests.helpers.tiny import same_weights, split_set, tiny_set, trained_model
+from unlearn.engine import loop
 from unlearn.engine.pairing import Paired
 from unlearn.engine.progress import Progress
 from unlearn.registry import METHODS
@@ -74,7 +75,7 @@ def test_a_stopped_run_ends_as_if_nothing_had_happened(method_id, workplace):
 
 def test_what_is_kept_is_not_done_again(workplace, monkeypatch):
     method, done = METHODS["RL"], []
-    whole_pass = __import__("unlearn.engine.loop").descent.train_epoch
+    whole_pass = loop.train_epoch
 
     def counted(*arguments, **settings):
         done.append(1)

@@ -45,7 +45,7 @@ def test_examples_are_nearly_the_closest_along_the_way_back():
     model, image_set = trained_model(), tiny_set(40)
     examples = adversarial_examples(model, image_set, 20, ONE, 16)
     images = image_set.images.float()
-    nearer = ImageSet.of(images + 0.75 * (examples.images - images), image_set.labels)
+    nearer = ImageSet.from_tensors(images + 0.75 * (examples.images - images), image_set.labels)
     right = predict(model, nearer).argmax(1) == image_set.labels
     assert right.float().mean() > 0.9
     assert distances(examples, image_set).max() < 3.0
@@ -95,7 +95,7 @@ def test_an_epoch_is_plain_training_on_the_sets_of_the_paper(keep):
     forget_set, retain_set = split_set(REQUEST, tiny_set())
     model = trained_model()
     examples = adversarial_examples(model, forget_set, 20, ONE, 16)
-    natural = forget_set.joined(retain_set) if keep else retain_set
+    natural = forget_set.concat(retain_set) if keep else retain_set
     images = torch.cat([natural.batch(slice(None))[0].float(), examples.images])
     labels = torch.cat([natural.labels, examples.labels])
     plain = copy.deepcopy(model).train()

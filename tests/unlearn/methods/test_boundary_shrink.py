@@ -35,7 +35,7 @@ def test_the_neighbour_is_where_the_signed_step_leads_worked_out_by_hand():
     """At (0, 0) class 0 leads and 1 is second; one step towards (+, -) class 2 has passed both."""
     model = linear_model([[0.0, 0.0], [0.0, 0.0], [2.0, -2.0]], [0.3, 0.2, 0.0])
     images = torch.full((1, 1, 1, 2), 127, dtype=torch.uint8)
-    image_set = ImageSet.of(images, torch.tensor([0]))
+    image_set = ImageSet.from_tensors(images, torch.tensor([0]))
     assert neighbour_labels(model, image_set, 0.0, ONE, 16).item() == 1
     assert neighbour_labels(model, image_set, 25.5, ONE, 16).item() == 2
 
@@ -54,7 +54,7 @@ def test_no_neighbour_is_a_class_that_is_to_be_forgotten_as_well_worked_out_by_h
     """At (0, 0) classes 0, 1, 2 and 3 follow each other; 1 is to go, and so is 3."""
     model = linear_model([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [3.0, -3.0]], [0.3, 0.2, 0.1, 0.0])
     images = torch.full((1, 1, 1, 2), 127, dtype=torch.uint8)
-    image_set = ImageSet.of(images, torch.tensor([0]))
+    image_set = ImageSet.from_tensors(images, torch.tensor([0]))
     assert neighbour_labels(model, image_set, 25.5, ForgetRequest((0, 1)), 16).item() == 3
     assert neighbour_labels(model, image_set, 25.5, ForgetRequest((0, 1, 3)), 16).item() == 2
     assert neighbour_labels(model, image_set, 25.5, ForgetRequest((0, 3)), 16).item() == 1

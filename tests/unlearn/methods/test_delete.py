@@ -51,7 +51,7 @@ def test_one_step_is_the_gradient_of_the_divergence():
 
 def test_the_retain_set_is_not_looked_at():
     forget_set, retain_set = split_set(REQUEST, tiny_set(40))
-    poison = ImageSet.of(torch.zeros(30, 1, 8, 8, dtype=torch.uint8), retain_set.labels)
+    poison = ImageSet.from_tensors(torch.zeros(30, 1, 8, 8, dtype=torch.uint8), retain_set.labels)
     first, second = (
         METHOD.run(trained_model(), forget_set, part, CONFIG) for part in (retain_set, poison)
     )

@@ -65,7 +65,7 @@ from utils.train.training import TrainingRun, train_epoch
 def test_batches_read_ahead_change_nothing(method):
     image_set = tiny_set(40)
     wanted = unlearned(method, image_set, epochs=2)
-    assert same_weights(unlearned(method, image_set.fed_to("cpu", 2), epochs=2), wanted)
+    assert same_weights(unlearned(method, image_set.stream_to("cpu", 2), epochs=2), wanted)
 
 
 def with_poison(image_set, where):
@@ -76,7 +76,7 @@ def with_poison(image_set, where):
         labels[:, [0, 2, 3]] = torch.where(where[:, None], 1 - labels, labels)[:, [0, 2, 3]]
     else:
         labels[where & (labels != REQUEST.classes[0])] = 0
-    return ImageSet.of(images, labels)
+    return ImageSet.from_tensors(images, labels)
 
 
 def poisoned_results(method, multi_label):
@@ -338,7 +338,9 @@ def test_retrain_is_training_on_data_that_never_had_the_class():
     without = []
     for split in (dataset.train, dataset.val):
         keep = split.labels != REQUEST.classes[0]
-        without.append(ImageSet.of(split.images[keep].clone(), split.labels[keep].clone()))
+        without.append(
+            ImageSet.from_tensors(split.images[keep].clone(), split.labels[keep].clone())
+        )
     run = TrainingRun(real_model(seed=RECIPE.seed), *without, RECIPE)
     run.run(show=False)
     assert same_weights(retrained, run.best_weights)

@@ -60,7 +60,7 @@ def test_with_beta_1_the_forget_set_does_not_matter():
     recipe = replace(WHOLE, epochs=3, batch_size=7)
     plain, changed = (
         unlearned(trained_model(), each, 1.0, recipe)
-        for each in (image_set, ImageSet.of(other, image_set.labels))
+        for each in (image_set, ImageSet.from_tensors(other, image_set.labels))
     )
     for ours, theirs in zip(plain.parameters(), changed.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)

@@ -250,7 +250,7 @@ def test_a_touched_shard_is_training_without_the_image():
     images, labels = TRAIN_SET.batch(torch.stack(left))
     seed = shard_seed(RECIPE.seed, 1)
     alone = build_model(make_spec(SMALL_ARCH, 4, 1, SIZE), seed=seed)
-    part = ImageSet.of(images.clone(), labels.clone())
+    part = ImageSet.from_tensors(images.clone(), labels.clone())
     TrainingRun(alone, part, VAL_SET, replace(RECIPE, seed=seed)).run(show=False)
     assert same_weights(unlearned.network.shards[1], alone.network)
 
@@ -260,7 +260,7 @@ def test_the_forgotten_images_are_not_looked_at():
     first = METHODS["SISA"].run(base_model(), *sets, config_of())
     images, labels = TRAIN_SET.images.clone(), TRAIN_SET.labels.clone()
     images[sets[0].indices], labels[sets[0].indices] = 0, 3
-    other = ImageSet.of(images, labels)
+    other = ImageSet.from_tensors(images, labels)
     poisoned = (other.subset(part.indices) for part in sets)
     assert same_weights(first, METHODS["SISA"].run(base_model(), *poisoned, config_of()))
 

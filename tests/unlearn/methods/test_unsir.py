@@ -114,7 +114,7 @@ def test_it_forgets_and_the_repair_keeps(monkeypatch):
 
 def test_no_image_of_the_forget_set_is_looked_at():
     forget_set, retain_set = split_set(REQUEST, tiny_set(40))
-    other = ImageSet.of(torch.zeros(10, 1, 8, 8, dtype=torch.uint8), forget_set.labels)
+    other = ImageSet.from_tensors(torch.zeros(10, 1, 8, 8, dtype=torch.uint8), forget_set.labels)
     first, second = (
         METHOD.run(trained_model(), part, retain_set, CONFIG) for part in (forget_set, other)
     )

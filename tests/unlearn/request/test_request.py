@@ -373,7 +373,7 @@ def test_conditions_that_nothing_meets(metadata, conditions, says):
     [
         ("", "is empty: give a header"),
         ("id;age\n" + "1;2\n" * 24, "single column, 'id;age': save the file with commas"),
-        ('id\n1\n"1\n' + "1\n" * 22, "line 3: a quote that begins there is never closed"),
+        ('id\n1\n"1\n' + "1\n" * 22, "line 3: a quote that opens there is never closed"),
         ("id\n1\n2\n", "has 2 rows below its header for 24 training images"),
         ("id,sex\n" + "1,f\n" * 23 + "1\n", "line 25: expected 2 columns as in the header, not 1"),
         ("id,id\n" + "1,2\n" * 24, "has more than one column id"),
@@ -534,4 +534,4 @@ def test_wrong_findings_of_several_and_of_single_images():
 def test_views_of_other_images_cannot_be_joined():
     first, second = tiny_set(4), tiny_set(4)
     with pytest.raises(ValueError, match="views of the same images"):
-        first.joined(ImageSet.of(second.images, first.labels))
+        first.concat(ImageSet.from_tensors(second.images, first.labels))

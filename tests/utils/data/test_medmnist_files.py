@@ -14,7 +14,7 @@ from medmnist.info import INFO
 
 from tests.helpers.environment import drawn_arrays
 from utils.data import medmnist_files
-from utils.data.medmnist_files import DATASETS, DATASETS_3D, medmnist_file
+from utils.data.medmnist_files import DATASETS, DATASETS_3D, fetch_medmnist_file
 from utils.runtime.errors import UserError
 
 FLAG = "breastmnist"
@@ -114,7 +114,7 @@ def test_the_twelve_flat_sets_and_no_other():
 
 
 def test_a_fresh_download_lands_in_the_cache(online, cache):
-    path = medmnist_file(FLAG, 28, cache)
+    path = fetch_medmnist_file(FLAG, 28, cache)
     assert path == cache / "breastmnist.npz"
     assert path.read_bytes() == WHOLE
     assert names_in(cache) == [".breastmnist.npz.checked", "breastmnist.npz"]
@@ -125,24 +125,24 @@ def test_a_fresh_download_lands_in_the_cache(online, cache):
 def test_other_sizes_have_files_and_md5s_of_their_own(server, cache, monkeypatch, size):
     url = f"http://127.0.0.1:{server.server_port}/{size}.npz"
     publish(monkeypatch, url, suffix=f"_{size}")
-    path = medmnist_file(FLAG, size, cache)
+    path = fetch_medmnist_file(FLAG, size, cache)
     assert path == cache / f"breastmnist_{size}.npz"
     assert path.read_bytes() == WHOLE
 
 
 def test_without_a_root_it_is_medmnists_own_cache(online, cache, monkeypatch):
     monkeypatch.setattr(medmnist_files, "DEFAULT_ROOT", str(cache))
-    assert medmnist_file(FLAG, 28) == cache / "breastmnist.npz"
+    assert fetch_medmnist_file(FLAG, 28) == cache / "breastmnist.npz"
     monkeypatch.setattr(medmnist_files, "DEFAULT_ROOT", None)
-    with pytest.raises(UserError, match="medmnist's cache .* cannot be made: .*--data_root"):
-        medmnist_file(FLAG, 28)
+    with pytest.raises(UserError, match="medmnist's cache .* cannot be created: .*--data_root"):
+        fetch_medmnist_file(FLAG, 28)
 
 
 def test_a_good_file_is_neither_downloaded_nor_hashed_again(online, cache, monkeypatch):
-    medmnist_file(FLAG, 28, cache)
+    fetch_medmnist_file(FLAG, 28, cache)
     monkeypatch.setattr(downloads, "calculate_md5", None)  # calling it would fail
     for _ in range(2):
-        assert medmnist_file(FLAG, 28, cache).read_bytes() == WHOLE
+        assert fetch_medmnist_file(FLAG, 28, cache).read_bytes() == WHOLE
     assert online.downloads == 1
 
 
@@ -153,7 +153,7 @@ def test_a_file_put_there_by_hand_is_hashed_once(offline, cache, monkeypatch):
     calculate = downloads.calculate_md5
     monkeypatch.setattr(downloads, "calculate_md5", lambda p: hashed.append(p) or calculate(p))
     for _ in range(3):
-        assert medmnist_file(FLAG, 28, cache) == cache / "breastmnist.npz"
+        assert fetch_medmnist_file(FLAG, 28, cache) == cache / "breastmnist.npz"
     assert hashed == [cache / "breastmnist.npz"]
 
 
@@ -161,7 +161,7 @@ def test_a_read_only_cache_is_used_and_left_alone(offline, cache, monkeypatch):
     cache.mkdir()
     (cache / "breastmnist.npz").write_bytes(WHOLE)
     monkeypatch.setattr(medmnist_files.os, "access", lambda *_: False)
-    assert medmnist_file(FLAG, 28, cache).read_bytes() == WHOLE
+    assert fetch_medmnist_file(FLAG, 28, cache).read_bytes() == WHOLE
     assert names_in(cache) == ["breastmnist.npz"]
 
 
@@ -171,24 +171,24 @@ def test_a_read_only_cache_is_used_and_left_alone(offline, cache, monkeypatch):
 def test_a_download_with_the_wrong_md5_leaves_nothing_behind(online, cache, content):
     online.content = content
     with pytest.raises(UserError, match="breastmnist.npz is missing, and downloading it failed"):
-        medmnist_file(FLAG, 28, cache)
+        fetch_medmnist_file(FLAG, 28, cache)
     assert names_in(cache) == []
     online.content = WHOLE
-    assert medmnist_file(FLAG, 28, cache).read_bytes() == WHOLE
+    assert fetch_medmnist_file(FLAG, 28, cache).read_bytes() == WHOLE
 
 
 @pytest.mark.parametrize("status", [404, 503])
 def test_an_http_error_leaves_nothing_behind(online, cache, status):
     online.status = status
     with pytest.raises(UserError, match=f"breastmnist.npz is missing, .*HTTP Error {status}"):
-        medmnist_file(FLAG, 28, cache)
+        fetch_medmnist_file(FLAG, 28, cache)
     assert names_in(cache) == []
 
 
 def test_an_answer_that_is_not_http_leaves_nothing_behind(online, cache, monkeypatch):
     monkeypatch.setattr(Handler, "do_HEAD", lambda self: self.wfile.write(b"rubbish\r\n\r\n"))
     with pytest.raises(UserError, match="breastmnist.npz is missing, and downloading it failed"):
-        medmnist_file(FLAG, 28, cache)
+        fetch_medmnist_file(FLAG, 28, cache)
     assert names_in(cache) == []
 
 
@@ -203,7 +203,7 @@ def half_file(cache):
 
 def test_a_half_file_is_replaced_and_kept_under_another_name(online, half_file, cache, capsys):
     half = half_file.read_bytes()
-    assert medmnist_file(FLAG, 28, cache) == half_file
+    assert fetch_medmnist_file(FLAG, 28, cache) == half_file
     assert half_file.read_bytes() == WHOLE
     assert (cache / "breastmnist.npz.damaged").read_bytes() == half
     assert f"{half_file} is damaged or half-downloaded: downloading it" in capsys.readouterr().out
@@ -218,7 +218,7 @@ def test_a_half_file_is_named_as_such_without_a_network(offline, half_file, cach
     half = half_file.read_bytes()
     for _ in range(2):  # nor is it taken for whole the next time
         with pytest.raises(UserError) as told:
-            medmnist_file(FLAG, 28, cache)
+            fetch_medmnist_file(FLAG, 28, cache)
         assert str(told.value).startswith(f"{half_file} is damaged or half-downloaded, and down")
     assert names_in(cache) == ["breastmnist.npz"]
     assert half_file.read_bytes() == half
@@ -228,17 +228,17 @@ def test_a_half_file_stays_when_its_replacement_is_bad(online, half_file, cache)
     half = half_file.read_bytes()
     online.content = WHOLE[:100]
     with pytest.raises(UserError, match="is damaged or half-downloaded, and downloading it failed"):
-        medmnist_file(FLAG, 28, cache)
+        fetch_medmnist_file(FLAG, 28, cache)
     assert names_in(cache) == ["breastmnist.npz"]
     assert half_file.read_bytes() == half
 
 
 @pytest.mark.parametrize("spoilt", [WHOLE[:-1], WHOLE[:-1] + b"x"], ids=["shorter", "as long"])
 def test_a_file_that_is_spoilt_after_its_check_is_found_out(online, cache, spoilt):
-    path = medmnist_file(FLAG, 28, cache)
+    path = fetch_medmnist_file(FLAG, 28, cache)
     path.write_bytes(spoilt)
     os.utime(path, ns=(0, 10**18))  # some file systems' clocks are too coarse to show the change
-    medmnist_file(FLAG, 28, cache)
+    fetch_medmnist_file(FLAG, 28, cache)
     assert path.read_bytes() == WHOLE
     assert online.downloads == 2
 
@@ -290,7 +290,7 @@ def test_ctrl_c_in_a_download_leaves_nothing_behind_and_is_not_swallowed(
 
     monkeypatch.setattr(downloads, "tqdm", Bar)
     with pytest.raises(KeyboardInterrupt):
-        medmnist_file(FLAG, 28, cache)
+        fetch_medmnist_file(FLAG, 28, cache)
     assert len(seen) == 1  # it did break off in the middle
     assert names_in(cache) == ["breastmnist.npz"]
     assert half_file.read_bytes() == half
@@ -299,4 +299,4 @@ def test_ctrl_c_in_a_download_leaves_nothing_behind_and_is_not_swallowed(
 def test_a_cache_that_cannot_be_made(offline, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="cannot write to the folder .*file"):
-        medmnist_file(FLAG, 28, tmp_path / "file")
+        fetch_medmnist_file(FLAG, 28, tmp_path / "file")

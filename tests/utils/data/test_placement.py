@@ -13,9 +13,9 @@ from tests.helpers.environment import REPOSITORY, SIDE, SPLIT_SIZES, drawn_array
 from tests.helpers.tiny import same_weights, tiny_dataset, tiny_model, tiny_set
 from utils.data import loading
 from utils.data.datasets import ImageSet
-from utils.data.feeding import batches_at_once, feed
 from utils.data.loading import load_dataset
-from utils.data.placement import DEVICE, DISK, HOST, Placement, read_size, write_size
+from utils.data.placement import DEVICE, DISK, HOST, Placement, format_size, parse_size
+from utils.data.prefetch import iter_batches, max_batches_in_memory
 from utils.runtime.errors import UserError
 from utils.train.prediction import predict
 from utils.train.recipe import Recipe
@@ -30,7 +30,7 @@ def file(tmp_path):
 
 def load_as_another_process(file, **settings):
     """Which has no data set in use."""
-    loading._in_use.clear()
+    loading._loaded.clear()
     return load_dataset(str(file), **settings)
 
 
@@ -54,7 +54,7 @@ def same_images(first, second):
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_images_on_disk_are_those_in_memory(loaded, workers):
     held, mapped = loaded(HOST), loaded(DISK, workers=workers)
-    assert mapped.on_disk and not held.on_disk
+    assert mapped.memory_mapped and not held.memory_mapped
     assert same_images(held, mapped)
     assert all(held.digest(split) == mapped.digest(split) for split in held.splits)
 
@@ -69,15 +69,15 @@ def test_a_model_learns_the_same_from_disk(loaded, workers):
     assert same_weights(*weights)
 
 
-@pytest.mark.parametrize("limit, on_disk", [(None, False), (10**9, False), (1000, True)])
-def test_size_decides(loaded, limit, on_disk):
-    assert loaded("auto", limit=limit).on_disk == on_disk
+@pytest.mark.parametrize("limit, memory_mapped", [(None, False), (10**9, False), (1000, True)])
+def test_size_decides(loaded, limit, memory_mapped):
+    assert loaded("auto", limit=limit).memory_mapped == memory_mapped
 
 
 def test_little_free_memory_decides_too(loaded, monkeypatch):
     monkeypatch.setattr("utils.data.placement.free_memory", lambda device: 1000)
-    assert loaded("auto").on_disk
-    assert not loaded(HOST).on_disk and not loaded(DEVICE).on_disk
+    assert loaded("auto").memory_mapped
+    assert not loaded(HOST).memory_mapped and not loaded(DEVICE).memory_mapped
 
 
 def test_a_file_is_unpacked_once_and_again_when_it_has_changed(loaded, file, tmp_path):
@@ -100,7 +100,7 @@ def test_resized_images_on_disk_are_those_in_memory(file, tmp_path):
         )
         for place in (HOST, DISK, DISK)
     )
-    assert mapped.on_disk and mapped.input_size == 20
+    assert mapped.memory_mapped and mapped.input_size == 20
     assert same_images(held, mapped) and same_images(held, again)
 
 
@@ -110,7 +110,7 @@ def test_only_the_resized_images_may_be_too_large(file, tmp_path):
     first = load_dataset(str(file), input_size=20, placement=placement)
     np.savez_compressed(file, **drawn_arrays(channels=3, seed=1))
     second = load_dataset(str(file), input_size=20, placement=placement)
-    assert first.on_disk and second.on_disk
+    assert first.memory_mapped and second.memory_mapped
     wanted = load_dataset(str(file), input_size=20, placement=Placement(HOST))
     assert same_images(second, wanted) and not same_images(first, wanted)
 
@@ -156,7 +156,7 @@ def test_a_user_without_a_home(file, monkeypatch):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr("utils.data.unpacked.Path.home", unknown)
+    monkeypatch.setattr("utils.data.disk_cache.Path.home", unknown)
     with pytest.raises(UserError, match="no home folder .*: name another folder with --cache_dir"):
         load_dataset(str(file), placement=Placement(DISK))
 
@@ -189,7 +189,7 @@ def test_a_cache_that_somebody_cut(loaded, tmp_path):
 def test_feed_gives_every_batch_in_turn(workers, count):
     image_set = tiny_set(24)
     parts = [torch.tensor([number, 23 - number]) for number in range(count)]
-    fed = list(feed(image_set.fed_to("cpu", workers), parts))
+    fed = list(iter_batches(image_set.stream_to("cpu", workers), parts))
     assert len(fed) == count
     for (images, labels), part in zip(fed, parts, strict=True):
         assert torch.equal(images, image_set.images[part])
@@ -199,59 +199,61 @@ def test_feed_gives_every_batch_in_turn(workers, count):
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_feed_reads_no_more_ahead_than_it_says(workers, monkeypatch):
     begun = []
-    rows = ImageSet.rows
-    monkeypatch.setattr(ImageSet, "rows", lambda *args: begun.append(0) or rows(*args))
+    read = ImageSet.read_images
+    monkeypatch.setattr(ImageSet, "read_images", lambda *args: begun.append(0) or read(*args))
     parts = list(torch.arange(24).split(1))
-    for used, _ in enumerate(feed(tiny_set(24).fed_to("cpu", workers), parts)):
-        assert len(begun) - used <= batches_at_once(workers)
+    for used, _ in enumerate(iter_batches(tiny_set(24).stream_to("cpu", workers), parts)):
+        assert len(begun) - used <= max_batches_in_memory(workers)
     assert len(begun) == 24
 
 
 def test_what_fails_while_reading_ahead_is_told():
-    image_set = tiny_set(24).fed_to("cpu", 2)
+    image_set = tiny_set(24).stream_to("cpu", 2)
     with pytest.raises(IndexError):
-        list(feed(image_set, [torch.tensor([0]), torch.tensor([99])]))
+        list(iter_batches(image_set, [torch.tensor([0]), torch.tensor([99])]))
 
 
 def test_predictions_are_the_same_however_images_are_fed():
     model, image_set = tiny_model(), tiny_set(24)
-    assert torch.equal(predict(model, image_set.fed_to("cpu", 2), 7), predict(model, image_set, 7))
+    assert torch.equal(
+        predict(model, image_set.stream_to("cpu", 2), 7), predict(model, image_set, 7)
+    )
 
 
 def test_a_subset_is_fed_as_the_whole_is():
-    part = tiny_set(24).fed_to("cpu", 2).subset(torch.arange(24) % 2 == 0)
-    assert part.workers == 2 and part.joined(part).workers == 2
-    (images, _), *_ = feed(part, [torch.tensor([1])])
+    part = tiny_set(24).stream_to("cpu", 2).subset(torch.arange(24) % 2 == 0)
+    assert part.workers == 2 and part.concat(part).workers == 2
+    (images, _), *_ = iter_batches(part, [torch.tensor([1])])
     assert torch.equal(images, tiny_set(24).images[[2]])
 
 
 def test_where_images_lie_is_told(loaded):
     size = 168 * 12 * 12 * 3
-    assert loaded(HOST).describe_place(10) == f"images: {size / 1000:.1f} kB, in memory"
-    assert loaded(DISK, workers=2).describe_place(10) == (
+    assert loaded(HOST).describe_placement(10) == f"images: {size / 1000:.1f} kB, in memory"
+    assert loaded(DISK, workers=2).describe_placement(10) == (
         f"images: {size / 1000:.1f} kB, on disk, read batch by batch, at most 17.3 kB at a time"
     )
-    assert tiny_dataset().describe_place(10).endswith("in memory")
+    assert tiny_dataset().describe_placement(10).endswith("in memory")
 
 
 @pytest.mark.parametrize(
     "text, size", [("500", 500), ("1k", 1024), ("1.5G", 3 * 2**29), ("2M", 2**21), ("1T", 2**40)]
 )
 def test_sizes_are_read(text, size):
-    assert read_size(text) == size
+    assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "G", "-1G", "0", "nan", "inf", "5 apples", "1e999"])
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(ValueError):
-        read_size(text)
+        parse_size(text)
 
 
 @pytest.mark.parametrize(
     "size, text", [(500, "0.5 kB"), (2 * 10**6, "2.0 MB"), (16_234_000_000, "16.2 GB")]
 )
 def test_sizes_are_written(size, text):
-    assert write_size(size) == text
+    assert format_size(size) == text
 
 
 SMALL_THINGS = 2**23  # bytes: that Python, its modules and its threads take on the way
@@ -259,7 +261,7 @@ MEMORY = """
 import sys
 from pathlib import Path
 import torch
-from utils.data.feeding import feed
+from utils.data.prefetch import iter_batches
 from utils.data.loading import load_dataset
 from utils.data.placement import Placement
 
@@ -273,10 +275,10 @@ before = held()
 dataset = load_dataset(path, placement=Placement(limit=int(limit), cache=cache)).to("cpu")
 peak = held()
 total = 0
-for images, labels in feed(dataset.train, torch.arange(len(dataset.train)).split(64)):
+for images, labels in iter_batches(dataset.train, torch.arange(len(dataset.train)).split(64)):
     total += images.sum(dtype=torch.int64).item()
     peak = max(peak, held())
-print(dataset.on_disk, peak - before, total)
+print(dataset.memory_mapped, peak - before, total)
 """
 
 
@@ -296,8 +298,8 @@ def large_file(tmp_path_factory):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's figures of a process's memory")
-@pytest.mark.parametrize("limit, on_disk", [(10**9, False), (2**24, True)])
-def test_memory_stays_within_what_was_announced(tmp_path, large_file, limit, on_disk):
+@pytest.mark.parametrize("limit, memory_mapped", [(10**9, False), (2**24, True)])
+def test_memory_stays_within_what_was_announced(tmp_path, large_file, limit, memory_mapped):
     """Twice the images would be more than what is allowed, and so would all where a part is."""
     path, size, pixels = large_file
     ran = subprocess.run(
@@ -308,8 +310,8 @@ def test_memory_stays_within_what_was_announced(tmp_path, large_file, limit, on_
         check=True,
     )
     place, peak, total = ran.stdout.split()
-    assert place == str(on_disk) and int(total) == pixels
+    assert place == str(memory_mapped) and int(total) == pixels
     batch = 64 * 160 * 160 * 3
-    announced = batches_at_once(2) * batch if on_disk else size
+    announced = max_batches_in_memory(2) * batch if memory_mapped else size
     allowed = 1.2 * announced + SMALL_THINGS
-    assert int(peak) <= allowed < (size if on_disk else 2 * size)
+    assert int(peak) <= allowed < (size if memory_mapped else 2 * size)

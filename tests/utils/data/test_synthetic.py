@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from utils.data.synthetic import (
+    CLASS_FRACTIONS,
     CLASS_NAMES,
-    CLASS_SHARES,
     SPLIT_SIZES,
     draw_labels,
     make_synth_blood,
@@ -55,7 +55,7 @@ def test_splits_share_no_picture(full):
 def test_every_class_has_its_share_of_every_split(full):
     for split, count in SPLIT_SIZES.items():
         counts = np.bincount(full[f"{split}_labels"].ravel(), minlength=len(CLASS_NAMES))
-        np.testing.assert_allclose(counts, np.multiply(CLASS_SHARES, count), atol=1)
+        np.testing.assert_allclose(counts, np.multiply(CLASS_FRACTIONS, count), atol=1)
 
 
 def test_even_a_tiny_split_has_every_class():

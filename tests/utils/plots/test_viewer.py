@@ -298,7 +298,7 @@ def test_no_window_without_a_display():
         result = subprocess.run(
             [sys.executable, "-c", code],
             env=environment | backend,
-            cwd=Path(__file__).parents[4],
+            cwd=Path(__file__).parents[3],
             capture_output=True,
             text=True,
             check=True,

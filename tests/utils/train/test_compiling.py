@@ -98,7 +98,7 @@ def test_the_flag_is_for_the_base_model_and_its_retrain(workplace, data_files, m
 
 
 def test_several_processes_compile_nothing(monkeypatch):
-    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(processes, "world_size", lambda: 2)
     model = tiny_model()
     model.compile_for(10)
     assert model.compiled_size is None

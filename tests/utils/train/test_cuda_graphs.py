@@ -118,7 +118,7 @@ def test_a_graph_without_room_is_done_without(graphs, monkeypatch):
 
 
 def test_nothing_is_recorded_while_threads_read_ahead(pretended):
-    trained(tiny_set(60).fed_to("cpu", 2))
+    trained(tiny_set(60).stream_to("cpu", 2))
     assert not pretended.recorded
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from utils.io import side_files
-from utils.io.side_files import read_cost_matrix, read_groups
+from utils.io import csv_files
+from utils.io.csv_files import read_cost_matrix, read_groups
 from utils.runtime.errors import UserError
 
 NAMES = ["artery", "Bone", "cortex, outer"]
@@ -51,19 +51,22 @@ def test_classes_may_have_numbers_for_names(written):
         ("0;1;2\n3;0;4\n5;6;0\n", "line 1: expected 3 columns, not 1: .* with commas"),
         (BARE.replace("60", "dear"), "line 3: 'dear' is not a number"),
         (BARE.replace("60", ""), "line 3: '' is not a number"),
-        (BARE.replace("60", "nan"), "line 3: 'nan' is no cost"),
-        (BARE.replace("60", "1e999"), "line 3: '1e999' is no cost"),
-        (BARE.replace("60", "-1"), "line 3: '-1' is no cost"),
-        (BARE.replace("0,1,2", "0,dear,2"), "line 1 .a header, .*'dear' is no class .* artery, Bo"),
-        (NAMED.replace("BONE", "bome"), "line 1 .*'bome' is no class"),
-        (NAMED.replace("BONE", "artery"), "line 1 .*'artery' is there twice"),
+        (BARE.replace("60", "nan"), "line 3: 'nan' is not a valid cost"),
+        (BARE.replace("60", "1e999"), "line 3: '1e999' is not a valid cost"),
+        (BARE.replace("60", "-1"), "line 3: '-1' is not a valid cost"),
+        (
+            BARE.replace("0,1,2", "0,dear,2"),
+            "line 1 .a header, .*no class 'dear'; it has artery, Bo",
+        ),
+        (NAMED.replace("BONE", "bome"), "line 1 .*no class 'bome'"),
+        (NAMED.replace("BONE", "artery"), "line 1 .*'artery' occurs twice"),
         (NAMED.replace("BONE,", ""), "line 1 .*'Bone' is missing"),
-        (NAMED.replace("\nbone", "\nskin"), "first column: 'skin' is no class"),
-        (NAMED.replace("\nbone", "\nArtery"), "first column: the class 'Artery' is there twice"),
+        (NAMED.replace("\nbone", "\nskin"), "first column: the data set has no class 'skin'"),
+        (NAMED.replace("\nbone", "\nArtery"), "first column: the class 'Artery' occurs twice"),
         (NAMED[: NAMED.index("bone")], "first column: the class 'Bone' is missing"),
         (NAMED[: NAMED.index('"cortex')], "first column: the class 'artery' is missing"),
         (NAMED.replace("bone,0,", "bone,"), "line 4: expected 4 columns, not 3"),
-        (NAMED.replace("60", "-60"), "line 2: '-60' is no cost"),
+        (NAMED.replace("60", "-60"), "line 2: '-60' is not a valid cost"),
     ],
 )
 def test_faults_of_costs(text, told, written):
@@ -96,8 +99,8 @@ def test_groups_are_read_in_order(line_end, mark, end, written):
         ("", "has 0 lines for 3 test images"),
         ("f\nm\n", "has 2 lines for 3 test images"),
         ("sex\nf\nm\nf\n", "has 4 lines for 3 test images.* without a header"),
-        ("f\n\nm\n", "line 2 holds no group label"),
-        ('f\nm\n""\nf\n', "line 3 holds no group label"),
+        ("f\n\nm\n", "line 2 has no group label"),
+        ('f\nm\n""\nf\n', "line 3 has no group label"),
         ("f\nm,40\nf\n", "line 2: expected 1 column, not 2"),
         ("f\nf\nf\n", "every image in the group 'f'"),
         ("f\n" + 101 * "m" + "\nf\n", "line 2: 'mmm.* longer than 100 characters"),
@@ -140,6 +143,6 @@ def test_huge_files_are_refused_unread(read, tmp_path):
 
 
 def test_streams_without_end_are_refused(read, monkeypatch):
-    monkeypatch.setattr(side_files, "MOST_BYTES", 2**20)
+    monkeypatch.setattr(csv_files, "MAX_BYTES", 2**20)
     with pytest.raises(UserError, match="is larger than 1 MB"):
         read("/dev/zero")
