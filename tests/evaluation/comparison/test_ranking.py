@@ -8,7 +8,7 @@ import pytest
 from evaluation.comparison.ranking import COLUMNS, cells, ranked_rows, to_csv, to_markdown
 
 
-def figures(unlearn, remaining, test, mia, seconds=None, device="cpu"):
+def figures(unlearn, remaining, test, mia, seconds=None, device="cpu", method="GA"):
     found = {
         "unlearn_accuracy_percent": unlearn,
         "remaining_accuracy_percent": remaining,
@@ -17,7 +17,11 @@ def figures(unlearn, remaining, test, mia, seconds=None, device="cpu"):
         "attack_loss_auc": 0.5,
         "weights_digest": "not a figure",
     }
-    return found if seconds is None else found | {"seconds": seconds, "device": device}
+    return (
+        found
+        if seconds is None
+        else found | {"seconds": seconds, "device": device, "method": method}
+    )
 
 
 BASE = figures(0.0, 100.0, 80.0, 0.0)
