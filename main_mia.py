@@ -32,7 +32,7 @@ from evaluation.results import (
     to_json,
 )
 from evaluation.shadows import ShadowSetting, query_margins, shadow_margins
-from models.opening import open_model_and_data
+from models.loading import load_model_and_data
 from unlearn.lineage.parents import open_retrains
 from utils.io.files import RESULT_FOLDER, check_id, ensure_folder, write_atomically
 from utils.io.locks import exclusive_lock
@@ -53,7 +53,7 @@ def main(argv=None):
 
 def _attack(args, argv):
     device = pick_device(args.device, args.threads)
-    model, record, dataset = open_model_and_data(device=device, **model_and_data(args))
+    model, record, dataset = load_model_and_data(device=device, **model_and_data(args))
     request = requested(args, record, dataset)
     path = RESULT_FOLDER / f"{results_name(args.model_id, record, request)}_mia"
     retrains = open_retrains(args.retrain_model_id, args.model_id, model, record, request, dataset)

@@ -32,7 +32,7 @@ from evaluation.results import (
     to_json,
     with_earlier,
 )
-from models.opening import open_model_and_data
+from models.loading import load_model_and_data
 from unlearn.lineage.parents import load_parent, open_peers, open_retrains, other_settings
 from unlearn.lineage.verification import BREAKS, verify
 from unlearn.saliency import load_percents, saliency_origin, saliency_path
@@ -84,7 +84,7 @@ def _dataset(args, input_size):
 def _test(args, argv):
     ensure_folder(RESULT_FOLDER)
     device = pick_device(args.device, args.threads)
-    model, record, dataset = open_model_and_data(device=device, **model_and_data(args))
+    model, record, dataset = load_model_and_data(device=device, **model_and_data(args))
     request = requested(args, record, dataset)
     file_name = results_name(args.model_id, record, request)
     if args.cost_matrix and dataset.is_multi_label:

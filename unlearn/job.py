@@ -4,7 +4,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 
 from models.checkpoint import model_path, read_record, save_model, weights_digest
-from models.opening import describe_data
+from models.loading import dataset_record
 from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.method import Method, write_option
 from unlearn.engine.progress import Progress
@@ -117,7 +117,7 @@ class UnlearnJob:
         request = self.config.request
         settings = asdict(self.config.recipe) | {"mask_thresh": self.mask_thresh}
         return {
-            **describe_data(dataset),
+            **dataset_record(dataset),
             **{key: base_record[key] for key in ("recipe", "selection") if key in base_record},
             "kind": "unlearned",
             "parent_id": self.base_id,

@@ -8,7 +8,7 @@ from unlearn.method_table import ROWS, STEPS
 from utils.io.files import suggest_name
 from utils.runtime.errors import UserError
 from utils.text import format_table
-from utils.train.recipe import SMALLEST_SET, Recipe
+from utils.train.recipe import MIN_TRAIN_IMAGES, Recipe
 
 ALL = "all"  # every method, where several may be named
 HIGHEST = 1_000_000  # that any option takes
@@ -91,10 +91,10 @@ def chosen_config(method, config, settings, options=()):
                 f"{', which works in one step' if name in STEPS else ''}: leave it out; its own "
                 f"settings are {', '.join(method.options)} (--unlearn_options)"
             )
-    if settings.get("batch_size", SMALLEST_SET) < SMALLEST_SET and not method.one_image:
+    if settings.get("batch_size", MIN_TRAIN_IMAGES) < MIN_TRAIN_IMAGES and not method.one_image:
         raise UserError(
             f"--unlearn_batch_size {settings['batch_size']}: {method.id} trains batch "
-            f"normalisation, which cannot learn from one image: give {SMALLEST_SET} or more"
+            f"normalisation, which cannot learn from one image: give {MIN_TRAIN_IMAGES} or more"
         )
     for name, text in options:
         if [other for other, _ in options].count(name) > 1:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from evaluation.audit import MODEL, Audit
 from evaluation.registry import MEASURES
 from evaluation.results import to_json
-from models.checkpoint import digest_of, load_model, model_path
+from models.checkpoint import load_model, model_digest, model_path
 from unlearn.engine.method import Method
 from unlearn.engine.progress import Progress
 from unlearn.job import UnlearnJob
@@ -79,7 +79,7 @@ class Comparison:
         self.base_id, self.model, self.record = base_id, model, record
         self.dataset, self.request, self.mask_thresh = dataset, request, mask_thresh
         self.path, self.command, self.overwrite = path, command, overwrite
-        self.base_digest = digest_of(model, record)
+        self.base_digest = model_digest(model, record)
         self.sets = request.split_for_unlearning(dataset)
         self.failures, self._tracebacks = [], []
         self._origin = {

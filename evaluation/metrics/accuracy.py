@@ -12,7 +12,7 @@ import torch
 
 from evaluation.figure import SINGLE_IMAGES, Figure, undefined
 from evaluation.measure import Column, Measure, Row
-from utils.train.metrics import accuracy, evaluator_scores, finding_auc
+from utils.train.metrics import accuracy, finding_auc, medmnist_scores
 
 if TYPE_CHECKING:
     from evaluation.audit import Context
@@ -34,7 +34,7 @@ def compute(context: Context) -> dict[str, Figure]:
     train, test = context.outputs["train"], context.outputs["test"]
     covered, kept = _covered_and_kept(train, request)
     covered_test, kept_test = _covered_and_kept(test, request)
-    auc, overall = evaluator_scores(test.logits, test.labels, task)
+    auc, overall = medmnist_scores(test.logits, test.labels, task)
     figures = {
         "unlearn_accuracy_percent": _percent(
             _complement(covered), "no training image of the request"
@@ -83,11 +83,11 @@ def _kept_auc(test, request, task):
     if len(kept) < 2 and labels.ndim == 1:
         return undefined("fewer than two kept classes")
     if labels.ndim == 1:
-        found = evaluator_scores(logits, torch.searchsorted(torch.tensor(kept), labels), task)[0]
+        found = medmnist_scores(logits, torch.searchsorted(torch.tensor(kept), labels), task)[0]
     elif len(kept) == 1:  # the Evaluator drops this dimension
         found = finding_auc(logits, labels[:, kept], 0)
     else:
-        found = evaluator_scores(logits, labels[:, kept], task)[0]
+        found = medmnist_scores(logits, labels[:, kept], task)[0]
     return _figure(found, "a kept class has no test image, or every one")
 
 

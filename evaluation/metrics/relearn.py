@@ -16,7 +16,7 @@ from tqdm import tqdm
 from evaluation.figure import Figure, undefined
 from evaluation.measure import Measure, Row
 from utils.train.prediction import predict
-from utils.train.training import batches
+from utils.train.training import shuffled_batches
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,7 +75,7 @@ def relearn_steps(
 
 def _endless_batches(image_set, generator):
     while True:
-        for positions in batches(len(image_set), BATCH_SIZE, generator, image_set.device):
+        for positions in shuffled_batches(len(image_set), BATCH_SIZE, generator, image_set.device):
             yield image_set.batch(positions)
 
 

@@ -27,7 +27,7 @@ from models.checkpoint import (
     load_model,
     read_record,
     save_model,
-    save_sealed,
+    save_with_digest,
     weights_digest,
 )
 from tests.helpers.environment import (
@@ -1297,7 +1297,7 @@ def of_another_shape(path):
     content = torch.load(path, weights_only=True)
     del content["digest"]
     kind = "weights" if "weights" in content else "margins"
-    save_sealed(path, content | {kind: torch.zeros(3)})
+    save_with_digest(path, content | {kind: torch.zeros(3)})
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from unlearn.engine.loop import EpochPlan, run_epochs
 from unlearn.engine.method import Option
 from utils.train.losses import classification_loss, distillation_loss
 from utils.train.prediction import predict
-from utils.train.recipe import SMALLEST_SET
+from utils.train.recipe import MIN_TRAIN_IMAGES
 from utils.train.training import gradient_step
 
 OPTIONS = {
@@ -67,7 +67,7 @@ def scrub(model, forget_set, retain_set, config):
         return alpha * to_teacher + gamma * classification_loss(logits, retain_set.labels[rows])
 
     kept_weights = []
-    several = len(forget_set) >= SMALLEST_SET  # batch normalisation learns nothing from one
+    several = len(forget_set) >= MIN_TRAIN_IMAGES  # batch normalisation learns nothing from one
 
     def passes(_):
         for epoch in range(epochs):

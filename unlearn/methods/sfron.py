@@ -42,7 +42,7 @@ from unlearn.engine.method import Option
 from unlearn.engine.pairing import Paired
 from utils.runtime.errors import UserError
 from utils.train.losses import classification_loss
-from utils.train.recipe import SMALLEST_SET
+from utils.train.recipe import MIN_TRAIN_IMAGES
 from utils.train.training import TOO_FEW, gradient_step
 
 OPTIONS = {
@@ -61,7 +61,7 @@ SMALLEST_LOSS = 1e-6  # nats: an image known by heart would otherwise weigh with
 
 def sfron(model, forget_set, retain_set, config):
     """Ascent where the forget set matters more, each time repaired on the retain set."""
-    if len(retain_set) < SMALLEST_SET:
+    if len(retain_set) < MIN_TRAIN_IMAGES:
         raise UserError(TOO_FEW.format(len(retain_set)))
     recipe, options = config.recipe, config.options
 
@@ -100,7 +100,7 @@ def _outer_step(mask, alpha, config):
         if options["beta"] < 1:
             slow = [weight.detach().clone() for weight in model.parameters()]
         forget_images, retain_images = images.split([len(forget_labels), len(retain_labels)])
-        model.train(len(forget_labels) >= SMALLEST_SET)
+        model.train(len(forget_labels) >= MIN_TRAIN_IMAGES)
         losses = config.request.losses(model(forget_images), forget_labels)
         optimizer.zero_grad(set_to_none=True)
         (-alpha * adaptive_loss(losses, options["decline"])).backward()
@@ -111,7 +111,7 @@ def _outer_step(mask, alpha, config):
         optimizer.step()
 
         model.train()
-        count = max(1, min(options["inner"], len(retain_labels) // SMALLEST_SET))
+        count = max(1, min(options["inner"], len(retain_labels) // MIN_TRAIN_IMAGES))
         parts = zip(
             retain_images.tensor_split(count), retain_labels.tensor_split(count), strict=True
         )

@@ -31,7 +31,7 @@ Choices that the paper leaves open:
 """
 
 from models.architectures import build_shard
-from models.shards import ShardedRun, shards_of
+from models.shards import ShardedRun, shards_of_images
 from unlearn.engine.progress import train
 
 
@@ -41,7 +41,7 @@ def sisa(model, forget_set, retain_set, config):
     model: one that was trained in shards.
     """
     spec, seed = model.spec, config.recipe.seed
-    touched = shards_of(forget_set, spec).unique().tolist()
+    touched = shards_of_images(forget_set, spec).unique().tolist()
     for number in touched:
         fresh = build_shard(spec, number, seed=seed).to(retain_set.device)
         model.network.shards[number] = fresh.network

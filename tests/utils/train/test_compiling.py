@@ -101,4 +101,4 @@ def test_several_processes_compile_nothing(monkeypatch):
     monkeypatch.setattr(processes, "world_size", lambda: 2)
     model = tiny_model()
     model.compile_for(10)
-    assert model.compiled_size is None
+    assert model.compiled_batch_size is None

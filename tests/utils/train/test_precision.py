@@ -89,7 +89,7 @@ def test_an_error_ends_the_precision_too():
     model = tiny_model()
     with pytest.raises(ZeroDivisionError), autocast_to(model, BF16):
         1 / 0  # noqa: B018
-    assert not model.in_bf16
+    assert not model.use_bf16
 
 
 @pytest.mark.parametrize(
