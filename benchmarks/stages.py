@@ -7,6 +7,7 @@ import floors
 import plain
 import torch
 
+from evaluation.audit import MODEL, Audit
 from models.architectures import build_model, make_spec
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import entry_percents, gradient_saliency, mask_at, save_percents
