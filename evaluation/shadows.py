@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from evaluation.metrics.distance import margins
+from evaluation.metrics.klom import margins
 from evaluation.metrics.membership import too_few
 from models.architectures import ModelSpec, build_model
 from models.checkpoint import REFUSALS, load_with_digest, save_with_digest

@@ -990,7 +990,7 @@ def test_ctrl_c_in_the_first_epoch_saves_nothing(trained, run_here, grey, interr
         ("main_test", "main_test", "predict"),
         ("generate_mask", "generate_mask", "gradient_saliency"),
         ("main_test_unlearn", "evaluation.outputs", "predict_with_features"),
-        ("main_test_unlearn", "evaluation.audit", "inside_figures"),
+        ("main_test_unlearn", "evaluation.metrics.probe", "compute"),
         ("main_mia", "evaluation.shadows", "TrainingRun"),
         ("examine_dataset", "examine_dataset", "class_counts"),
         ("main_walkthrough", "main_walkthrough", "load_dataset"),
