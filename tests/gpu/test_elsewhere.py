@@ -16,7 +16,7 @@ from tests.helpers.simulated_device import GpuSyncCounter, SimulatedDevice
 from tests.helpers.tiny import split_set, tiny_dataset, tiny_set, trained_model
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
-from unlearn.saliency import entry_percents, gradient_saliency
+from unlearn.saliency import compute_percentiles, gradient_saliency
 from utils.runtime.devices import to_device_async
 from utils.train.prediction import predict
 from utils.train.recipe import Recipe
@@ -51,7 +51,7 @@ def unfused(kind, *weights, fused=None, **settings):
 
 def halves(image_set, device):
     """The forget and the retain set there; who is in them is told by the CPU's labels."""
-    covered, moved = REQUEST.members(image_set.labels), image_set.to(device)
+    covered, moved = REQUEST.has_requested_class(image_set.labels), image_set.to(device)
     return [moved.subset(part.nonzero()[:, 0].to(device)) for part in (covered, ~covered)]
 
 
@@ -63,7 +63,7 @@ def waits_of(there, method, batch_size, multi_label=False, fed=False):
         config,
         recipe=replace(config.recipe, epochs=1, batch_size=batch_size),
         options={name: FEW.get(name, value) for name, value in config.options.items()},
-        comparable_val=config.comparable_val.to(there.device),
+        matching_val=config.matching_val.to(there.device),
         retain_val=config.retain_val.to(there.device),
     )
     sets = [part.stream_to(there.device, 2) for part in split_set(REQUEST, image_set)]
@@ -124,7 +124,7 @@ def test_saliency_and_predictions_wait_for_no_batch(there, multi_label):
         found.append(watched.waits)
     assert found == [[], []]
     with there():
-        percents = entry_percents(saliency)
+        percents = compute_percentiles(saliency)
     assert all(part.device.type == "cpu" for part in percents.values())
 
 
@@ -132,7 +132,7 @@ def test_saliency_and_predictions_wait_for_no_batch(there, multi_label):
 def test_measures_take_their_figures_from_there(there, multi_label):
     dataset = tiny_dataset(multi_label=multi_label)
     request = ForgetRequest((1,))
-    covered = {name: request.covered(dataset, name) for name in dataset.splits}
+    covered = {name: request.in_forget_set(dataset, name) for name in dataset.splits}
     with there():
         outputs = compute_outputs(
             trained_model().to(there.device), dataset.to(there.device), request

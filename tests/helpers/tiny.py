@@ -73,7 +73,7 @@ def _trained_weights(multi_label):
 
 def split_set(request, image_set):
     """(forget_set, retain_set) of images whose labels alone say whether they are covered."""
-    covered = request.members(image_set.labels)
+    covered = request.has_requested_class(image_set.labels)
     return image_set.subset(covered), image_set.subset(~covered)
 
 

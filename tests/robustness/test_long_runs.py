@@ -46,10 +46,10 @@ def test_memory_stays_flat_over_many_passes_of_unlearning(method_id, workplace):
     method, sizes = METHODS[method_id], {}
 
     class Looking(Progress):
-        def keep_pass(self, state, optimizer):
-            super().keep_pass(state, optimizer)
+        def save_epoch(self, state, optimizer):
+            super().save_epoch(state, optimizer)
             self.finish()
-            sizes[self.saved] = resident() if self.saved in (WARM, LAST) else 0
+            sizes[self.saved_epochs] = resident() if self.saved_epochs in (WARM, LAST) else 0
 
     options = {name: option.default for name, option in method.options.items()}
     config = UnlearnConfig(

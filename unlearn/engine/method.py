@@ -10,7 +10,7 @@ MAX_BATCHES_PER_STEP = 3  # batches at most: methods put two together
 FISHER_BATCH_SIZE = 10  # images: of Fisher and SSD, whose gradients random signs keep apart
 ONE_STEP = Recipe(epochs=0, lr=0.0, batch_size=BATCH_SIZE)  # of a method without epochs
 ONE_STEP_IGNORES = ("epochs", "lr", "optimizer", "weight_decay", "precision")
-EVERY_CLASS = "all"  # how an option that holds classes is written when it is empty
+ALL_CLASSES = "all"  # how an option that holds classes is written when it is empty
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,21 @@ class Option:
         """The value that `text` stands for, such as `0.5`, `3` or `0,3`. ValueError if none."""
         if not isinstance(self.default, tuple):
             return type(self.default)(text)
-        if text.lower() == EVERY_CLASS:
+        if text.lower() == ALL_CLASSES:
             return ()
         return tuple(sorted({int(part) for part in text.split(",")}))
 
     @property
     def kind(self):
         if isinstance(self.default, tuple):
-            return f"class numbers, as 0,3, or {EVERY_CLASS}"
+            return f"class numbers, as 0,3, or {ALL_CLASSES}"
         return "a whole number" if isinstance(self.default, int) else "a number"
 
 
-def write_option(value):
+def format_option(value):
     """The text that Option.read takes for a value."""
     if isinstance(value, tuple):
-        return ",".join(map(str, value)) or EVERY_CLASS
+        return ",".join(map(str, value)) or ALL_CLASSES
     return f"{value:g}"
 
 
@@ -98,5 +98,5 @@ def describe_recipe(method: Method) -> str:
 def describe_options(method: Method) -> str:
     """Return the method's own options with their defaults, such as `alpha=10 lambda=1`."""
     return " ".join(
-        f"{name}={write_option(option.default)}" for name, option in method.options.items()
+        f"{name}={format_option(option.default)}" for name, option in method.options.items()
     )

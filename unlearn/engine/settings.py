@@ -113,9 +113,9 @@ def _read_option(method, name, text):
             )
         )
     try:
-        value = option.read(text)
+        value = option.parse(text)
     except ValueError:
-        raise UserError(f"--unlearn_options {name}={text}: give {option.kind}") from None
+        raise UserError(f"--unlearn_options {name}={text}: give {option.expected_value}") from None
     each = value if isinstance(value, tuple) else (value,)
     high = min(option.high, HIGHEST)
     if not all(option.low <= number <= high for number in each):  # NaN is refused as well

@@ -48,7 +48,7 @@ def mu_mis(model, forget_set, retain_set, config):
         before = _mean_sensitivity(model, drawn, config.recipe.batch_size)
         limit, seen = config.options["delta"] * before, [before]
         for _ in range(config.recipe.epochs):
-            yield EpochPlan(drawn, _step(seen, limit), update_statistics=False, notes=seen)
+            yield EpochPlan(drawn, _step(seen, limit), update_statistics=False, step_outputs=seen)
             if _is_back(seen, limit):
                 break
             drawn = _with_other_class(forget_set, num_classes, request, generator)

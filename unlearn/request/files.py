@@ -16,7 +16,7 @@ SHOWN_VALUES = 5
 LONGEST_NUMBER = 18  # digits; no data set has that many images
 
 
-def listed_request(path, dataset):
+def request_from_indices_file(path, dataset):
     """The request for the images that a file lists: a row of the training split a line, from 0.
 
     Blank lines, and what follows a #, do not count.
@@ -53,7 +53,7 @@ def _told_of(path):
     return read_text(path, MOST_BYTES, f"--forget_indices {path}", "a text file, an index a line,")
 
 
-def matching_request(path, conditions, dataset):
+def request_from_metadata(path, conditions, dataset):
     """The request for the training images whose rows in a CSV file meet all conditions.
 
     path: a header and a row for each training image, in their order. conditions: COLUMN=VALUE,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from unlearn.model_ids import decimal_part, parse_unlearned_model_id
+from unlearn.model_ids import encode_number, parse_unlearned_model_id
 from unlearn.request.scoring import RequestScoring
 from utils.io.files import suggest_name
 from utils.runtime.devices import to_device_async
@@ -22,15 +22,15 @@ class ForgetRequest(RequestScoring):
     classes: class indices, ascending; in multi-label data findings, and an image that has any of
     them is covered. () if single images are asked for. indices: their rows in the training split,
     ascending; None if classes are asked for. description: the request in words, for people.
-    drawn_as: what stands in an id for images that were drawn at random. drawn_from: the classes of
-    which they were drawn, () if of all images.
+    sample_id: what stands in an id for images that were drawn at random. sampled_classes: the
+    classes of which they were drawn, () if of all images.
     """
 
     classes: tuple[int, ...] = ()
     indices: tuple[int, ...] | None = None
     description: str = field(default="", compare=False)
-    drawn_as: str | None = field(default=None, compare=False)
-    drawn_from: tuple[int, ...] = field(default=(), compare=False)
+    sample_id: str | None = field(default=None, compare=False)
+    sampled_classes: tuple[int, ...] = field(default=(), compare=False)
 
     def __post_init__(self):
         if bool(self.classes) == bool(self.indices):
@@ -42,26 +42,26 @@ class ForgetRequest(RequestScoring):
             object.__setattr__(self, "description", _describe(self.classes, self.indices))
 
     @classmethod
-    def of_classes(cls, texts, dataset):
+    def from_classes(cls, texts, dataset):
         """The request for classes by number or name. UserError if one is not there, or all are."""
-        classes = tuple(sorted({class_number(text, dataset) for text in texts}))
+        classes = tuple(sorted({class_index(text, dataset) for text in texts}))
         if len(classes) == dataset.num_classes > 1:
             raise UserError(f"--class_to_forget names every class of {dataset.name}: none is kept")
         return cls(classes, description=_describe_classes(classes, dataset))
 
     @classmethod
-    def of_fraction(cls, fraction, seed, texts, dataset):
+    def from_fraction(cls, fraction, seed, texts, dataset):
         """The request for a share of the training images, or of those of the classes `texts`.
 
         Drawn by `seed` alone. All images of classes are the classes themselves, of which nothing is
         left to keep. Raises UserError if it comes to no image.
         """
         rows, of = torch.arange(len(dataset.train)), "the training images"
-        name, drawn_from = f"f{decimal_part(fraction)}-s{seed}", ()
+        name, sampled_classes = f"f{encode_number(fraction)}-s{seed}", ()
         if texts:
-            drawn_from = tuple(sorted({class_number(text, dataset) for text in texts}))
-            wanted = cls(drawn_from)
-            rows = wanted.members(dataset.train.labels.cpu()).nonzero()[:, 0]
+            sampled_classes = tuple(sorted({class_index(text, dataset) for text in texts}))
+            wanted = cls(sampled_classes)
+            rows = wanted.has_requested_class(dataset.train.labels.cpu()).nonzero()[:, 0]
             of += f" of {_describe_classes(wanted.classes, dataset)}"
             name = f"{wanted.id_part()}-{name}"
         count = round(fraction * len(rows))
@@ -71,20 +71,20 @@ class ForgetRequest(RequestScoring):
             )
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
         if texts and count == len(rows):
-            return cls.of_classes(texts, dataset)
+            return cls.from_classes(texts, dataset)
         words = f"{100 * fraction:g}% of {of}, drawn with seed {seed}"
         chosen = tuple(rows[order[:count]].sort().values.tolist())
-        return cls((), chosen, words, name, drawn_from)
+        return cls((), chosen, words, name, sampled_classes)
 
     @classmethod
-    def of_model(cls, model_id, record, dataset):
+    def from_model(cls, model_id, record, dataset):
         """What a model has forgotten, by its record or else its id.
 
         Raises UserError if it is nothing, or if it is images that are not told, or not here.
         """
         if "forget_request" in record:
             request = cls.from_record(record["forget_request"])
-            if not request.is_within(dataset):
+            if not request.fits(dataset):
                 raise UserError(
                     f"{model_id} has forgotten classes or images that {dataset.name} has not: it "
                     "is a model of other data"
@@ -109,7 +109,7 @@ class ForgetRequest(RequestScoring):
                 f"{model_id} has no record of which images it has forgotten: name them as when it "
                 "forgot them"
             )
-        return cls.of_classes(numbers, dataset)
+        return cls.from_classes(numbers, dataset)
 
     @classmethod
     def from_record(cls, record):
@@ -123,8 +123,8 @@ class ForgetRequest(RequestScoring):
         if name == request.id_part():
             return request
         of_classes = re.match(r"[0-9-]+(?=-f)", name)
-        drawn_from = map(int, of_classes[0].split("-")) if of_classes else ()
-        return cls((), indices, drawn_as=name, drawn_from=tuple(drawn_from))
+        sampled_classes = map(int, of_classes[0].split("-")) if of_classes else ()
+        return cls((), indices, sample_id=name, sampled_classes=tuple(sampled_classes))
 
     def record(self):
         """Plain data for the model's record."""
@@ -137,26 +137,26 @@ class ForgetRequest(RequestScoring):
             "forget_id": self.id_part(),
         }
 
-    def is_within(self, dataset):
+    def fits(self, dataset):
         """Whether the data set has all the classes or images that the request names."""
         last = self.classes[-1] if self.indices is None else self.indices[-1]
         return last < (dataset.num_classes if self.indices is None else len(dataset.train))
 
-    def brief(self, dataset):
+    def summary(self, dataset):
         """Plain data for results, without the list of images."""
         return {
             "class_to_forget": self.record()["class_to_forget"],
             "forget_id": self.id_part(),
             "forget_words": self.description,
-            "forget_count": int(self.covered(dataset, "train").sum()),
+            "forget_count": int(self.in_forget_set(dataset, "train").sum()),
         }
 
     def id_part(self):
         """What stands in a model id after FORGOTTEN_; the same for the same listed images."""
         if self.indices is None:
             return "-".join(map(str, self.classes))
-        if self.drawn_as:
-            return self.drawn_as
+        if self.sample_id:
+            return self.sample_id
         digest = hashlib.sha256(",".join(map(str, self.indices)).encode())
         return f"samples-{digest.hexdigest()[:DIGEST_DIGITS]}"
 
@@ -166,17 +166,17 @@ class ForgetRequest(RequestScoring):
             return labels[:, list(self.classes)].bool().any(1)
         return torch.isin(labels, torch.tensor(self.classes, device=labels.device))
 
-    def covered(self, dataset, split):
+    def in_forget_set(self, dataset, split):
         """Which images of a split are to be forgotten: (N,) bool on the labels' device."""
         labels = dataset.splits[split].labels
         if self.indices is None:
-            return self.members(labels)
+            return self.has_requested_class(labels)
         found = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
         if split == "train":
             found[torch.tensor(self.indices, device=labels.device)] = True
         return found
 
-    def comparable(self, dataset, split):
+    def matches_forget_set(self, dataset, split):
         """Which images of an unseen split are of the forget set's kind: (N,) bool.
 
         Attacks compare the forget set with them. Those of the request's classes; for single images
@@ -186,13 +186,13 @@ class ForgetRequest(RequestScoring):
         """
         labels = dataset.splits[split].labels
         if self.indices is None:
-            return self.members(labels)
+            return self.has_requested_class(labels)
         own = dataset.train.labels[torch.tensor(self.indices, device=labels.device)]
         if labels.ndim == 1:
             return torch.isin(labels, own.unique())
-        if self.drawn_from:
-            return labels[:, list(self.drawn_from)].bool().any(1)
-        if self.drawn_as:
+        if self.sampled_classes:
+            return labels[:, list(self.sampled_classes)].bool().any(1)
+        if self.sample_id:
             return torch.ones(len(labels), dtype=torch.bool, device=labels.device)
         kinds = torch.cat([own, labels]).unique(dim=0, return_inverse=True)[1]
         return torch.isin(kinds[len(own) :], kinds[: len(own)])
@@ -213,7 +213,7 @@ class ForgetRequest(RequestScoring):
 
     def split(self, dataset, split):
         """(forget_set, retain_set) of a split: every image is in exactly one of them."""
-        images, forget = dataset.splits[split], self.covered(dataset, split)
+        images, forget = dataset.splits[split], self.in_forget_set(dataset, split)
         return images.subset(forget), images.subset(~forget)
 
     def split_for_unlearning(self, dataset):
@@ -228,7 +228,7 @@ class ForgetRequest(RequestScoring):
         return forget_set, retain_set
 
 
-def class_number(text, dataset):
+def class_index(text, dataset):
     """The index of a class by its number or name. Raises UserError unless there is just one."""
     digits = text.lstrip("0") or text[:1]
     if digits in map(str, range(dataset.num_classes)):  # before names: "3" may be one

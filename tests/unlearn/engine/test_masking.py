@@ -10,7 +10,7 @@ from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.masking import WeightMask
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
-from unlearn.saliency import entry_percents, gradient_saliency, mask_at
+from unlearn.saliency import compute_percentiles, gradient_saliency, mask_from_percentiles
 from utils.train.recipe import OPTIMIZERS, Recipe
 
 MASKED_METHODS = [method for method in METHODS.values() if method.uses_mask]
@@ -26,7 +26,9 @@ def base_and_sets(multi_label=False):
 
 def mask_of(threshold, multi_label=False):
     model, forget_set, _ = base_and_sets(multi_label)
-    return mask_at(entry_percents(gradient_saliency(model, forget_set, REQUEST)), threshold)
+    return mask_from_percentiles(
+        compute_percentiles(gradient_saliency(model, forget_set, REQUEST)), threshold
+    )
 
 
 def unlearned(method, mask=None, optimizer="sgd", multi_label=False):
@@ -36,7 +38,7 @@ def unlearned(method, mask=None, optimizer="sgd", multi_label=False):
         replace(RECIPE, optimizer=optimizer),
         {name: option.default for name, option in method.options.items()} | fewer,
         mask=mask,
-        comparable_val=split_set(REQUEST, tiny_set(12, multi_label=multi_label, seed=1))[0],
+        matching_val=split_set(REQUEST, tiny_set(12, multi_label=multi_label, seed=1))[0],
         show=False,
     )
     return method.run(*base_and_sets(multi_label), config)
@@ -104,4 +106,4 @@ def test_protection_ends_with_its_handle():
 
 def test_share_counts_weights_over_the_whole_model():
     mask = WeightMask({"a": torch.tensor([True, False, False]), "b": torch.tensor([[True]])})
-    assert mask.share() == 0.5
+    assert mask.fraction() == 0.5

@@ -9,7 +9,7 @@ from models.checkpoint import load_model
 from tests.helpers.environment import BASE, model_flags
 from tests.helpers.tiny import split_set, tiny_set, trained_model, weights_of
 from unlearn.engine.config import UnlearnConfig
-from unlearn.engine.method import Option, write_option
+from unlearn.engine.method import Option, format_option
 from unlearn.engine.settings import chosen_config, default_config
 from unlearn.model_ids import parse_unlearned_model_id, unlearned_model_id
 from unlearn.registry import METHODS
@@ -84,8 +84,8 @@ def test_a_class_that_is_not_there_is_refused():
 )
 def test_classes_are_read_and_written(text, value, written):
     option = Option((), "classes")
-    assert option.read(text) == value and write_option(value) == written
-    assert option.read(written) == value
+    assert option.parse(text) == value and format_option(value) == written
+    assert option.parse(written) == value
 
 
 @pytest.mark.parametrize("text", ["", "a", "0,", "0.5", "1 2"])

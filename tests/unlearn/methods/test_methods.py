@@ -38,7 +38,7 @@ from tests.helpers.tiny import (
     weights_of,
 )
 from unlearn.engine import loop as descent
-from unlearn.engine.method import write_option
+from unlearn.engine.method import format_option
 from unlearn.engine.settings import check_task, chosen_config, default_config
 from unlearn.methods.random_label import draw_wrong_labels
 from unlearn.registry import METHODS, describe_methods, find_method, find_methods
@@ -75,7 +75,7 @@ def with_poison(image_set, where):
 def poisoned_results(method, multi_label):
     """Whether the weights stay the same with other forget images, and with other retain images."""
     image_set = tiny_set(multi_label=multi_label)
-    covered = REQUEST.members(image_set.labels)
+    covered = REQUEST.has_requested_class(image_set.labels)
     clean = unlearned(method, image_set, epochs=2)
     return [
         same_weights(clean, unlearned(method, with_poison(image_set, where), epochs=2))
@@ -191,7 +191,7 @@ def test_random_labels_are_drawn_afresh_each_epoch(monkeypatch, multi_label):
         assert torch.equal(epoch_set.indices[:size], forget_set.indices)
         assert torch.equal(epoch_set.indices[size:], retain_set.indices)
         assert torch.equal(epoch_set.labels[size:], retain_set.labels)
-        assert not REQUEST.members(epoch_set.labels).any()
+        assert not REQUEST.has_requested_class(epoch_set.labels).any()
     drawn = [epoch_set.labels[:size] for epoch_set in seen]
     assert not torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[1], drawn[2])
 
@@ -496,7 +496,7 @@ def test_options_are_letters_and_their_defaults_are_in_range(method):
         assert name.isalpha()  # in a model id they stand between "_" and "-"
         numbers = option.default if isinstance(option.default, tuple) else (option.default,)
         assert all(option.low <= number <= option.high for number in numbers)
-        assert chosen_config(method, config, {}, [(name, write_option(option.default))]) == config
+        assert chosen_config(method, config, {}, [(name, format_option(option.default))]) == config
 
 
 @by_id

@@ -130,7 +130,7 @@ def test_a_record_from_before_there_were_choices_says_what_there_was(tmp_path, m
 
 def test_a_method_learns_in_its_precision():
     request, train_set = ForgetRequest((1,)), tiny_set(24)
-    covered = request.members(train_set.labels)
+    covered = request.has_requested_class(train_set.labels)
     sets = train_set.subset(covered), train_set.subset(~covered)
     made = {}
     for name in (FLOAT32, BF16):
