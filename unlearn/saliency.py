@@ -151,7 +151,7 @@ def _inside(count):
 
 
 def _percentiles_of(values):
-    """compute_percentiles of non-negative float32 `values` (N,), on their device if it has room: uint8.
+    """Percentiles of non-negative float32 `values` (N,): uint8, on the CPU.
 
     Both ways come to the same, on the CPU.
     """
@@ -162,7 +162,7 @@ def _percentiles_of(values):
 
 
 def _percentiles_by_sort(values):
-    """compute_percentiles of non-negative float32 `values` (N,) on a GPU, which sorts fast: uint8.
+    """Percentiles of non-negative float32 `values` (N,): uint8, on the CPU.
 
     Integers are sorted, the bits of the floats, so that no number is like no other.
     """
@@ -174,7 +174,7 @@ def _percentiles_by_sort(values):
 
 
 def _percentiles_by_rank(values):
-    """compute_percentiles of non-negative float32 `values` (N,): uint8.
+    """Percentiles of non-negative float32 `values` (N,): uint8, on the CPU.
 
     Bits of non-negative floats order as the floats do, so that counting by the upper half of the
     bits tells the ranks that values of one half share. Only where a percent begins among them does

@@ -160,7 +160,7 @@ class ForgetRequest(RequestScoring):
         digest = hashlib.sha256(",".join(map(str, self.indices)).encode())
         return f"samples-{digest.hexdigest()[:DIGEST_DIGITS]}"
 
-    def members(self, labels):
+    def has_requested_class(self, labels):
         """Which images are of the request's classes: (N,) bool from (N,) or (N, K) labels."""
         if labels.ndim == 2:
             return labels[:, list(self.classes)].bool().any(1)
