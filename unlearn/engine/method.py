@@ -26,7 +26,7 @@ class Option:
     low: float = 0.0
     high: float = float("inf")
 
-    def read(self, text):
+    def parse(self, text):
         """The value that `text` stands for, such as `0.5`, `3` or `0,3`. ValueError if none."""
         if not isinstance(self.default, tuple):
             return type(self.default)(text)
@@ -35,7 +35,7 @@ class Option:
         return tuple(sorted({int(part) for part in text.split(",")}))
 
     @property
-    def kind(self):
+    def expected_value(self):
         if isinstance(self.default, tuple):
             return f"class numbers, as 0,3, or {ALL_CLASSES}"
         return "a whole number" if isinstance(self.default, int) else "a number"
