@@ -1,5 +1,6 @@
-"""Settings of the property-based tests."""
+"""Settings of the property-based tests, and the data file that most tests here use."""
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -11,3 +12,8 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("robustness")
+
+
+@pytest.fixture
+def grey(data_files):
+    return data_files["grey"]
