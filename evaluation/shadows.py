@@ -16,7 +16,7 @@ from evaluation.metrics.klom import margins
 from evaluation.metrics.membership import too_few
 from models.architectures import ModelSpec, build_model
 from models.checkpoint import REFUSALS, load_with_digest, save_with_digest
-from unlearn.engine.settings import recorded_config
+from unlearn.engine.settings import config_from_record
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import make_mask
@@ -201,7 +201,7 @@ def _trained(setting, number, seen, show):
 
 def _unlearned(setting, number, model, forget_set, retain_set, show):
     method = setting.method
-    config = recorded_config(method, setting.request, setting.record)
+    config = config_from_record(method, setting.request, setting.record)
     config = replace(
         config,
         recipe=replace(config.recipe, seed=config.recipe.seed + 1 + number),

@@ -8,7 +8,7 @@ from models.loading import dataset_record
 from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.method import Method, format_option
 from unlearn.engine.progress import Progress
-from unlearn.engine.settings import check_task, chosen_config, default_config
+from unlearn.engine.settings import check_applicable, default_config, override_config
 from unlearn.model_ids import unlearned_model_id
 from utils.io.files import check_id, check_overwrite
 from utils.runtime.devices import describe
@@ -40,13 +40,13 @@ class UnlearnJob:
     def create(
         cls, base_id, base_record, method, request, dataset, *, settings, options, mask_thresh
     ):
-        """The job with the method's defaults but for `settings` and `options`, as chosen_config.
+        """The job with the method's defaults but for `settings` and `options`, as override_config.
 
         Raises UserError if the method has no such settings or cannot work on the data.
         """
-        check_task(method, dataset, base_record.get("spec", {}).get("shards", 0))
+        check_applicable(method, dataset, base_record.get("spec", {}).get("shards", 0))
         defaults = default_config(method, request, base_record)
-        config = chosen_config(method, defaults, settings, options)
+        config = override_config(method, defaults, settings, options)
         config = replace(
             config,
             matching_val=dataset.val.subset(request.matches_forget_set(dataset, "val")),

@@ -90,7 +90,7 @@ def test_batches_are_brought_there_without_waiting(there, method_id):
 
 
 @pytest.mark.parametrize(
-    "method", [each for each in TRIED if not each.one_label], ids=lambda method: method.id
+    "method", [each for each in TRIED if not each.single_label_only], ids=lambda method: method.id
 )
 def test_methods_keep_findings_on_their_device(there, method):
     waits_of(there, method, 6, multi_label=True)

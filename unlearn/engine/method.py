@@ -15,14 +15,14 @@ ALL_CLASSES = "all"  # how an option that holds classes is written when it is em
 
 @dataclass(frozen=True)
 class Option:
-    """A setting of one method: its default, its meaning and its range.
+    """A setting of one method: its default, its description and its range.
 
     The default's kind is the setting's: a whole number, a number, or a tuple of class numbers, in
     order and each once, where the empty one stands for all classes.
     """
 
     default: float | tuple[int, ...]
-    meaning: str
+    description: str
     low: float = 0.0
     high: float = float("inf")
 
@@ -54,15 +54,15 @@ class Method:
 
     id: what `--unlearn` takes; used in model ids. name: the technique. run: (model, forget_set,
     retain_set, UnlearnConfig) -> model. recipe: default settings; None for the base model's own.
-    paper: its source. family, summary: group and one line for lists of methods.
-    options: the method's own settings by name. follows_gradient: whether there is a variant
-    inside a saliency mask; uses_mask: whether this is it. one_step: the method has neither epochs
-    nor a learning rate. one_image: it accepts batches of a single image, which batch normalisation
-    cannot train on. ignores: settings of the recipe without effect. one_label: it needs exactly one
-    class per image. other_class: it needs a class (or finding) other than an image's own.
-    last_layer: it needs a single last layer, of which a sharded model has several. needs_shards: it
-    needs a base model that was trained in shards. plugin: `file` and `sha256` of the plug-in file
-    that declares it, None for a built-in method.
+    paper: its source. family, summary: group and one line for lists of methods. options: the
+    method's own settings by name. supports_mask: whether there is a variant inside a saliency mask;
+    uses_mask: whether this is it. one_step: the method has neither epochs nor a learning rate.
+    allows_batch_of_one: it accepts batches of a single image, which batch normalisation cannot
+    train on. ignored_settings: settings of the recipe without effect. single_label_only: it needs
+    exactly one class per image. needs_other_class: it needs a class (or finding) other than an
+    image's own. needs_last_layer: it needs a single last layer, of which a sharded model has
+    several. needs_shards: it needs a base model that was trained in shards. plugin: `file` and
+    `sha256` of the plug-in file that declares it, None for a built-in method.
     """
 
     id: str
@@ -73,13 +73,13 @@ class Method:
     family: str
     summary: str
     options: Mapping[str, Option] = field(default_factory=dict, hash=False)
-    follows_gradient: bool = True
+    supports_mask: bool = True
     one_step: bool = False
-    one_image: bool = False
-    ignores: tuple[str, ...] = ()
-    one_label: bool = False
-    other_class: bool = False
-    last_layer: bool = False
+    allows_batch_of_one: bool = False
+    ignored_settings: tuple[str, ...] = ()
+    single_label_only: bool = False
+    needs_other_class: bool = False
+    needs_last_layer: bool = False
     needs_shards: bool = False
     uses_mask: bool = False
     plugin: Mapping[str, str] | None = field(default=None, hash=False)

@@ -50,6 +50,6 @@ METHOD = Method(
     paper="Graves et al., AAAI 2021",
     family="other labels",
     summary="trains on wrong labels that are drawn once, mixed with part of the retain set",
-    one_image=True,
-    other_class=True,
+    allows_batch_of_one=True,
+    needs_other_class=True,
 )

@@ -131,7 +131,7 @@ METHOD = Method(
     family="other labels",
     summary="trains on adversarial examples of the forgotten images, with the wrong class that "
     "the model predicts for them",
-    one_label=True,
-    other_class=True,
+    single_label_only=True,
+    needs_other_class=True,
     options=OPTIONS,
 )

@@ -136,8 +136,8 @@ METHOD = Method(
     family="gradient ascent",
     summary="reduces the sensitivity of the true class's logit to the forgotten images to that of "
     "other classes",
-    one_label=True,
-    one_image=True,
-    other_class=True,
+    single_label_only=True,
+    allows_batch_of_one=True,
+    needs_other_class=True,
     options=OPTIONS,
 )

@@ -53,6 +53,6 @@ METHOD = Method(
     paper="Kurmanji et al., NeurIPS 2023",
     family="gradient ascent",
     summary="gradient ascent on the forget set and descent on retain images, in the same step",
-    one_image=True,
+    allows_batch_of_one=True,
     options=OPTIONS,
 )

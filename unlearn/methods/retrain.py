@@ -33,5 +33,5 @@ METHOD = Method(
     family="exact",
     summary="trains a new model on the retain set with the base model's recipe and seed: the "
     "reference",
-    follows_gradient=False,
+    supports_mask=False,
 )

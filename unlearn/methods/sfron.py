@@ -134,6 +134,6 @@ METHOD = Method(
     family="gradient ascent",
     summary="forgets along directions to which the retain loss is insensitive, with fast and slow "
     "weights",
-    one_image=True,
+    allows_batch_of_one=True,
     options=OPTIONS,
 )

@@ -62,6 +62,6 @@ METHOD = Method(
     family="exact",
     summary="retrains only the shards that held forgotten images, for a base model trained in "
     "shards",
-    follows_gradient=False,
+    supports_mask=False,
     needs_shards=True,
 )

@@ -107,6 +107,6 @@ METHOD = Method(
     family="noise",
     summary="learns noise that maximises the error of the classes, impairs the model with it, "
     "repairs it with retain images",
-    one_label=True,
+    single_label_only=True,
     options=OPTIONS,
 )

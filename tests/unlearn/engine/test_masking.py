@@ -62,7 +62,7 @@ def test_weights_outside_the_mask_stay_and_those_inside_change(method, optimizer
 
 @pytest.mark.parametrize(
     "method",
-    [method for method in MASKED_METHODS if not method.one_label],
+    [method for method in MASKED_METHODS if not method.single_label_only],
     ids=lambda method: method.id,
 )
 def test_multi_label_weights_outside_the_mask_stay(method):

@@ -39,7 +39,7 @@ from tests.helpers.tiny import (
 )
 from unlearn.engine import loop as descent
 from unlearn.engine.method import format_option
-from unlearn.engine.settings import check_task, chosen_config, default_config
+from unlearn.engine.settings import check_applicable, default_config, override_config
 from unlearn.methods.random_label import draw_wrong_labels
 from unlearn.registry import METHODS, describe_methods, find_method, find_methods
 from unlearn.request.request import ForgetRequest
@@ -355,9 +355,7 @@ def test_methods_have_one_shape(method):
     parameters = list(inspect.signature(method.run.load()).parameters)
     assert parameters == ["model", "forget_set", "retain_set", "config"]
     assert method.uses_mask == method.id.endswith("_with_SalUn")
-    assert (f"{method.id}_with_SalUn" in METHODS) == (
-        method.follows_gradient and not method.uses_mask
-    )
+    assert (f"{method.id}_with_SalUn" in METHODS) == (method.supports_mask and not method.uses_mask)
 
 
 @by_id
@@ -412,7 +410,7 @@ def test_other_methods_have_defaults_of_their_own(method):
 
 def chosen(method, settings, options=()):
     config = default_config(method, REQUEST, {"recipe": asdict(RECIPE), "selection": "best"})
-    return chosen_config(method, config, settings, options)
+    return override_config(method, config, settings, options)
 
 
 @pytest.mark.parametrize("method_id", ["FT", "IU", "Fisher", "SSD", "LFSSD"])
@@ -445,7 +443,7 @@ def test_batches_of_one_image_work_or_are_refused(method):
         config = with_recipe(config_for(method, tiny_set(12), epochs=1), batch_size=1)
         return method.run(model, *split_set(REQUEST, tiny_set(12)), config)
 
-    if method.one_image:
+    if method.allows_batch_of_one:
         chosen(method, {"batch_size": 1})
         run()
         return
@@ -460,9 +458,9 @@ def test_batches_of_one_image_work_or_are_refused(method):
 def test_of_one_class_alone_single_images_are_forgotten_or_it_is_refused(method, multi_label):
     dataset, request = tiny_dataset(1, multi_label=multi_label), ForgetRequest((), (0, 5, 7, 11))
     try:
-        check_task(method, dataset)
+        check_applicable(method, dataset)
     except UserError as error:
-        assert method.other_class or (multi_label and method.one_label)
+        assert method.needs_other_class or (multi_label and method.single_label_only)
         assert re.search("has one only: choose another|is multi-label: choose another", str(error))
         return
     model = tiny_model(1)
@@ -496,7 +494,9 @@ def test_options_are_letters_and_their_defaults_are_in_range(method):
         assert name.isalpha()  # in a model id they stand between "_" and "-"
         numbers = option.default if isinstance(option.default, tuple) else (option.default,)
         assert all(option.low <= number <= option.high for number in numbers)
-        assert chosen_config(method, config, {}, [(name, format_option(option.default))]) == config
+        assert (
+            override_config(method, config, {}, [(name, format_option(option.default))]) == config
+        )
 
 
 @by_id
@@ -514,9 +514,9 @@ def test_a_row_for_every_method(method):
 @by_id
 def test_on_a_model_in_shards_the_method_that_needs_one_last_layer_is_named(method):
     needs = method.id.removesuffix("_with_SalUn") in ("EU_k", "CF_k", "BoundaryExpanding")
-    check_task(method, tiny_dataset(), shards=3 if method.needs_shards else 0)
+    check_applicable(method, tiny_dataset(), shards=3 if method.needs_shards else 0)
     if needs:
         with pytest.raises(UserError, match=f"--unlearn {method.id} needs the one last layer"):
-            check_task(method, tiny_dataset(), shards=3)
+            check_applicable(method, tiny_dataset(), shards=3)
     else:
-        check_task(method, tiny_dataset(), shards=3)
+        check_applicable(method, tiny_dataset(), shards=3)
