@@ -16,7 +16,7 @@ from unlearn.registry import ALL, describe_methods
 from unlearn.request.files import listed_request, matching_request
 from unlearn.request.request import ForgetRequest
 from utils.data.loading import SYNTHETIC
-from utils.data.npz import LARGEST_SIDE, SMALLEST_SIDE
+from utils.data.npz import MAX_SIDE, MIN_SIDE
 from utils.data.placement import (
     AUTO,
     DEFAULT_WORKERS,
@@ -140,7 +140,7 @@ def data_flags(parser):
 def input_size_flag(parser):
     parser.add_argument(
         "--input_size",
-        type=_whole_number(SMALLEST_SIDE, LARGEST_SIDE),
+        type=_whole_number(MIN_SIDE, MAX_SIDE),
         help="height and width of the images in pixels, for MedMNIST 28, 64, 128 or 224; "
         "by default 28, or a .npz file's own size",
     )
@@ -187,7 +187,7 @@ def trained_model_flags(parser):
     bare.add_argument("--stem", choices=STEMS, help="first layers of a ResNet")
     bare.add_argument(
         "--input_size",
-        type=_whole_number(SMALLEST_SIDE, LARGEST_SIDE),
+        type=_whole_number(MIN_SIDE, MAX_SIDE),
         help="height and width of its images in pixels",
     )
 

@@ -25,7 +25,7 @@ from torch import nn
 
 from models.ensemble import Ensemble, shard_seed
 from models.parallel import in_parts
-from utils.data.npz import LARGEST_SIDE, MOST_CLASSES, SMALLEST_SIDE
+from utils.data.npz import MAX_CLASSES, MAX_SIDE, MIN_SIDE
 from utils.io.files import suggest_name
 from utils.runtime import processes
 from utils.runtime.errors import UserError
@@ -160,9 +160,9 @@ def make_spec(arch, num_classes, channels, input_size, *, pretrained=False, stem
 def check_spec(spec):
     """Raise ValueError if no classifier can be like this: the spec of a file from elsewhere."""
     numbers = {
-        "num_classes": (1, MOST_CLASSES),
+        "num_classes": (1, MAX_CLASSES),
         "channels": (1, 3),
-        "input_size": (SMALLEST_SIDE, LARGEST_SIDE),
+        "input_size": (MIN_SIDE, MAX_SIDE),
         "shards": (0, MOST_SHARDS),
         "partition_seed": (0, 2**63 - 1),
     }

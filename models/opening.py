@@ -1,7 +1,7 @@
 """A trained model together with the data set that it belongs to."""
 
 from models.checkpoint import load_model
-from utils.data.loading import FREELY, load_dataset
+from utils.data.loading import DEFAULT_PLACEMENT, load_dataset
 from utils.runtime import processes
 from utils.runtime.errors import UserError
 
@@ -15,7 +15,7 @@ def open_model_and_data(
     input_size=None,
     stem=None,
     data_root=None,
-    placement=FREELY,
+    placement=DEFAULT_PLACEMENT,
     allow_other_data=False,
 ):
     """(Classifier, record, MedicalDataset), both on `device`, the data at the model's input size.

@@ -485,7 +485,7 @@ def test_an_unknown_data_set_names_the_nearest(refused):
 @pytest.mark.parametrize(
     "dataset, says",
     [
-        ("OrganMNIST3D", "OrganMNIST3D is three-dimensional; only 2D sets"),
+        ("OrganMNIST3D", "OrganMNIST3D is three-dimensional: use a 2D data set"),
         ("nowhere.npz", "there is no file nowhere.npz"),
         ("a" * 300, "unknown data set"),
         ("a" * 300 + ".npz", "cannot be read"),

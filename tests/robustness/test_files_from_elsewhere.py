@@ -97,7 +97,9 @@ def write_npz(path, kind=zipfile.ZIP_DEFLATED, **changed):
 def test_an_array_that_claims_to_be_huge(workplace):
     claimed = with_header(np.zeros((96, 12, 12), np.uint8), shape=(10**6, 1000, 1000))
     path = write_npz("huge.npz", train_images=claimed)
-    assert "is not as long as its shape" in refused_in_little_memory("read_npz(path)", path)
+    assert "does not have the length of its shape" in refused_in_little_memory(
+        "read_npz(path)", path
+    )
 
 
 def test_a_small_file_that_unfolds_into_a_gigabyte(workplace):
@@ -482,7 +484,7 @@ def test_a_whole_folder_may_be_a_link(trained, tmp_path):
 
 def test_a_data_file_called_dots_keeps_its_pictures_in_their_folder(workplace, refused):
     write_npz("...npz")
-    says = "the name of the file ...npz cannot be the name of a folder"
+    says = "the name of the file ...npz is not a valid folder name"
     refused(says, "examine_dataset", "--dataset", "...npz", "--no_window")
 
 

@@ -147,7 +147,7 @@ def test_data_at_the_edge_go_through_every_step(done, odd_data, change):
 
 def test_images_that_are_all_the_same_are_refused(refused, odd_data):
     flags = ("--save_model_id", "odd", "--dataset", odd_data(constant_images), "--device", "cpu")
-    says = "all training images of odd are the same: there is nothing to learn from them"
+    says = "all training images of odd are the same, nothing can be learned from them"
     assert refused(says, "main_train", *flags, *QUICK) == []
 
 

@@ -692,7 +692,7 @@ def test_costs_and_groups_by_hand(couple, done, grey):
             "0,1,1,1\n1,0,1,1\n1,1,0,1\n1,nan,1,0\n",
             "line 4: 'nan' is not a valid cost",
         ),
-        ("--cost_matrix", ",artery,bone,cortex,skin\n", "'skin' is no class of the data set"),
+        ("--cost_matrix", ",artery,bone,cortex,skin\n", "the data set has no class 'skin'"),
         ("--cost_matrix", "", "side.csv is empty"),
         ("--group_file", "a\nb\n", "side.csv has 2 lines for 40 test images"),
         ("--group_file", "a\n" * 40, "puts every image in the group 'a'"),

@@ -1,96 +1,106 @@
-"""Batches read ahead of their use, where the images do not lie on the device."""
+"""Read batches ahead of their use when the images are not on the device."""
 
 import functools
 import math
 import mmap
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import torch
 
 from utils.runtime.devices import to_device_async
 
+if TYPE_CHECKING:
+    from utils.data.datasets import CompositeSet, ImageSet
 
-def iter_batches(image_set, parts):
-    """(images, labels) of `image_set` at each of `parts`, a list of positions (B,) int64, in turn.
 
-    A set with `workers` has as many threads that read ahead, `max_batches_in_memory` at most.
-    Threads and not processes: taking rows of a tensor leaves the other threads
-    free, and processes would each hold memory of their own. A GPU gets the batches from pinned
-    memory, by a stream beside the one that works, and is never waited for meanwhile.
+def iter_batches(
+    image_set: "ImageSet | CompositeSet", batches: list[torch.Tensor]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield (images, labels) of `image_set` for each of `batches`, positions (B,) int64.
+
+    If the set has `workers`, as many threads read ahead, up to `max_batches_in_memory`. Threads and
+    not processes: indexing a tensor releases the interpreter lock, and each process would need
+    memory of its own. For a GPU, batches are copied from pinned memory on a separate stream,
+    without synchronization.
     """
     if not image_set.workers:
-        yield from map(image_set.batch, parts)
+        yield from map(image_set.batch, batches)
         return
-    device, parts = image_set.device, _on_cpu(parts)
-    copies = _beside(device) if device.type == "cuda" else None
-    reads = deque()
+    device, batches = image_set.device, _to_cpu(batches)
+    copy_stream = _copy_stream(device) if device.type == "cuda" else None
+    pending = deque()
     with ThreadPoolExecutor(image_set.workers) as pool:
-        for part in parts:
-            plan = image_set.batch_parts(part)
-            under_way = [
-                pool.submit(_rows, each, positions, copies is not None) if each.workers else None
-                for each, positions in plan
+        for positions in batches:
+            parts = image_set.batch_parts(positions)
+            reads = [
+                pool.submit(_read_images, part, own, copy_stream is not None)
+                if part.workers
+                else None
+                for part, own in parts
             ]
-            reads.append((part, plan, under_way))
-            if len(reads) > image_set.workers:
-                yield _brought(*reads.popleft(), image_set, copies)
-        while reads:
-            yield _brought(*reads.popleft(), image_set, copies)
+            pending.append((positions, parts, reads))
+            if len(pending) > image_set.workers:
+                yield _finish_batch(*pending.popleft(), image_set, copy_stream)
+        while pending:
+            yield _finish_batch(*pending.popleft(), image_set, copy_stream)
 
 
-def max_batches_in_memory(workers):
-    """How many batches there are at a time: one in use, one just read, one a thread."""
+def max_batches_in_memory(workers: int) -> int:
+    """Return the largest number of batches in memory: one in use, one ready, one per thread."""
     return workers + 2 if workers else 1
 
 
-def _on_cpu(parts):
-    """Positions where the images are, all at once: a GPU is waited for but once."""
-    return torch.cat(parts).cpu().split([len(part) for part in parts]) if parts else []
+def _to_cpu(batches):
+    """Move all positions to the CPU at once, which synchronizes with a GPU only once."""
+    return torch.cat(batches).cpu().split([len(part) for part in batches]) if batches else []
 
 
 @functools.cache
-def _beside(device):
-    """The one stream of a GPU that copies: memory is kept apart for each."""
+def _copy_stream(device):
+    """Return the one copy stream of a GPU: the allocator keeps separate memory for each stream."""
     return torch.cuda.Stream(device)
 
 
-def _rows(image_set, positions, pinned):
-    return image_set.rows(positions, _pinned_memory if pinned else _own_memory)
+def _read_images(image_set, positions, pinned):
+    return image_set.read_images(positions, _allocate_pinned if pinned else _allocate_mapped)
 
 
-def _pinned_memory(shape):
+def _allocate_pinned(shape):
     return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
 
 
-def _own_memory(shape):
-    """Given back as soon as nobody needs it: the C library keeps what threads free, for each."""
+def _allocate_mapped(shape):
+    """Allocate memory that is returned to the system when freed.
+
+    The C library would keep memory that threads free, separately for each thread.
+    """
     size = math.prod(shape)
     if size == 0:
         return torch.empty(shape, dtype=torch.uint8)
     return torch.frombuffer(mmap.mmap(-1, size), dtype=torch.uint8).view(shape)
 
 
-def _brought(part, plan, under_way, image_set, copies):
+def _finish_batch(positions, parts, reads, image_set, copy_stream):
     device, pieces = image_set.device, []
-    for (each, positions), read in zip(plan, under_way, strict=True):
-        positions = to_device_async(
-            positions, device
-        )  # by an index of the CPU's it would be waited for
+    for (part, own), read in zip(parts, reads, strict=True):
+        own = to_device_async(own, device)  # indexing by a CPU tensor would synchronize
         if read is None:
-            pieces.append(each.batch(positions))
+            pieces.append(part.batch(own))
         else:
-            images = _on_device(read.result(), device, copies)
-            pieces.append((images, each.labels[positions]))
-    return image_set.collate(pieces, to_device_async(part, device))
+            images = _copy_to_device(read.result(), device, copy_stream)
+            pieces.append((images, part.labels[own]))
+    return image_set.collate(pieces, to_device_async(positions, device))
 
 
-def _on_device(images, device, copies):
-    if copies is None:
+def _copy_to_device(images, device, copy_stream):
+    if copy_stream is None:
         return images.to(device, non_blocking=True)
-    with torch.cuda.stream(copies):
+    with torch.cuda.stream(copy_stream):
         images = images.to(device, non_blocking=True)
-    working = torch.cuda.current_stream(device)
-    working.wait_stream(copies)
-    images.record_stream(working)  # or the memory could be given away while it is in use
+    current = torch.cuda.current_stream(device)
+    current.wait_stream(copy_stream)
+    images.record_stream(current)  # the allocator must not reuse the memory while it is in use
     return images

@@ -319,7 +319,9 @@ def test_the_drawn_set(monkeypatch):
 
 @pytest.mark.parametrize("size", [27, 1025])
 def test_the_drawn_set_has_limits_too(size):
-    with pytest.raises(UserError, match=f"--input_size {size}: SynthBloodMNIST is drawn from 28"):
+    with pytest.raises(
+        UserError, match=f"--input_size {size}: SynthBloodMNIST comes in 28 to 1024 pixels"
+    ):
         load_dataset("SynthBloodMNIST", input_size=size)
 
 

@@ -134,7 +134,7 @@ def test_without_a_root_it_is_medmnists_own_cache(online, cache, monkeypatch):
     monkeypatch.setattr(medmnist_files, "DEFAULT_ROOT", str(cache))
     assert fetch_medmnist_file(FLAG, 28) == cache / "breastmnist.npz"
     monkeypatch.setattr(medmnist_files, "DEFAULT_ROOT", None)
-    with pytest.raises(UserError, match="medmnist's cache .* cannot be made: .*--data_root"):
+    with pytest.raises(UserError, match="medmnist's cache .* cannot be created: .*--data_root"):
         fetch_medmnist_file(FLAG, 28)
 
 

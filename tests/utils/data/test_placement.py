@@ -30,7 +30,7 @@ def file(tmp_path):
 
 def load_as_another_process(file, **settings):
     """Which has no data set in use."""
-    loading._in_use.clear()
+    loading._loaded.clear()
     return load_dataset(str(file), **settings)
 
 
@@ -199,8 +199,8 @@ def test_feed_gives_every_batch_in_turn(workers, count):
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_feed_reads_no_more_ahead_than_it_says(workers, monkeypatch):
     begun = []
-    rows = ImageSet.rows
-    monkeypatch.setattr(ImageSet, "rows", lambda *args: begun.append(0) or rows(*args))
+    read = ImageSet.read_images
+    monkeypatch.setattr(ImageSet, "read_images", lambda *args: begun.append(0) or read(*args))
     parts = list(torch.arange(24).split(1))
     for used, _ in enumerate(iter_batches(tiny_set(24).stream_to("cpu", workers), parts)):
         assert len(begun) - used <= max_batches_in_memory(workers)
