@@ -9,7 +9,7 @@ import os
 import shlex
 
 from evaluation.metrics.lira import MIN_SHADOW_MODELS
-from evaluation.report import GROUPS
+from evaluation.registry import GROUPS
 from models.architectures import STEMS
 from unlearn.engine.method import BATCH_SIZE, FISHER_BATCH_SIZE
 from unlearn.registry import ALL, describe_methods
@@ -28,7 +28,7 @@ from utils.data.placement import (
 from utils.runtime.errors import EXIT_BAD_INPUT, UserError
 from utils.text import encodable
 from utils.train.prediction import PREDICTION_BATCH
-from utils.train.recipe import BF16, FLOAT32, OPTIMIZERS, PRECISIONS, SMALLEST_SET, WEIGHT_DECAY
+from utils.train.recipe import BF16, FLOAT32, MIN_TRAIN_IMAGES, OPTIMIZERS, PRECISIONS, WEIGHT_DECAY
 
 DEFAULT_SEED = 1
 MASK_THRESH = 0.5
@@ -368,7 +368,7 @@ def training_flags(parser, epochs=20):
         "(by default 0.01 with sgd, else 0.001)",
     )
     group.add_argument(
-        "--batch_size", type=_whole_number(SMALLEST_SET), default=50, help="images a step"
+        "--batch_size", type=_whole_number(MIN_TRAIN_IMAGES), default=50, help="images a step"
     )
     group.add_argument(
         "--optimizer", choices=OPTIMIZERS, default="sgd", help="sgd has momentum 0.9"
@@ -534,7 +534,7 @@ def data_source(args):
 
 
 def model_and_data(args):
-    """The arguments of models.opening.open_model_and_data that the flags stand for, no device."""
+    """The arguments of models.loading.load_model_and_data that the flags stand for, no device."""
     source = data_source(args)
     return {
         "model_id": args.model_id,

@@ -9,7 +9,7 @@ from arg_parser import data_flags, data_source, input_size_flag, make_parser, wi
 from utils.data.datasets import class_membership
 from utils.data.loading import load_dataset
 from utils.io.files import PICTURE_FOLDER
-from utils.plots.plots import class_counts
+from utils.plots.bars import class_counts
 from utils.plots.saving import save_picture
 from utils.plots.viewer import SampleViewer, open_window
 from utils.runtime.errors import run_script
@@ -56,7 +56,7 @@ def main(argv=None):
         seed=args.seed,
         heading=f"{dataset.name} train",
     )
-    save_picture(viewer.figure, folder / "samples.png", photographs=True)
+    save_picture(viewer.figure, folder / "samples.png", true_color=True)
     if not args.no_window:
         open_window(viewer, dataset.class_names)
 

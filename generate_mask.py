@@ -20,7 +20,7 @@ from arg_parser import (
     trained_model_flags,
 )
 from evaluation.pictures import layer_saliency
-from models.opening import open_model_and_data
+from models.loading import load_model_and_data
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import (
     entry_percents,
@@ -45,7 +45,7 @@ def main(argv=None):
     parser = make_parser(__doc__, *groups, resume_flag, overwrite_flag)
     request_flags(parser, required=False, note="; by default every class, each by itself")
     args = parser.parse_args(argv)
-    model, _, dataset = open_model_and_data(
+    model, _, dataset = load_model_and_data(
         device=pick_device(args.device, args.threads), **model_and_data(args)
     )
     asked = asked_request(args, dataset)

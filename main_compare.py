@@ -30,7 +30,7 @@ from evaluation.comparison.ranking import (
     to_markdown,
 )
 from evaluation.comparison.trials import Comparison, Trial
-from models.opening import open_model_and_data
+from models.loading import load_model_and_data
 from unlearn.engine.method import BATCH_SIZE, MAX_BATCHES_PER_STEP
 from unlearn.lineage.parents import RETRAIN
 from unlearn.model_ids import FORGOTTEN, decimal_part
@@ -62,7 +62,7 @@ def main(argv=None):
     ensure_folder(RESULT_FOLDER)
     ensure_folder(PICTURE_FOLDER)
     device = pick_device(args.device, args.threads)
-    model, record, dataset = open_model_and_data(device=device, **model_and_data(args))
+    model, record, dataset = load_model_and_data(device=device, **model_and_data(args))
     if record.get("kind") == "unlearned":
         raise UserError(f"{args.model_id} is an unlearned model already: give its base model's id")
     chosen = find_methods(args.unlearn, shards=model.spec.shards > 0)
@@ -141,7 +141,11 @@ def _write(comparison, figures, name):
     forgotten = f"{comparison.request.description} forgotten"
     title = f"{comparison.dataset.name}, {forgotten}"
     print(f"\n{title}\n")
-    print(format_table(["method", *COLUMNS.values()], [cells(row) for row in rows]))
+    print(
+        format_table(
+            ["method", *(column.heading for column in COLUMNS)], [cells(row) for row in rows]
+        )
+    )
     for method_id, why in failures.items():
         print(f"{method_id} failed: {why}")
     caption = f"{comparison.base_id} on {title}; {describe_seeds(seeds)}"

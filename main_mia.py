@@ -21,19 +21,18 @@ from arg_parser import (
     trained_model_flags,
 )
 from evaluation.audit import MODEL, RETRAIN
-from evaluation.measures import ulira_figures
-from evaluation.metrics.lira import likelihood_ratios, shadow_memberships
-from evaluation.report import ULIRA, ulira_warnings
+from evaluation.measure import Group
+from evaluation.metrics.lira import ULIRA, likelihood_ratios, shadow_memberships
+from evaluation.report import explain, figure_table
 from evaluation.results import (
-    figure_table,
     flatten,
     heading,
-    printed_as_asked,
+    print_as_json,
     results_name,
     to_json,
 )
 from evaluation.shadows import ShadowSetting, query_margins, shadow_margins
-from models.opening import open_model_and_data
+from models.loading import load_model_and_data
 from unlearn.lineage.parents import open_retrains
 from utils.io.files import RESULT_FOLDER, check_id, ensure_folder, write_atomically
 from utils.io.locks import exclusive_lock
@@ -49,12 +48,12 @@ def main(argv=None):
     check_id(args.model_id, "--model_id")
     path = RESULT_FOLDER / f"{args.model_id}_mia"
     with exclusive_lock(path, f"the attack on {args.model_id}"):
-        return printed_as_asked(args.json, _attack, args, argv)
+        return print_as_json(args.json, _attack, args, argv)
 
 
 def _attack(args, argv):
     device = pick_device(args.device, args.threads)
-    model, record, dataset = open_model_and_data(device=device, **model_and_data(args))
+    model, record, dataset = load_model_and_data(device=device, **model_and_data(args))
     request = requested(args, record, dataset)
     path = RESULT_FOLDER / f"{results_name(args.model_id, record, request)}_mia"
     retrains = open_retrains(args.retrain_model_id, args.model_id, model, record, request, dataset)
@@ -75,11 +74,11 @@ def _attack(args, argv):
     shadows = _shadows(setting, seen, show=not args.json)
     ratios = {title: likelihood_ratios(each, shadows, seen) for title, each in targets.items()}
     figures = {
-        title: ulira_figures(each[: setting.members], each[setting.members :], args.seed)
+        title: ULIRA.compute(each[: setting.members], each[setting.members :], args.seed)
         for title, each in ratios.items()
     }
-    print(f"\n{ULIRA.explanation}\n\n{figure_table(ULIRA.rows, figures)}")
-    warnings = ulira_warnings(figures.get(RETRAIN, {}))
+    print(f"\n{explain(Group(ULIRA.group), [ULIRA])}\n\n{figure_table(ULIRA.rows, figures)}")
+    warnings = ULIRA.warnings(figures.get(RETRAIN, {}))
     for line in warnings:
         print(f"WARNING: {line}")
     write_atomically(path.with_name(f"{path.name}.csv"), _table(setting, ratios[MODEL]))

@@ -14,18 +14,19 @@ from arg_parser import (
     trained_model_flags,
     window_flags,
 )
-from models.opening import open_model_and_data
+from models.loading import load_model_and_data
 from unlearn.request.request import ForgetRequest
 from utils.data.datasets import class_membership
 from utils.io.files import PICTURE_FOLDER
-from utils.plots.figures import RIGHT, WRONG
-from utils.plots.plots import confusion_matrix, finding_errors
+from utils.plots.bars import finding_errors
+from utils.plots.confusion import confusion_matrix
+from utils.plots.figures import CORRECT, INCORRECT
 from utils.plots.saving import save_picture
 from utils.plots.viewer import SampleViewer, open_window
 from utils.runtime.devices import pick_device
 from utils.runtime.errors import run_script
 from utils.text import format_table, percent
-from utils.train.metrics import class_rows, confusion_counts, evaluator_scores, finding_counts
+from utils.train.metrics import confusion_counts, finding_counts, medmnist_scores, per_class_metrics
 from utils.train.prediction import predict
 
 GRID = (4, 5)
@@ -34,7 +35,7 @@ GRID = (4, 5)
 def main(argv=None):
     groups = (trained_model_flags, data_flags, prediction_flags, device_flags, window_flags)
     args = make_parser(__doc__, *groups).parse_args(argv)
-    model, record, dataset = open_model_and_data(
+    model, record, dataset = load_model_and_data(
         device=pick_device(args.device, args.threads), **model_and_data(args)
     )
     labels, names = dataset.test.labels, dataset.class_names
@@ -42,8 +43,8 @@ def main(argv=None):
 
     print(f"{args.model_id} on {len(labels):,} test images of {dataset.name}")
     print(f"{dataset.describe_placement(args.batch_size)}\n")
-    _print_classes(class_rows(logits, labels), names)
-    auc, accuracy = evaluator_scores(logits, labels, dataset.task)
+    _print_classes(per_class_metrics(logits, labels), names)
+    auc, accuracy = medmnist_scores(logits, labels, dataset.task)
     print(f"\noverall accuracy: {percent(accuracy)}")
     print(f"AUC: {'undefined, a class has no test image' if auc is None else f'{auc:.5f}'}")
 
@@ -69,7 +70,7 @@ def main(argv=None):
         heading=f"{dataset.name} test",
         title_colors=colors,
     )
-    save_picture(viewer.figure, folder / "predictions.png", photographs=True)
+    save_picture(viewer.figure, folder / "predictions.png", true_color=True)
     if not args.no_window:
         open_window(viewer, names)
 
@@ -96,7 +97,7 @@ def _ground_truth_and_prediction(logits, labels):
         truths, predictions = _numbers(labels), _numbers(logits > 0)
     pairs = list(zip(truths, predictions, strict=True))
     return [f"GT: {t} / Pred: {p}" for t, p in pairs], [
-        RIGHT if t == p else WRONG for t, p in pairs
+        CORRECT if t == p else INCORRECT for t, p in pairs
     ]
 
 

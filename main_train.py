@@ -21,7 +21,7 @@ from arg_parser import (
     shards_flag,
     training_flags,
 )
-from models.architectures import ModelSpec, build_model, count_weights, in_shards, make_spec
+from models.architectures import ModelSpec, build_model, count_parameters, make_spec, sharded_spec
 from models.checkpoint import (
     delete_training_state,
     load_training_state,
@@ -32,13 +32,13 @@ from models.checkpoint import (
     save_training_state,
     training_state_path,
 )
-from models.opening import check_same_everywhere, describe_data
+from models.loading import check_ranks_have_same_data, dataset_record
 from models.shards import check_shards, training_run
 from utils.data.loading import check_images_differ, load_dataset
 from utils.io.background import BackgroundWorker, copy_to_cpu
 from utils.io.files import MODEL_FOLDER, PICTURE_FOLDER, check_id, check_overwrite, ensure_folder
 from utils.io.locks import exclusive_lock
-from utils.plots.plots import training_curves
+from utils.plots.curves import training_curves
 from utils.plots.saving import save_picture
 from utils.runtime import processes
 from utils.runtime.devices import describe, pick_device
@@ -62,9 +62,9 @@ def main(argv=None):
     ensure_folder(PICTURE_FOLDER)
     device = pick_device(args.device, args.threads)
     dataset = load_dataset(**data_source(args))
-    check_same_everywhere(dataset)
+    check_ranks_have_same_data(dataset)
     check_images_differ(dataset)
-    data, val_digest = describe_data(dataset), dataset.digest("val")
+    data, val_digest = dataset_record(dataset), dataset.digest("val")
     dataset = dataset.to(device)
 
     spec = make_spec(
@@ -78,7 +78,7 @@ def main(argv=None):
     if args.compile and processes.world_size() > 1:
         raise UserError("--compile is for one process: leave it out, or do without torchrun")
     if args.sisa_shards:
-        spec = in_shards(spec, args.sisa_shards, args.seed, dataset.is_multi_label)
+        spec = sharded_spec(spec, args.sisa_shards, args.seed, dataset.is_multi_label)
         check_shards(len(dataset.train), spec)
     recipe = Recipe(
         args.epochs,
@@ -113,7 +113,7 @@ def _train(args, argv, name, origin, data, dataset, device, state):
         print(f"going on after epoch {len(run.history)}, which is saved")
     what = f"{spec.shards} shards of {spec.arch}" if spec.shards else spec.arch
     print(
-        f"training {what} ({count_weights(model):,} weights) on {dataset.name}, "
+        f"training {what} ({count_parameters(model):,} weights) on {dataset.name}, "
         f"{len(dataset.train):,} images, {recipe.precision}, {describe(device)}"
     )
     print(dataset.describe_placement(recipe.batch_size))

@@ -22,8 +22,8 @@ from arg_parser import (
     typed_request,
     unlearning_flags,
 )
-from models.checkpoint import digest_of, model_path, weights_digest
-from models.opening import open_model_and_data
+from models.checkpoint import model_digest, model_path, weights_digest
+from models.loading import load_model_and_data
 from unlearn.engine.method import MAX_BATCHES_PER_STEP
 from unlearn.engine.progress import Progress
 from unlearn.job import UnlearnJob
@@ -51,7 +51,7 @@ def main(argv=None):
         to_percent(args.mask_thresh)
     ensure_folder(MODEL_FOLDER)
     device = pick_device(args.device, args.threads)
-    model, record, dataset = open_model_and_data(device=device, **model_and_data(args))
+    model, record, dataset = load_model_and_data(device=device, **model_and_data(args))
     if record.get("kind") == "unlearned":
         raise UserError(f"{args.model_id} is an unlearned model already: give its base model's id")
     request = asked_request(args, dataset)
@@ -68,7 +68,7 @@ def main(argv=None):
     )
     path = model_path(job.model_id)
     with exclusive_lock(path, path):
-        told = job.record(record, digest_of(model, record), dataset)
+        told = job.record(record, model_digest(model, record), dataset)
         if args.resume and job.finished(told):
             Progress(job.model_id, told).delete()
             print(f"model: {path}, finished already\nmodel_id: {job.model_id}")

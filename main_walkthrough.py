@@ -33,7 +33,7 @@ from arg_parser import (
     training_flags,
     typed_request,
 )
-from evaluation.report import GROUPS
+from evaluation.registry import GROUPS
 from models.checkpoint import model_path, read_record
 from unlearn.engine.progress import UNFINISHED_FOLDER
 from unlearn.model_ids import FORGOTTEN
@@ -42,7 +42,7 @@ from unlearn.request.request import ForgetRequest
 from unlearn.saliency import to_percent
 from utils.data.loading import load_dataset
 from utils.io.files import MODEL_FOLDER, PICTURE_FOLDER, SALIENCY_FOLDER, check_id
-from utils.plots.plots import method_comparison
+from utils.plots.bars import method_comparison
 from utils.plots.saving import save_picture
 from utils.runtime.devices import pick_device
 from utils.runtime.errors import UserError, interrupt_with_hint, run_script

@@ -5,16 +5,16 @@ import torch
 from sklearn.decomposition import PCA
 
 from evaluation.audit import BASE, MODEL
-from evaluation.measures import sets_of
-from evaluation.metrics.forgetting import destinations
+from evaluation.metrics.destinations import destinations
 from evaluation.metrics.membership import membership_scores
+from evaluation.outputs import sets_of
 from unlearn.saliency import mask_at
+from utils.plots.bars import forgotten_destinations, saliency_by_layer
 from utils.plots.before_after import (
     confidence_histograms,
     confusion_before_and_after,
     feature_map,
 )
-from utils.plots.plots import forgotten_destinations, saliency_by_layer
 from utils.train.metrics import confusion_counts
 
 MAPPED = 1500  # images; more hide each other

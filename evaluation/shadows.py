@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from evaluation.metrics.distance import margins
+from evaluation.metrics.klom import margins
 from evaluation.metrics.membership import too_few
 from models.architectures import ModelSpec, build_model
-from models.checkpoint import REFUSALS, load_sealed, save_sealed
-from unlearn.registry import METHODS, recorded_config
+from models.checkpoint import REFUSALS, load_with_digest, save_with_digest
+from unlearn.engine.settings import recorded_config
+from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import make_mask
 from utils.data.datasets import ImageSet
@@ -217,7 +218,7 @@ def _unlearned(setting, number, model, forget_set, retain_set, show):
 def _read(path, origin):
     if not path.exists():
         return None
-    content = load_sealed(path, "shadow model", ANEW)
+    content = load_with_digest(path, "shadow model", ANEW)
     if content.get("format") != FORMAT or content.get("origin") != origin:
         raise _foreign(path)
     return content
@@ -243,7 +244,7 @@ def _foreign(path):
 
 
 def _write(path, origin, **tensors):
-    save_sealed(path, {"format": FORMAT, "origin": origin, **tensors})
+    save_with_digest(path, {"format": FORMAT, "origin": origin, **tensors})
 
 
 def _digest(origin):

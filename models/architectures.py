@@ -24,7 +24,7 @@ import torchvision
 from torch import nn
 
 from models.ensemble import Ensemble, shard_seed
-from models.parallel import in_parts
+from models.parallel import split_across_ranks
 from utils.data.npz import MAX_CLASSES, MAX_SIDE, MIN_SIDE
 from utils.io.files import suggest_name
 from utils.runtime import processes
@@ -77,22 +77,22 @@ class Classifier(nn.Module):
 
     forward: (N, C, H, W) uint8 -> logits (N, K) float. Pixels are normalised here, with the
     ImageNet statistics for a pretrained network, to [-1, 1] otherwise. `network` has the names of
-    parameters that torchvision gives it, after `shards.{number}.` where there are several. in_bf16:
-    whether the network works in bfloat16 (utils.train.precision.autocast_to). compiled_size: images
-    in the batches that it learns from compiled, None if it is not.
+    parameters that torchvision gives it, after `shards.{number}.` where there are several.
+    use_bf16: whether the network works in bfloat16 (utils.train.precision.autocast_to).
+    compiled_batch_size: images in the batches that it learns from compiled, None if it is not.
     """
 
     def __init__(self, network, spec):
         super().__init__()
         self.network = network
         self.spec = spec
-        self.in_bf16 = False
-        self.compiled_size = None
+        self.use_bf16 = False
+        self.compiled_batch_size = None
         mean, std = _pixel_statistics(spec)
         self.register_buffer("mean", mean.view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", std.view(1, -1, 1, 1), persistent=False)
 
-    @in_parts
+    @split_across_ranks
     def forward(self, images):
         pixels = (images / 255).to(self.mean.dtype)  # and then in place: they take some memory
         pixels = pixels.sub_(self.mean).div_(self.std)
@@ -104,12 +104,14 @@ class Classifier(nn.Module):
         layout = torch.channels_last if on_gpu else torch.contiguous_format
         pixels = pixels.contiguous(memory_format=layout)
         with ExitStack() as stack:
-            if self.compiled_size and not (self.training and len(images) == self.compiled_size):
+            if self.compiled_batch_size and not (
+                self.training and len(images) == self.compiled_batch_size
+            ):
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
-            if self.in_bf16:
+            if self.use_bf16:
                 stack.enter_context(torch.autocast(pixels.device.type, torch.bfloat16))
             logits = self.network(pixels)
-        return logits.float() if self.in_bf16 else logits
+        return logits.float() if self.use_bf16 else logits
 
     def compile_for(self, batch_size):
         """From now on batches of `batch_size` images are learned from through torch.compile.
@@ -122,7 +124,7 @@ class Classifier(nn.Module):
             return
         check_compiles(self.mean.device)
         self.network.compile(dynamic=False)
-        self.compiled_size = batch_size
+        self.compiled_batch_size = batch_size
 
     def to(self, *where, **named):
         """As nn.Module.to; on a GPU the kernels of convolutions have their channels last."""
@@ -183,20 +185,20 @@ def check_spec(spec):
             raise ValueError(f"no classifier has {name} {value!r}")
 
 
-def in_shards(spec, shards, partition_seed, multi_label):
+def sharded_spec(spec, shards, partition_seed, multi_label):
     """The spec of an ensemble of `shards` networks, each as `spec` says."""
     return replace(spec, shards=shards, partition_seed=partition_seed, multi_label=multi_label)
 
 
-def one_shard(spec):
+def single_network_spec(spec):
     """The spec of a single network of the ensemble that `spec` is of."""
-    return in_shards(spec, 0, 0, False)
+    return sharded_spec(spec, 0, 0, False)
 
 
 def build_shard(spec, number, *, seed=None, initial_weights=True):
     """A Classifier that is network `number` of build_model(spec, seed=seed), by itself."""
     own_seed = None if seed is None else shard_seed(seed, number)
-    return build_model(one_shard(spec), seed=own_seed, initial_weights=initial_weights)
+    return build_model(single_network_spec(spec), seed=own_seed, initial_weights=initial_weights)
 
 
 def build_model(spec, *, seed=None, initial_weights=True):
@@ -221,7 +223,7 @@ def build_model(spec, *, seed=None, initial_weights=True):
     return Classifier(network, spec)
 
 
-def count_weights(model):
+def count_parameters(model):
     """Number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
 
@@ -255,13 +257,13 @@ def _works(spec):
     """Whether a training-mode pass runs at this size: shapes only, nothing is computed."""
     images = torch.empty(2, spec.channels, spec.input_size, spec.input_size, device="meta")
     try:
-        without_values(spec).train()(images)
+        build_meta_model(spec).train()(images)
     except (RuntimeError, ValueError, AssertionError):
         return False
     return True
 
 
-def without_values(spec):
+def build_meta_model(spec):
     """The classifier of a spec with shapes and without memory for its weights."""
     try:
         with torch.device("meta"):

@@ -18,13 +18,13 @@ import torchvision
 from models.architectures import (
     STEMS,
     ModelSpec,
+    build_meta_model,
     build_model,
     check_spec,
     make_spec,
-    one_shard,
-    without_values,
+    single_network_spec,
 )
-from models.records import record_fault
+from models.records import find_record_error
 from utils.io.archives import open_regular_file
 from utils.io.files import MODEL_FOLDER, check_id, check_inside, suggest_name, write_atomically
 from utils.io.tensor_files import content_digest, read_tensors, tensor_bytes
@@ -108,7 +108,7 @@ def read_record(model_id):
 def save_training_state(name, origin, state):
     """Write what `--resume` needs. origin: plain data that the run must agree in to go on."""
     content = {"format": STATE_FORMAT, "origin": origin, "state": state}
-    save_sealed(training_state_path(name), content)
+    save_with_digest(training_state_path(name), content)
 
 
 def load_training_state(name, origin):
@@ -116,7 +116,7 @@ def load_training_state(name, origin):
     path = training_state_path(name)
     if not path.exists():
         return None
-    content = load_sealed(path, "training state", AFRESH)
+    content = load_with_digest(path, "training state", AFRESH)
     whole = isinstance(content.get("origin"), dict) and isinstance(content.get("state"), dict)
     if content.get("format") != STATE_FORMAT or not whole:
         raise UserError(f"{path} is not a training state: {AFRESH}")
@@ -168,7 +168,7 @@ def weights_digest(weights):
     return digest.hexdigest()
 
 
-def digest_of(model, record):
+def model_digest(model, record):
     """weights_digest of a loaded model; its record, if it has one, was checked against it."""
     return record.get("weights_digest") or weights_digest(model.network.state_dict())
 
@@ -198,13 +198,13 @@ def load_tensors(path, what):
     return content
 
 
-def save_sealed(path, content):
+def save_with_digest(path, content):
     """The same, with a digest of all of it."""
     save_tensors(path, content | {"digest": content_digest(content)})
 
 
-def load_sealed(path, what, advice):
-    """Read what `save_sealed` wrote, or UserError, with the advice, if it is not that any more.
+def load_with_digest(path, what, advice):
+    """Read what `save_with_digest` wrote. Raises UserError with `advice` if it was altered.
 
     Files of earlier versions have no digest, and are read without.
     """
@@ -244,7 +244,7 @@ def _from_checkpoint(content, path):
 def _checked_record(content, path):
     """The record of a checkpoint, or UserError if it is not the one that it was saved with."""
     record = content.get("record")
-    fault = record_fault(record)
+    fault = find_record_error(record)
     if fault:
         raise UserError(f"{path} is damaged: its record and its weights disagree: {fault}")
     digest = content_digest(record)
@@ -267,7 +267,7 @@ def _check_weights(spec, weights):
     shards = {name.split(".")[1] for name in weights if name.startswith("shards.")}
     if len(shards) != spec.shards:
         raise ValueError("another number of shards")
-    single = without_values(one_shard(spec)).network.state_dict()
+    single = build_meta_model(single_network_spec(spec)).network.state_dict()
     prefixes = [f"shards.{number}." for number in range(spec.shards)] or [""]
     wanted = {f"{p}{name}": (t.shape, t.dtype) for p in prefixes for name, t in single.items()}
     found = {name: (part.shape, part.dtype) for name, part in weights.items()}

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
-from models.parallel import of_whole_batch
+from models.parallel import gather_batch
 from utils.runtime.errors import UserError
 from utils.train.prediction import PREDICTION_BATCH, predict
 
@@ -62,7 +62,7 @@ def _inputs_of(layer: nn.Module):
     found = []
 
     def keep(_, inputs):
-        features = of_whole_batch(inputs[0]).detach().float()
+        features = gather_batch(inputs[0]).detach().float()
         found.append((features if features.ndim == 2 else features.flatten(2).mean(2)).cpu())
 
     handle = layer.register_forward_pre_hook(keep)

@@ -64,7 +64,7 @@ class _Part:
 _under_way = None  # the _Part that a network is being run on
 
 
-def in_parts(forward):
+def split_across_ranks(forward):
     """A decorator of a module's forward, images (B, ...) -> (B, K), that parts its work."""
 
     @wraps(forward)
@@ -90,7 +90,7 @@ def in_parts(forward):
     return parted
 
 
-def of_whole_batch(rows):
+def gather_batch(rows):
     """Of what a layer has for its part of a batch (B', ...), that of the batch (B, ...).
 
     For hooks that look into a network while it runs. It has no gradient.

@@ -26,7 +26,7 @@ ASKED = {  # of a record that has the first: what it cannot be without
 LARGEST_NUMBER = 2**63 - 1
 
 
-def record_fault(record):
+def find_record_error(record):
     """What is wrong with the record of a model, in a few words; None if it can be used."""
     if not isinstance(record, dict) or not all(isinstance(key, str) for key in record):
         return "it has no record"

@@ -10,10 +10,10 @@ from dataclasses import replace
 import torch
 from tqdm import tqdm
 
-from models.architectures import Classifier, one_shard
+from models.architectures import Classifier, single_network_spec
 from models.ensemble import shard_seed
 from utils.runtime.errors import UserError
-from utils.train.recipe import SMALLEST_SET
+from utils.train.recipe import MIN_TRAIN_IMAGES
 from utils.train.training import TrainingRun
 
 
@@ -25,14 +25,14 @@ def training_run(model, train_set, val_set, recipe):
 
 def check_shards(count, spec):
     """Raises UserError if `count` training images are too few for the shards of a spec."""
-    if count < SMALLEST_SET * spec.shards:
+    if count < MIN_TRAIN_IMAGES * spec.shards:
         raise UserError(
-            f"--sisa_shards {spec.shards}: each shard needs {SMALLEST_SET} training images, and "
-            f"there are {count}: give {count // SMALLEST_SET} at most"
+            f"--sisa_shards {spec.shards}: each shard needs at least {MIN_TRAIN_IMAGES} training "
+            f"images, and there are {count}: give {count // MIN_TRAIN_IMAGES} at most"
         )
 
 
-def shard_numbers(count, spec):
+def assign_shards(count, spec):
     """(count,) int64: the shard that each of `count` training images lies in, by its row.
 
     Drawn at random; the sizes of the shards differ by one at most.
@@ -44,12 +44,12 @@ def shard_numbers(count, spec):
     return numbers
 
 
-def shards_of(image_set, spec):
+def shards_of_images(image_set, spec):
     """(M,) int64: the shards that the images of a set lie in.
 
     The set is a view of all training images: its `indices` are their rows.
     """
-    numbers = shard_numbers(len(image_set.images), spec)
+    numbers = assign_shards(len(image_set.images), spec)
     return numbers[image_set.indices.cpu()].to(image_set.device)
 
 
@@ -65,16 +65,16 @@ class ShardedRun:
     def __init__(self, model, train_set, val_set, recipe, numbers=None):
         spec = model.spec
         self.model, self.recipe = model, recipe
-        lies_in = shards_of(train_set, spec)
+        lies_in = shards_of_images(train_set, spec)
         self.runs = {}
         for number in range(spec.shards) if numbers is None else numbers:
             part = train_set.subset(lies_in == number)
-            if len(part) < SMALLEST_SET:
+            if len(part) < MIN_TRAIN_IMAGES:
                 raise UserError(
-                    f"shard {number} of {spec.shards} has {len(part)} training images, "
-                    f"{SMALLEST_SET} are the least: train the base model with fewer --sisa_shards"
+                    f"shard {number} of {spec.shards} has {len(part)} training images and needs at "
+                    f"least {MIN_TRAIN_IMAGES}: train the base model with fewer --sisa_shards"
                 )
-            network = Classifier(model.network.shards[number], one_shard(spec))
+            network = Classifier(model.network.shards[number], single_network_spec(spec))
             own = replace(recipe, seed=shard_seed(recipe.seed, number))
             self.runs[number] = TrainingRun(network.to(part.device), part, val_set, own)
 

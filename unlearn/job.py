@@ -4,12 +4,12 @@ import time
 from dataclasses import asdict, dataclass, replace
 
 from models.checkpoint import model_path, read_record, save_model, weights_digest
-from models.opening import describe_data
+from models.loading import dataset_record
 from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.method import Method, write_option
 from unlearn.engine.progress import Progress
+from unlearn.engine.settings import check_task, chosen_config, default_config
 from unlearn.model_ids import unlearned_model_id
-from unlearn.registry import check_task, chosen_config, default_config
 from utils.io.files import check_id, check_overwrite
 from utils.runtime.devices import describe
 from utils.runtime.errors import NotFiniteError, UserError
@@ -117,7 +117,7 @@ class UnlearnJob:
         request = self.config.request
         settings = asdict(self.config.recipe) | {"mask_thresh": self.mask_thresh}
         return {
-            **describe_data(dataset),
+            **dataset_record(dataset),
             **{key: base_record[key] for key in ("recipe", "selection") if key in base_record},
             "kind": "unlearned",
             "parent_id": self.base_id,

@@ -7,11 +7,12 @@ from functools import partial
 import pytest
 import torch
 
-from evaluation.measures import attack_scores, sets_of
+from evaluation.metrics.membership import attack_scores
 from evaluation.metrics.relearn import relearn_steps
-from evaluation.outputs import compute_outputs
-from tests.helpers.elsewhere import Elsewhere, OnGPU
+from evaluation.outputs import compute_outputs, sets_of
+from tests.helpers.contexts import make_context
 from tests.helpers.methods import BUILD_ANEW, REQUEST, config_for
+from tests.helpers.simulated_device import GpuSyncCounter, SimulatedDevice
 from tests.helpers.tiny import split_set, tiny_dataset, tiny_set, trained_model
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
@@ -31,10 +32,12 @@ TRIED.append(METHODS["RL_with_SalUn"])
 by_task = pytest.mark.parametrize("multi_label", [False, True], ids=["single", "multi"])
 
 
-@pytest.fixture(params=[Elsewhere, OnGPU])
+@pytest.fixture(params=[SimulatedDevice, GpuSyncCounter])
 def there(request, monkeypatch):
     """What watches the work, and has the device."""
-    if request.param is Elsewhere:  # fused optimizers take the devices that they have kernels for
+    if (
+        request.param is SimulatedDevice
+    ):  # fused optimizers take the devices that they have kernels for
         for name in ("SGD", "Adam", "AdamW"):
             monkeypatch.setattr(torch.optim, name, partial(unfused, getattr(torch.optim, name)))
     elif not torch.cuda.is_available():
@@ -137,7 +140,7 @@ def test_measures_take_their_figures_from_there(there, multi_label):
         for name, part in outputs.items():
             assert len(part) == len(covered[name])
             assert {part.logits.device.type, part.features.device.type} == {"cpu"}
-        sets_of(outputs), attack_scores(outputs, request, "val")
+        sets_of(outputs), attack_scores(make_context(request, outputs))
 
 
 def test_relearning_stays_on_its_device(there):
@@ -147,13 +150,13 @@ def test_relearning_stays_on_its_device(there):
 
 
 def test_mixed_devices_are_seen():
-    there = torch.zeros(3, device=Elsewhere.device)
-    with Elsewhere(), pytest.raises(RuntimeError, match="cpu"):
+    there = torch.zeros(3, device=SimulatedDevice.device)
+    with SimulatedDevice(), pytest.raises(RuntimeError, match="cpu"):
         there + torch.ones(3)
-    with Elsewhere(), pytest.raises(RuntimeError, match="cpu"):
+    with SimulatedDevice(), pytest.raises(RuntimeError, match="cpu"):
         torch.cat([there, torch.ones(3)])
-    with Elsewhere(), pytest.raises(AssertionError, match="generator"):
-        torch.rand(3, generator=torch.Generator(), device=Elsewhere.device)
+    with SimulatedDevice(), pytest.raises(AssertionError, match="generator"):
+        torch.rand(3, generator=torch.Generator(), device=SimulatedDevice.device)
 
 
 WAITS = {
@@ -183,8 +186,8 @@ def test_waits_are_seen(there, name):
 
 def test_an_index_of_the_cpus_is_seen():
     """Newer versions of torch bring it to a GPU without waiting."""
-    with Elsewhere() as watched:
-        torch.ones(3, device=Elsewhere.device)[torch.tensor([0, 2])]
+    with SimulatedDevice() as watched:
+        torch.ones(3, device=SimulatedDevice.device)[torch.tensor([0, 2])]
     assert watched.waits
 
 

@@ -79,7 +79,7 @@ def test_methods_give_the_same_bits_twice(method, precision, gpu):
 def test_replayed_methods_give_the_same_bits(method, gpu, monkeypatch):
     found = []
     for after in (NEVER, 1):
-        monkeypatch.setattr(replay, "RECORDED_AFTER", after)
+        monkeypatch.setattr(replay, "EAGER_BATCHES", after)
         found.append(unlearned(method, gpu, precision=BF16))
     assert same_weights(*found)
 
@@ -123,7 +123,7 @@ def test_replayed_training_gives_the_same_bits(arch, precision, gpu, monkeypatch
     monkeypatch.setattr(replay, "record", lambda *args: recorded.append(args) or record(*args))
     runs = []
     for after in (NEVER, 1):
-        monkeypatch.setattr(replay, "RECORDED_AFTER", after)
+        monkeypatch.setattr(replay, "EAGER_BATCHES", after)
         runs.append(trained(small_network(arch).to(gpu), sets_on(gpu), precision))
     assert same_weights(runs[0].model, runs[1].model)
     assert runs[0].history == runs[1].history
@@ -131,7 +131,7 @@ def test_replayed_training_gives_the_same_bits(arch, precision, gpu, monkeypatch
 
 
 def test_a_graphs_memory_is_free_after_its_run(gpu, monkeypatch):
-    monkeypatch.setattr(replay, "RECORDED_AFTER", 1)
+    monkeypatch.setattr(replay, "EAGER_BATCHES", 1)
     held = []
     for _ in range(4):
         trained(small_network("resnet18").to(gpu), sets_on(gpu))
@@ -145,7 +145,7 @@ def test_what_cannot_be_recorded_is_learned_without(gpu, monkeypatch):
         def forward(self, values):
             return values * (2 if values.sum().item() > 0 else 1)
 
-    monkeypatch.setattr(replay, "RECORDED_AFTER", 1)
+    monkeypatch.setattr(replay, "EAGER_BATCHES", 1)
     models = [tiny_model(dropout=0.3).to(gpu) for _ in range(2)]
     for model in models:
         model.network.insert(0, Waits())

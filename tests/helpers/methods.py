@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from models.architectures import build_model, in_shards, make_spec
+from models.architectures import build_model, make_spec, sharded_spec
 from tests.helpers.small_net import SMALL_ARCH
 from tests.helpers.tiny import (
     SIZE,
@@ -13,9 +13,7 @@ from tests.helpers.tiny import (
     trained_model,
 )
 from unlearn.engine.config import UnlearnConfig
-from unlearn.registry import (
-    METHODS,
-)
+from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import entry_percents, gradient_saliency, mask_at
 from utils.train.recipe import Recipe
@@ -32,7 +30,7 @@ by_task = pytest.mark.parametrize("multi_label", [False, True], ids=["single", "
 
 def real_model(seed=3, shards=0):
     """A network with dropout that Retrain can build anew, by the name of its architecture."""
-    spec = in_shards(make_spec(SMALL_ARCH, 4, 1, SIZE), shards, 0, multi_label=False)
+    spec = sharded_spec(make_spec(SMALL_ARCH, 4, 1, SIZE), shards, 0, multi_label=False)
     return build_model(spec, seed=seed)
 
 

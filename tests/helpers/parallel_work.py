@@ -38,7 +38,7 @@ def trained(run):
     return {**weights_of(run.model), "loss": torch.tensor(run.history[-1]["train_loss"])}
 
 
-def in_shards():
+def train_sharded():
     network = Ensemble([tiny_model(seed=seed).network for seed in (0, 1)], multi_label=False)
     model = Classifier(network, replace(tiny_model().spec, shards=2))
     return trained(ShardedRun(model, tiny_set(31), tiny_set(7, seed=1), RECIPE))
@@ -85,7 +85,7 @@ WORK = {
     "training": lambda: trained(training_run()),
     "training, a last batch of one": lambda: trained(training_run(8)),
     "training, batches of two": lambda: trained(training_run(8, 2)),
-    "training in shards": in_shards,
+    "training in shards": train_sharded,
     "saliency": lambda: gradient_saliency(trained_model(), SETS[0], REQUEST, 5),
     "prediction of 1": lambda: predicted(1),
     "prediction of 7": lambda: predicted(7),

@@ -16,7 +16,7 @@ from models.architectures import (
     Classifier,
     ModelSpec,
     build_model,
-    count_weights,
+    count_parameters,
     make_spec,
 )
 from tests.helpers.tiny import same_weights, weights_of
@@ -163,7 +163,7 @@ def test_weights_are_named_and_counted_as_in_torchvision():
     model = build_model(make_spec("resnet18", 1000, 3, 224), seed=1)
     torchvisions = torchvision.models.resnet18()
     assert model.network.state_dict().keys() == torchvisions.state_dict().keys()
-    assert count_weights(model) == 11_689_512
+    assert count_parameters(model) == 11_689_512
 
 
 def test_pixels_are_normalised_by_hand():

@@ -25,7 +25,7 @@ from arg_parser import (
     unlearning_flags,
 )
 from models.checkpoint import load_model, model_path, save_model, save_tensors
-from models.records import record_fault
+from models.records import find_record_error
 from tests.helpers.environment import BASE, FORGOTTEN, REPOSITORY, drawn_arrays
 from tests.helpers.tiny import tiny_dataset
 from unlearn.engine.progress import Progress
@@ -354,10 +354,10 @@ GOOD = {
 
 
 def test_a_good_record_has_no_fault():
-    assert record_fault(GOOD) is None
-    assert record_fault({}) is None
+    assert find_record_error(GOOD) is None
+    assert find_record_error({}) is None
     images = {"class_to_forget": None, "forget_indices": [1, 5], "forget_id": "f1-s1"}
-    assert record_fault(GOOD | {"forget_request": images}) is None
+    assert find_record_error(GOOD | {"forget_request": images}) is None
 
 
 @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ def test_a_good_record_has_no_fault():
     ids=str,
 )
 def test_a_record_with_a_fault(changes):
-    assert record_fault(GOOD | changes)
+    assert find_record_error(GOOD | changes)
 
 
 VALUES = st.recursive(
@@ -403,7 +403,7 @@ VALUES = st.recursive(
 def test_any_record_is_used_or_refused(changes):
     """What passes can be used: the request can be made of it, and names a file in its folder."""
     record = GOOD | changes
-    if record_fault(record) is None and record["forget_request"] is not None:
+    if find_record_error(record) is None and record["forget_request"] is not None:
         request = ForgetRequest.from_record(record["forget_request"])
         assert saliency_path(record["parent_id"], request).parts[0] == "SaliencyMaps"
 

@@ -18,7 +18,7 @@ from unlearn.engine.progress import Progress
 from utils.runtime.errors import NotFiniteError, UserError
 from utils.train.losses import classification_loss
 from utils.train.recipe import Recipe
-from utils.train.training import check_weights, gradient_step
+from utils.train.training import check_finite_weights, gradient_step
 
 RECIPE = Recipe(3, 0.01, 8)
 QUICK = ("--arch", SMALL_ARCH, "--epochs", "1", "--batch_size", "16", "--lr", "0.001")
@@ -29,10 +29,10 @@ ONCE = ("--unlearn_epochs", "1", "--unlearn_lr", "0.0001")
 @pytest.mark.parametrize("name", ["network.0.weight", "network.1.running_var"])
 def test_weights_and_statistics_that_are_not_finite_are_seen(name, value):
     model = tiny_model()
-    check_weights(model)
+    check_finite_weights(model)
     model.state_dict()[name].view(-1)[-1] = value
     with pytest.raises(NotFiniteError, match="after the last step: .* try a lower learning rate"):
-        check_weights(model)
+        check_finite_weights(model)
 
 
 def test_unlearning_stops_at_the_epoch_that_breaks_the_model(workplace):

@@ -129,7 +129,7 @@ def test_the_walkthrough_command_by_command(
         check_forgetting(printed[step], model_id, data_files["grey"], 3)
     check_single_label_test(printed["test"], base, data_files["grey"], GREY_NAMES)
     folder = f"pics/{base}"  # no display: the window's picture is saved instead
-    assert "no window can be opened here: look at the pictures\n" in printed["test"]
+    assert "no window can be opened here: open the saved pictures instead\n" in printed["test"]
     assert_pictures(printed["test"], f"{folder}/confusion_matrix.png", f"{folder}/predictions.png")
     assert_pictures(printed["examine"], "pics/grey/classes.png", "pics/grey/samples.png")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from models.architectures import build_model, count_weights, make_spec
+from models.architectures import build_model, count_parameters, make_spec
 from models.checkpoint import save_tensors
 from tests.helpers.tiny import (
     same_weights,
@@ -221,7 +221,7 @@ def test_the_file_of_a_resnet18_has_one_byte_a_weight(tmp_path):
     }
     save_percents(tmp_path / "class_0.pt", entry_percents(saliency), REQUEST, {})
     size = (tmp_path / "class_0.pt").stat().st_size
-    assert count_weights(model) <= size < 1.01 * count_weights(model)
+    assert count_parameters(model) <= size < 1.01 * count_parameters(model)
     assert size < 15e6
     loaded = load_percents(tmp_path / "class_0.pt", model, REQUEST, {}, "make")
     assert same_weights(loaded, entry_percents(saliency))

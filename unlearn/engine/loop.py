@@ -17,13 +17,13 @@ from utils.runtime.errors import NotFiniteError, UserError
 from utils.train.cuda_graphs import cuda_graphs
 from utils.train.precision import autocast_to
 from utils.train.randomness import forked_rng, get_rng_state, set_rng_state
-from utils.train.recipe import SMALLEST_SET
+from utils.train.recipe import MIN_TRAIN_IMAGES
 from utils.train.training import (
     TOO_FEW,
-    check_weights,
-    count_steps,
+    check_finite_weights,
+    load_optimizer_state,
     make_optimizer,
-    restore_optimizer,
+    steps_per_epoch,
     train_epoch,
 )
 
@@ -73,11 +73,11 @@ def run_epochs(model, passes, config, *, count=None):
             if kept:
                 _restore(kept, model, generator, each)
                 if progress.is_replayed:
-                    restore_optimizer(optimizer, progress.optimizer)
+                    load_optimizer_state(optimizer, progress.optimizer)
                 continue
             try:
                 loss = _one_pass(model, optimizer, each, recipe, generator, bar, count - number)
-                check_weights(model)
+                check_finite_weights(model)
             except NotFiniteError as error:
                 raise error.in_epoch(number + 1, count) from None
             if progress:
@@ -95,10 +95,10 @@ def cosine_factor(epoch, epochs):
 
 def _one_pass(model, optimizer, each, recipe, generator, bar, passes_left):
     alone = not isinstance(each.image_set, Paired)  # a pair's batches hold two images at least
-    if each.update_statistics and alone and len(each.image_set) < SMALLEST_SET:
+    if each.update_statistics and alone and len(each.image_set) < MIN_TRAIN_IMAGES:
         raise UserError(TOO_FEW.format(len(each.image_set)))
     batch_size = each.batch_size or recipe.batch_size
-    bar.total = bar.n + passes_left * count_steps(len(each.image_set), batch_size)
+    bar.total = bar.n + passes_left * steps_per_epoch(len(each.image_set), batch_size)
     for group in optimizer.param_groups:
         group["lr"] = recipe.lr * each.rate
     model.train(each.update_statistics)

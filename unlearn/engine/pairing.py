@@ -3,7 +3,7 @@
 import torch
 
 from utils.data.datasets import CompositeSet, ImageSet
-from utils.train.training import batches
+from utils.train.training import shuffled_batches
 
 
 class Paired(CompositeSet):
@@ -49,7 +49,9 @@ class Paired(CompositeSet):
 
     def _next_of_side(self):
         if not self._to_come:
-            self._to_come = batches(len(self.side), self._side_size, self._generator, self._where)
+            self._to_come = shuffled_batches(
+                len(self.side), self._side_size, self._generator, self._where
+            )
         return self._to_come.pop(0)
 
 

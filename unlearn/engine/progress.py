@@ -12,7 +12,7 @@ import shutil
 import time
 from contextlib import suppress
 
-from models.checkpoint import AFRESH, load_sealed, model_path, save_sealed
+from models.checkpoint import AFRESH, load_with_digest, model_path, save_with_digest
 from utils.io.background import BackgroundWorker, copy_to_cpu
 from utils.io.files import MODEL_FOLDER, check_inside
 from utils.runtime.errors import UserError
@@ -66,7 +66,7 @@ class Progress:
             return None
         self._reached += 1
         path = self._pass_path(self._reached)
-        content = load_sealed(path, "saved pass", AFRESH)
+        content = load_with_digest(path, "saved pass", AFRESH)
         whose = {"origin": self.origin, "pass": self._reached}
         if any(content.get(key, value) != value for key, value in whose.items()):
             raise UserError(f"{path} is of another run or pass: {AFRESH}")
@@ -138,8 +138,8 @@ class Progress:
         try:
             if state is not None:
                 whose = {"origin": self.origin, "pass": number}
-                save_sealed(self._pass_path(number), whose | {"state": state})
-            save_sealed(self._latest, content)
+                save_with_digest(self._pass_path(number), whose | {"state": state})
+            save_with_digest(self._latest, content)
             self.saved = number
         except UserError as error:
             print(f"note: {error}; the run goes on, but cannot be resumed if it is interrupted")
@@ -149,7 +149,7 @@ class Progress:
     def _read(self, or_none):
         """Whether this very run is kept. or_none: another one, or a damaged file, is none."""
         try:
-            content = load_sealed(self._latest, "saved run", AFRESH)
+            content = load_with_digest(self._latest, "saved run", AFRESH)
             if content.get("format") != FORMAT:
                 raise UserError(f"{self._latest} is not a saved run: {AFRESH}")
             if content["origin"] != self.origin:

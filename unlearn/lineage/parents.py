@@ -1,6 +1,6 @@
 """Where an unlearned model comes from, and which models it is to be compared with."""
 
-from models.checkpoint import digest_of, load_model, model_path, read_record
+from models.checkpoint import load_model, model_digest, model_path, read_record
 from unlearn.model_ids import FORGOTTEN
 from unlearn.request.request import ForgetRequest
 from utils.io.files import MODEL_FOLDER, check_id
@@ -24,7 +24,7 @@ def load_parent(record, spec, device):
     if not read_record(parent_id):
         bare = {"arch": spec.arch, "input_size": spec.input_size, "stem": spec.stem}
     base, base_record = load_model(parent_id, device, **bare)
-    if digest_of(base, base_record) != record["parent_digest"]:
+    if model_digest(base, base_record) != record["parent_digest"]:
         return None, f"{parent_id} is not the model any more that this one came from"
     return base, None
 
@@ -66,7 +66,7 @@ def open_retrains(ids, model_id, model, record, request, dataset):
     if ids is None:
         found = find_retrain(model_id, record, request)
         ids = [] if found is None else [found]
-    seen = set() if record.get("method") in EXACT else {digest_of(model, record)}
+    seen = set() if record.get("method") in EXACT else {model_digest(model, record)}
     loaded = _load_distinct(ids, "--retrain_model_id", seen, record, request, dataset)
     for each, (_, other) in loaded.items():
         if other.get("method") != RETRAIN:
@@ -78,7 +78,7 @@ def open_peers(ids, model, record, request, dataset):
     """The same of models that differ from `model` in nothing but the seed."""
     if ids and record.get("kind") != "unlearned":
         raise UserError("--seed_model_id: a base model has no method whose other seeds to compare")
-    seen = {digest_of(model, record)}
+    seen = {model_digest(model, record)}
     loaded = _load_distinct(ids, "--seed_model_id", seen, record, request, dataset)
     settings = {key: value for key, value in record.get("settings", {}).items() if key != "seed"}
     for each, (_, other) in loaded.items():

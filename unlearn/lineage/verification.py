@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from models.checkpoint import digest_of, load_model, model_path, read_record, weights_digest
+from models.checkpoint import load_model, model_digest, model_path, read_record, weights_digest
 from unlearn.lineage.parents import RETRAIN, find_retrain
 from unlearn.model_ids import parse_unlearned_model_id
 from unlearn.request.request import ForgetRequest
@@ -92,7 +92,7 @@ def _opened(model_id, child):
             )
     except UserError as error:
         return None, str(error)
-    return _Link(model_id, model, record, digest_of(model, record)), None
+    return _Link(model_id, model, record, model_digest(model, record)), None
 
 
 def _findings_of(link):
@@ -210,7 +210,7 @@ def _findings_of_retrain(retrain_id, digest, link, request):
     except UserError as error:
         yield Finding(BREAKS, f"{name}: {error}")
         return
-    found = digest_of(model, record)
+    found = model_digest(model, record)
     if digest is not None:
         says = f"{name}: has the digest that the results name, {_short(digest)}"
         yield _judged(found == digest, says, f"it has {_short(found)}")

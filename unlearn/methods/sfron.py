@@ -38,11 +38,11 @@ from torch import nn
 
 from unlearn.components.fisher import diagonal_fisher, image_losses
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
-from unlearn.engine.method import Option
+from unlearn.engine.method import BATCH_SIZE, Method, Option
 from unlearn.engine.pairing import Paired
 from utils.runtime.errors import UserError
 from utils.train.losses import classification_loss
-from utils.train.recipe import SMALLEST_SET
+from utils.train.recipe import MIN_TRAIN_IMAGES, Recipe
 from utils.train.training import TOO_FEW, gradient_step
 
 OPTIONS = {
@@ -61,7 +61,7 @@ SMALLEST_LOSS = 1e-6  # nats: an image known by heart would otherwise weigh with
 
 def sfron(model, forget_set, retain_set, config):
     """Ascent where the forget set matters more, each time repaired on the retain set."""
-    if len(retain_set) < SMALLEST_SET:
+    if len(retain_set) < MIN_TRAIN_IMAGES:
         raise UserError(TOO_FEW.format(len(retain_set)))
     recipe, options = config.recipe, config.options
 
@@ -100,7 +100,7 @@ def _outer_step(mask, alpha, config):
         if options["beta"] < 1:
             slow = [weight.detach().clone() for weight in model.parameters()]
         forget_images, retain_images = images.split([len(forget_labels), len(retain_labels)])
-        model.train(len(forget_labels) >= SMALLEST_SET)
+        model.train(len(forget_labels) >= MIN_TRAIN_IMAGES)
         losses = config.request.losses(model(forget_images), forget_labels)
         optimizer.zero_grad(set_to_none=True)
         (-alpha * adaptive_loss(losses, options["decline"])).backward()
@@ -111,7 +111,7 @@ def _outer_step(mask, alpha, config):
         optimizer.step()
 
         model.train()
-        count = max(1, min(options["inner"], len(retain_labels) // SMALLEST_SET))
+        count = max(1, min(options["inner"], len(retain_labels) // MIN_TRAIN_IMAGES))
         parts = zip(
             retain_images.tensor_split(count), retain_labels.tensor_split(count), strict=True
         )
@@ -123,3 +123,17 @@ def _outer_step(mask, alpha, config):
         return repaired.mean() + 0 * losses.mean().detach()  # not finite if either is not
 
     return step
+
+
+METHOD = Method(
+    id="SFRon",
+    name="Saliency Forgetting in the Remain-preserving manifold",
+    run=sfron,
+    recipe=Recipe(2, 0.01, BATCH_SIZE),
+    paper="Huang et al., NeurIPS 2024",
+    family="gradient ascent",
+    summary="forgets along directions to which the retain loss is insensitive, with fast and slow "
+    "weights",
+    one_image=True,
+    options=OPTIONS,
+)

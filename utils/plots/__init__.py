@@ -1,1 +1,1 @@
-"""Figures of data, training and results, and the interactive sample viewer."""
+"""Pictures of data, training and results, and the interactive sample viewer."""

@@ -1,29 +1,44 @@
-"""Forgetting against utility, a mark a method: what a comparison comes to at a glance."""
+"""Forgetting against utility: one mark per method."""
 
 import math
+from collections.abc import Sequence
 
-from utils.plots.figures import BLUE, FORGET, GREY, LABEL_POINTS, SMALL_POINTS, new_figure, tidy
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from utils.plots.figures import (
+    BLUE,
+    FORGET,
+    GREY,
+    LABEL_POINTS,
+    SMALL_POINTS,
+    new_figure,
+    style_axes,
+)
+from utils.plots.fonts import drawable
 
 WIDTH, HEIGHT = 9.5, 5.5  # inches; higher where the list of methods is long
-LINES_AN_INCH = 6.5  # of that list
-SMALLEST, LARGEST = 25, 500  # areas of marks, in square points
-YARDSTICK, NOTHING = BLUE, GREY
-TOGETHER = 0.025  # of the axes: marks that are nearer share a number
+LINES_PER_INCH = 6.5  # of that list
+MIN_AREA, MAX_AREA = 25, 500  # of marks, in square points
+RETRAIN_COLOR, BASE_COLOR = BLUE, GREY
+MIN_DISTANCE = 0.025  # of the axes: closer marks share one label
 
 
-def forgetting_against_utility(rows, title):
-    """`rows`: dicts with name, role ("yardstick", "base" or "method"), forgetting, utility (both in
-    percent) and seconds, which may be None; `spreads`, if there, the standard deviations of both
-    over seeds. A row that lacks forgetting or utility is left out.
+def forgetting_against_utility(rows: Sequence[dict], title: str) -> Figure:
+    """Plot the utility of each method against how well it forgot; the area of a mark is its time.
+
+    rows: dicts with name, role ("yardstick", "base" or "method"), forgetting and utility (both in
+        percent), seconds, which may be None, and optionally `spreads`, the standard deviations of
+        forgetting and utility over seeds. A row without forgetting or utility is left out.
     """
     rows = [row for row in rows if row["forgetting"] is not None and row["utility"] is not None]
-    figure = new_figure(WIDTH, max(HEIGHT, 1.5 + len(rows) / LINES_AN_INCH), title)
+    figure = new_figure(WIDTH, max(HEIGHT, 1.5 + len(rows) / LINES_PER_INCH), title)
     axes, names = figure.subplots(1, 2, width_ratios=(2.6, 1))
     longest = max((row["seconds"] or 0 for row in rows), default=0) or 1
-    colors = {"yardstick": YARDSTICK, "base": NOTHING, "method": FORGET}
+    colors = {"yardstick": RETRAIN_COLOR, "base": BASE_COLOR, "method": FORGET}
     for row in rows:
-        area = SMALLEST + (LARGEST - SMALLEST) * (row["seconds"] or 0) / longest
-        _bars(axes, row)
+        area = MIN_AREA + (MAX_AREA - MIN_AREA) * (row["seconds"] or 0) / longest
+        _draw_error_bars(axes, row)
         axes.scatter(
             row["forgetting"],
             row["utility"],
@@ -35,47 +50,47 @@ def forgetting_against_utility(rows, title):
             linewidths=0.6,
             zorder=5 if row["role"] == "yardstick" else 3,
         )
-    _number(axes, rows)
-    yardstick = next((row for row in rows if row["role"] == "yardstick"), None)
-    if yardstick:
-        axes.axvline(yardstick["forgetting"], color=YARDSTICK, linewidth=0.8, linestyle=":")
-        axes.axhline(yardstick["utility"], color=YARDSTICK, linewidth=0.8, linestyle=":")
+    _write_numbers(axes, rows)
+    retrain = next((row for row in rows if row["role"] == "yardstick"), None)
+    if retrain:
+        axes.axvline(retrain["forgetting"], color=RETRAIN_COLOR, linewidth=0.8, linestyle=":")
+        axes.axhline(retrain["utility"], color=RETRAIN_COLOR, linewidth=0.8, linestyle=":")
     axes.set_xlabel("unlearn accuracy (%): forgotten training images not recognised")
-    axes.set_ylabel("test accuracy (%): what the model still does")
+    axes.set_ylabel("test accuracy (%)")
     axes.margins(0.08)
-    tidy(axes, "both")
+    style_axes(axes, "both")
     _list_names(names, rows, longest)
     return figure
 
 
-def _bars(axes, row):
-    """The standard deviations over seeds as a cross behind the mark, where there are several."""
-    across, upright = row.get("spreads") or (None, None)
-    if across is not None or upright is not None:
+def _draw_error_bars(axes: Axes, row: dict) -> None:
+    """Draw the standard deviations over seeds behind the mark, where there are several seeds."""
+    horizontal, vertical = row.get("spreads") or (None, None)
+    if horizontal is not None or vertical is not None:
         axes.errorbar(
             row["forgetting"],
             row["utility"],
-            xerr=across,
-            yerr=upright,
+            xerr=horizontal,
+            yerr=vertical,
             color=GREY,
             linewidth=0.8,
             zorder=2,
         )
 
 
-def _number(axes, rows):
-    """A number beside each mark; marks that lie together share one place."""
-    places = []  # [point, numbers], points as shares of the span
-    for number, point in enumerate(_scaled(rows), 1):
-        near = next((each for each in places if math.dist(each[0], point) < TOGETHER), None)
-        if near:
-            near[1].append(number)
+def _write_numbers(axes: Axes, rows: Sequence[dict]) -> None:
+    """Write each row's number next to its mark; marks that are close together share one label."""
+    labels: list[tuple] = []  # (point scaled to 0 .. 1, numbers)
+    for number, point in enumerate(_scaled_points(rows), 1):
+        close = next((each for each in labels if math.dist(each[0], point) < MIN_DISTANCE), None)
+        if close:
+            close[1].append(number)
         else:
-            places.append([point, [number]])
-    for _, numbers in places:
+            labels.append((point, [number]))
+    for _, numbers in labels:
         row = rows[numbers[0] - 1]
         axes.annotate(
-            runs(numbers),
+            format_ranges(numbers),
             (row["forgetting"], row["utility"]),
             xytext=(7, 5),
             textcoords="offset points",
@@ -84,8 +99,7 @@ def _number(axes, rows):
         )
 
 
-def _scaled(rows):
-    """Points of the rows, 0 to 1 each way."""
+def _scaled_points(rows: Sequence[dict]) -> list[tuple[float, float]]:
     columns = []
     for key in ("forgetting", "utility"):
         values = [row[key] for row in rows]
@@ -94,21 +108,21 @@ def _scaled(rows):
     return list(zip(*columns, strict=True))
 
 
-def runs(numbers):
-    """`1, 3-5, 9` of ascending whole numbers."""
-    found = []
+def format_ranges(numbers: Sequence[int]) -> str:
+    """Return ascending whole numbers as text such as `1, 3-5, 9`."""
+    ranges: list[list[int]] = []
     for number in numbers:
-        if found and found[-1][-1] == number - 1:
-            found[-1].append(number)
+        if ranges and ranges[-1][-1] == number - 1:
+            ranges[-1].append(number)
         else:
-            found.append([number])
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in found)
+            ranges.append([number])
+    return ", ".join(f"{each[0]}-{each[-1]}" if len(each) > 1 else str(each[0]) for each in ranges)
 
 
-def _list_names(axes, rows, longest):
+def _list_names(axes: Axes, rows: Sequence[dict], longest: float) -> None:
     axes.set_axis_off()
-    lines = [f"{number:>2}  {row['name']}" for number, row in enumerate(rows, 1)]
-    lines += ["", "star: Retrain; grey: nothing done", f"largest mark: {longest:,.0f} s"]
+    lines = [f"{number:>2}  {drawable(row['name'])}" for number, row in enumerate(rows, 1)]
+    lines += ["", "star: Retrain; grey: base model", f"largest mark: {longest:,.0f} s"]
     axes.text(
         0,
         1,

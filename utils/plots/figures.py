@@ -1,7 +1,7 @@
-"""What all pictures have in common: colours, sizes of letters, titles, legends, the PNG file.
+"""Shared parts of all pictures: colours, font sizes, titles, legends, the PNG file.
 
-The figures are made without pyplot, so they need no display, are never shown by accident and are
-freed like any other object. `png_bytes` turns one into the content of a file.
+Figures are made without pyplot, so they need no display, are never shown by accident and are freed
+like any other object. `png_bytes` turns one into the content of a file.
 
 Colours are Okabe and Ito's, which stay apart for the common forms of colour blindness
 (https://jfly.uni-koeln.de/color/).
@@ -9,22 +9,27 @@ Colours are Okabe and Ito's, which stay apart for the common forms of colour bli
 
 import io
 import re
+from collections.abc import Sequence
 
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from utils.plots.fonts import drawable, use_fallback_fonts
+
 BLUE, SKY_BLUE, ORANGE, REDDISH_PURPLE = "#0072B2", "#56B4E9", "#E69F00", "#CC79A7"
 BLUISH_GREEN, YELLOW = "#009E73", "#F0E442"
 GREY = "#8C8C8C"
-FAINT = "#B0B0B0"
+LIGHT_GREY = "#B0B0B0"
 
 FORGET = ORANGE
 RETAIN = BLUE
 TEST = SKY_BLUE
-RIGHT = "#00614A"  # bluish green, darkened: red and green of one lightness look alike to many
-WRONG = "#D03A00"  # vermillion, a little darker: thin letters of it look orange
-BEFORE = GREY  # the base model, beside the unlearned one
+CORRECT = "#00614A"  # bluish green, darkened: red and green of one lightness look alike to many
+INCORRECT = "#D03A00"  # vermillion, a little darker: thin letters of it look orange
+BEFORE = GREY  # the base model, next to the unlearned one
 
 SCREEN_DPI = 150
 LABEL_POINTS = 9
@@ -34,8 +39,8 @@ TITLE_LINES = 3  # an unlearned model's id takes two
 WIDTH_INCHES = 8
 
 
-def new_figure(width, height, title):
-    """A figure with a title, its own Agg canvas and constrained layout; sizes in inches."""
+def new_figure(width: float, height: float, title: str) -> Figure:
+    """Return a figure with a title, an Agg canvas and constrained layout; sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     title_characters = int(width * 10)  # ten to the inch in 12 points
@@ -43,15 +48,20 @@ def new_figure(width, height, title):
     return figure
 
 
-def tidy(axes, grid):
-    """Leave the axes only the two spines that bear numbers, and a faint grid behind the data."""
+def style_axes(axes: Axes, grid: str) -> None:
+    """Keep only the left and bottom spine, and draw a light grid behind the data.
+
+    grid: "x", "y" or "both".
+    """
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color="#E5E5E5", lw=0.8)
     axes.set_axisbelow(True)
 
 
-def legend_below(figure, handles, labels, columns=None):
-    """One legend for the whole figure, under it; by default all in one row."""
+def legend_below(
+    figure: Figure, handles: Sequence[Artist], labels: Sequence[str], columns: int | None = None
+) -> None:
+    """Add one legend for the whole figure below it, by default in one row."""
     legend = figure.legend(
         handles,
         labels,
@@ -64,44 +74,46 @@ def legend_below(figure, handles, labels, columns=None):
         text.set_parse_math(False)
 
 
-def numbered(class_names):
-    """Class names led by their numbers, which are what the commands take."""
+def numbered_names(class_names: Sequence[str]) -> list[str]:
+    """Return the class names preceded by their numbers, which are what the commands take."""
     return [
         name if name == str(number) else f"{number} {name}"
         for number, name in enumerate(class_names)
     ]
 
 
-def wrap_label(text, characters, max_lines):
-    """`text` over at most `max_lines` lines of at most `characters`, cut with an ellipsis.
+def wrap_label(text: str, characters: int, max_lines: int) -> str:
+    """Wrap `text` into at most `max_lines` lines of `characters`, and end a cut one with "…".
 
     Lines break after spaces, underscores, slashes and hyphens and before an opening bracket; a
-    longer run is broken where the line ends. A line break in `text` stays one.
+    longer run is broken where the line ends. A line break in `text` is kept. Characters that no
+    font has are transliterated (utils.plots.fonts).
     """
     lines = []
-    for paragraph in str(text).split("\n"):
+    for paragraph in drawable(str(text)).split("\n"):
         line = ""
         for piece in re.split(r"(?<=[ _/-])|(?=\()", paragraph):
             if line and len((line + piece).rstrip()) > characters:
-                lines.append(line.rstrip())
+                lines.append(line)
                 line = ""
             line += piece
             while len(line.rstrip()) > characters:
                 lines.append(line[:characters])
                 line = line[characters:]
-        lines.append(line.rstrip())
+        lines.append(line + " ")
     if len(lines) > max_lines:
-        lines = lines[:max_lines]
-        lines[-1] = lines[-1][: characters - 1].rstrip(" ,(") + "…"
-    return "\n".join(lines)
+        rest = "".join(lines[max_lines - 1 :])
+        lines[max_lines - 1 :] = [rest[: characters - 1].rstrip(" ,(") + "…"]
+    return "\n".join(line.rstrip() for line in lines)
 
 
-def png_bytes(figure, dpi=SCREEN_DPI, true_color=False):
-    """The figure as the bytes of a PNG file.
+def png_bytes(figure: Figure, dpi: int = SCREEN_DPI, true_color: bool = False) -> bytes:
+    """Return the figure as the bytes of a PNG file.
 
-    A chart needs few colours: a palette of 256 makes it a third as large. `true_color` keeps
-    every colour, for a figure that holds photographs.
+    true_color: keep every colour, for a figure that contains photographs. A chart needs few: a
+        palette of 256 makes the file a third as large.
     """
+    use_fallback_fonts(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     picture = Image.open(buffer).convert("RGB")

@@ -1,10 +1,17 @@
-"""Pictures and tables as files, whole or not at all."""
+"""Saving pictures."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from utils.io.files import write_atomically
 from utils.plots.figures import png_bytes
 
 
-def save_picture(figure, path, photographs=False):
-    """Write a matplotlib Figure as PNG and say where. photographs: keep every colour."""
-    write_atomically(path, png_bytes(figure, true_color=photographs))
+def save_picture(figure: Figure, path: Path, true_color: bool = False) -> None:
+    """Write the figure to `path` as a PNG file and print the path.
+
+    true_color: keep every colour, for a figure that contains photographs.
+    """
+    write_atomically(path, png_bytes(figure, true_color=true_color))
     print(f"picture: {path}")

@@ -17,8 +17,8 @@ from utils.runtime import processes
 from utils.train.randomness import get_rng_state, set_rng_state
 
 GRAPHS_ON = "cuda"
-RECORDED_AFTER = 10  # batches of a kind: to record takes about as long as as many save
-MOST_KINDS = 2  # of a run: whole batches, and the rest of an epoch
+EAGER_BATCHES = 10  # batches of a kind: to record takes about as long as as many save
+MAX_GRAPHS = 2  # of a run: whole batches, and the rest of an epoch
 PASSES_OF_ROOM = 3  # memory that has to be free, in passes: a graph's own, one beside it, and more
 
 _recordings = {}  # by model, while it learns; a copy of a model has none
@@ -27,7 +27,7 @@ _recordings = {}  # by model, while it learns; a copy of a model has none
 @contextmanager
 def cuda_graphs(model):
     """Within the block `graphed_forward` of this model may replay; its memory is freed after it."""
-    if processes.world_size() > 1 or model.compiled_size is not None:
+    if processes.world_size() > 1 or model.compiled_batch_size is not None:
         yield
         return
     recordings = _recordings[model] = _Recordings(model)
@@ -38,7 +38,7 @@ def cuda_graphs(model):
         recordings.free()
 
 
-def pause_recording(model, paused):
+def pause_capture(model, paused):
     """Whether nothing is to be recorded for now, because other threads ask things of the GPU."""
     if model in _recordings:
         _recordings[model].paused = paused
@@ -61,7 +61,7 @@ class _Recordings:
         self.model, self.paused = model, False
         self.modules, self.weights = list(model.modules()), list(model.parameters())
         self.passes, self.batches = {}, Counter()
-        self.most_kinds, self.pool = MOST_KINDS, None
+        self.most_kinds, self.pool = MAX_GRAPHS, None
 
     def of(self, images):
         """The function of a graph for a batch like `images`, None if there is none.
@@ -73,13 +73,13 @@ class _Recordings:
         kind = (
             images.shape,
             images.dtype,
-            self.model.in_bf16,
+            self.model.use_bf16,
             *[module.training for module in self.modules],
             *[weights.requires_grad for weights in self.weights],
         )
         if kind not in self.passes:
             self.batches[kind] += 1
-            too_few = self.batches[kind] <= RECORDED_AFTER
+            too_few = self.batches[kind] <= EAGER_BATCHES
             if too_few or self.paused or len(self.passes) >= self.most_kinds:
                 return None
             self.passes[kind] = self._recorded(images)

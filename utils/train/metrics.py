@@ -17,7 +17,7 @@ def accuracy(logits, labels):
     return None if len(labels) == 0 else count_correct(logits, labels).item() / labels.numel()
 
 
-def evaluator_scores(logits, labels, task):
+def medmnist_scores(logits, labels, task):
     """(AUC, ACC) as medmnist's Evaluator defines them for `task`; by its own functions.
 
     AUC is the mean over classes, one against the rest; it is None where a class has no image or
@@ -32,7 +32,7 @@ def evaluator_scores(logits, labels, task):
     return _defined(getAUC, truth, scores, task), float(getACC(truth, scores, task))
 
 
-def class_rows(logits, labels):
+def per_class_metrics(logits, labels):
     """A dict a class: images, and correct, the share of them that the model recognises.
 
     Multi-label data: images with the finding, the share of them in which it is found

@@ -25,11 +25,11 @@ def pick_precision(name, device):
 @contextmanager
 def autocast_to(model, precision):
     """The model's forward passes are in `precision` within the block, and float32 after it."""
-    model.in_bf16 = precision == BF16
+    model.use_bf16 = precision == BF16
     try:
         yield
     finally:
-        model.in_bf16 = False
+        model.use_bf16 = False
 
 
 def _has_bf16(device):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 OPTIMIZERS = ("sgd", "adam", "adamw")
 AUTO, FLOAT32, BF16 = PRECISIONS = ("auto", "float32", "bf16")
 WEIGHT_DECAY = 5e-4
-SMALLEST_SET = 2  # images: batch normalisation cannot learn from one
+MIN_TRAIN_IMAGES = 2  # images: batch normalisation cannot learn from one
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from tqdm import tqdm
 from utils.data.prefetch import iter_batches
 from utils.runtime.devices import to_device_async
 from utils.runtime.errors import NotFiniteError, UserError
-from utils.train.cuda_graphs import cuda_graphs, graphed_forward, pause_recording
+from utils.train.cuda_graphs import cuda_graphs, graphed_forward, pause_capture
 from utils.train.losses import classification_loss
 from utils.train.precision import autocast_to
 from utils.train.prediction import predict
 from utils.train.randomness import forked_rng, get_rng_state, set_rng_state
-from utils.train.recipe import SMALLEST_SET
+from utils.train.recipe import MIN_TRAIN_IMAGES
 
 _MAKE_OPTIMIZER = {
     "sgd": lambda weights, lr, decay: torch.optim.SGD(
@@ -30,7 +30,7 @@ _MAKE_OPTIMIZER = {
     ),
 }
 MOMENTUM = 0.9
-TOO_FEW = f"{{}} training images are too few; {SMALLEST_SET} are the least"
+TOO_FEW = f"{{}} training images are too few; {MIN_TRAIN_IMAGES} are the least"
 WARMUP_SHARE = 0.05  # of all steps, from 0 to the full rate; then a cosine down to 0
 
 
@@ -39,7 +39,7 @@ def make_optimizer(model, name, lr, weight_decay):
     return _MAKE_OPTIMIZER[name](model.parameters(), lr, weight_decay)
 
 
-def batches(count, batch_size, generator, device):
+def shuffled_batches(count, batch_size, generator, device):
     """Positions 0..count-1 in a fresh order, each once, `batch_size` at a time.
 
     A last batch of one image joins the one before it: batch normalisation cannot take one.
@@ -51,7 +51,7 @@ def batches(count, batch_size, generator, device):
     return parts
 
 
-def count_steps(count, batch_size):
+def steps_per_epoch(count, batch_size):
     """How many batches `batches` gives."""
     steps = math.ceil(count / batch_size)
     return steps - 1 if steps > 1 and (count - 1) % batch_size == 0 else steps
@@ -85,8 +85,8 @@ def train_epoch(
     inside it.
     """
     device = image_set.device
-    pause_recording(model, paused=image_set.workers > 0)
-    parts = batches(len(image_set), batch_size, generator, device)
+    pause_capture(model, paused=image_set.workers > 0)
+    parts = shuffled_batches(len(image_set), batch_size, generator, device)
     losses = torch.zeros(len(parts), device=device)
     for number, batch in enumerate(iter_batches(image_set, parts)):
         losses[number] = step(model, optimizer, *batch)
@@ -101,7 +101,7 @@ def train_epoch(
     return (losses @ sizes.float() / len(image_set)).item()
 
 
-def restore_optimizer(optimizer, state):
+def load_optimizer_state(optimizer, state):
     """As load_state_dict; what is kept beside a weight then lies in memory as the weight does.
 
     A GPU has its channels last. Fused optimizers go through both as they lie, and would pair wrong
@@ -114,7 +114,7 @@ def restore_optimizer(optimizer, state):
                 beside[name] = torch.empty_like(weight).copy_(value)
 
 
-def check_weights(model):
+def check_finite_weights(model):
     """Raises NotFiniteError if a weight or a running statistic is not finite.
 
     `train_epoch` sees each loss before its step, so nothing has looked at the last step yet.
@@ -140,13 +140,13 @@ class TrainingRun:
     """
 
     def __init__(self, model, train_set, val_set, recipe):
-        if len(train_set) < SMALLEST_SET:
+        if len(train_set) < MIN_TRAIN_IMAGES:
             raise UserError(TOO_FEW.format(len(train_set)))
         self.model, self.train_set, self.val_set, self.recipe = model, train_set, val_set, recipe
         if recipe.compiled:
             model.compile_for(min(recipe.batch_size, len(train_set)))
         self.optimizer = make_optimizer(model, recipe.optimizer, recipe.lr, recipe.weight_decay)
-        steps = recipe.epochs * count_steps(len(train_set), recipe.batch_size)
+        steps = recipe.epochs * steps_per_epoch(len(train_set), recipe.batch_size)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, _warmup_cosine(steps))
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.history, self.seconds = [], 0.0
@@ -164,7 +164,7 @@ class TrainingRun:
         with forked_rng(self.recipe.seed, device), replayed:
             if self._layer_randomness:
                 set_rng_state(device, self._layer_randomness)
-            steps = count_steps(len(self.train_set), self.recipe.batch_size)
+            steps = steps_per_epoch(len(self.train_set), self.recipe.batch_size)
             todo = min(epochs or self.recipe.epochs, self.recipe.epochs - len(self.history))
             with tqdm(total=steps * todo, unit="batch", disable=None if show else True) as bar:
                 for _ in range(todo):
@@ -196,7 +196,7 @@ class TrainingRun:
         """Go on from the `state` of a run with the same arguments."""
         for part in ("model", "scheduler"):
             getattr(self, part).load_state_dict(state[part])
-        restore_optimizer(self.optimizer, state["optimizer"])
+        load_optimizer_state(self.optimizer, state["optimizer"])
         self.generator.set_state(state["order"])
         self._layer_randomness = state["layer_randomness"]
         self.history, self.seconds = list(state["history"]), state["seconds"]
@@ -223,7 +223,7 @@ class TrainingRun:
                 scheduler=self.scheduler,
                 bar=bar,
             )
-        check_weights(self.model)
+        check_finite_weights(self.model)
         accuracy = correct.item() / self.train_set.labels.numel()
         val_loss, val_accuracy = _validate(self.model, self.val_set)
         if len(self.val_set) and not math.isfinite(val_loss):

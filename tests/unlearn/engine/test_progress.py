@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.checkpoint import save_sealed
+from models.checkpoint import save_with_digest
 from tests.helpers.methods import BUILD_ANEW, REQUEST, config_for, real_model
 from tests.helpers.tiny import same_weights, split_set, tiny_set, trained_model
 from unlearn.engine import loop
@@ -127,7 +127,7 @@ def test_a_pass_that_is_not_what_it_was_is_refused(workplace, damage):
         first.write_bytes(first.read_bytes()[:500])
     else:
         del content["digest"]
-        save_sealed(first, content | {"origin": {"parent_digest": "of another"}})
+        save_with_digest(first, content | {"origin": {"parent_digest": "of another"}})
     with pytest.raises(UserError, match="pass_0001.pt.*: begin afresh with --overwrite$"):
         run(METHODS["FT"], new_progress(resume=True))
 
@@ -145,7 +145,7 @@ def test_no_room_for_what_is_kept_does_not_end_the_run(workplace, monkeypatch, c
         raise UserError("cannot write: No space left on device")
 
     whole = run(METHODS["RL"], None)
-    monkeypatch.setattr("unlearn.engine.progress.save_sealed", full)
+    monkeypatch.setattr("unlearn.engine.progress.save_with_digest", full)
     progress = new_progress()
     assert same_weights(run(METHODS["RL"], progress), whole)
     assert progress.words() is None

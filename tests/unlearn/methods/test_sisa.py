@@ -8,11 +8,11 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from models.architectures import build_model, build_shard, in_shards, make_spec
+from models.architectures import build_model, build_shard, make_spec, sharded_spec
 from models.checkpoint import load_model, save_model
 from models.ensemble import Ensemble, shard_seed
 from models.features import classifier_head, predict_with_features
-from models.shards import ShardedRun, shard_numbers, shards_of, training_run
+from models.shards import ShardedRun, assign_shards, shards_of_images, training_run
 from tests.helpers.environment import TRAIN, assert_one_line, model_flags
 from tests.helpers.small_net import SMALL_ARCH
 from tests.helpers.tiny import SIZE, same_weights, tiny_set, weights_of
@@ -33,7 +33,7 @@ TRAIN_SET, VAL_SET = tiny_set(36), tiny_set(12, seed=1)
 
 
 def spec_of(shards=SHARDS, *, partition_seed=7, multi_label=False):
-    return in_shards(make_spec(SMALL_ARCH, 4, 1, SIZE), shards, partition_seed, multi_label)
+    return sharded_spec(make_spec(SMALL_ARCH, 4, 1, SIZE), shards, partition_seed, multi_label)
 
 
 def trained(train_set=TRAIN_SET, *, recipe=RECIPE, val_set=VAL_SET, spec=None):
@@ -78,7 +78,7 @@ def config_of(selection="last", recipe=RECIPE):
 
 
 def rows_of_shard(number, count=1):
-    return (shard_numbers(len(TRAIN_SET), spec_of()) == number).nonzero()[:count, 0]
+    return (assign_shards(len(TRAIN_SET), spec_of()) == number).nonzero()[:count, 0]
 
 
 # Which image lies where
@@ -87,19 +87,19 @@ def rows_of_shard(number, count=1):
 @pytest.mark.parametrize(("count", "shards"), [(36, 3), (37, 5), (96, 2), (11, 11)])
 def test_each_image_lies_in_one_shard_and_sizes_differ_by_one(count, shards):
     spec = spec_of(shards)
-    numbers = shard_numbers(count, spec)
+    numbers = assign_shards(count, spec)
     sizes = torch.bincount(numbers, minlength=shards)
     assert len(sizes) == shards and sizes.sum() == count and sizes.max() - sizes.min() <= 1
     torch.manual_seed(99)  # the process's own random numbers do not matter
-    assert torch.equal(numbers, shard_numbers(count, spec))
+    assert torch.equal(numbers, assign_shards(count, spec))
     if shards < count:
-        assert not torch.equal(numbers, shard_numbers(count, spec_of(shards, partition_seed=8)))
+        assert not torch.equal(numbers, assign_shards(count, spec_of(shards, partition_seed=8)))
 
 
 def test_a_part_of_the_images_keeps_its_shards():
-    numbers = shard_numbers(36, spec_of())
+    numbers = assign_shards(36, spec_of())
     rows = torch.tensor([30, 2, 11])
-    assert torch.equal(shards_of(TRAIN_SET.subset(rows), spec_of()), numbers[rows])
+    assert torch.equal(shards_of_images(TRAIN_SET.subset(rows), spec_of()), numbers[rows])
 
 
 def test_shards_and_seeds_share_no_seed():
@@ -175,7 +175,7 @@ def test_a_checkpoint_holds_all_networks(workplace):
 
 def test_each_shard_is_trained_by_itself_on_its_own_images():
     run = whole_run()
-    numbers = shard_numbers(36, spec_of())
+    numbers = assign_shards(36, spec_of())
     alone = []
     for number in range(SHARDS):
         seed = shard_seed(RECIPE.seed, number)
@@ -276,7 +276,7 @@ def test_requests_one_after_the_other_are_one_for_all():
 
 def test_a_shard_that_would_be_left_with_one_image_is_refused():
     rows = rows_of_shard(1, 11)
-    with pytest.raises(UserError, match="shard 1 of 3 has 1 training images, 2 are the least"):
+    with pytest.raises(UserError, match="shard 1 of 3 has 1 training images and needs at least 2"):
         METHODS["SISA"].run(base_model(), *split_at(rows), config_of())
 
 
@@ -370,5 +370,8 @@ def test_what_a_model_in_shards_cannot_do(refused, sharded, workplace, data_file
     flags = ("--dataset", data_files["grey"], "--device", "cpu", "--save_model_id", "x", *TRAIN)
     refused("--sisa_shards: 1 is out of range", "main_train", *flags, "--sisa_shards", "1")
     monkeypatch.setattr("main_train.build_model", pytest.fail)  # before any network is built
-    says = "--sisa_shards 70: each shard needs 2 training images, and there are 96: give 48 at most"
+    says = (
+        "--sisa_shards 70: each shard needs at least 2 training images, and there are 96: give 48 "
+        "at most"
+    )
     refused(says, "main_train", *flags, "--sisa_shards", "70")

@@ -95,7 +95,7 @@ def test_both_confusion_matrices_under_one_scale():
     assert before.images[0].get_array()[0].tolist() == [90, 10, 0]
     assert after.images[0].get_array()[0].tolist() == [80, 20, 0]
     assert {axes.images[0].get_clim() for axes in (before, after)} == {(0, 100)}
-    assert scale.get_ylabel() == "share of the true class"
+    assert scale.get_ylabel() == "percentage of the true class"
     assert not before.patches and not after.patches
 
 
@@ -224,7 +224,7 @@ def test_feature_map_of_an_empty_forget_set():
 
 
 def test_up_to_twenty_classes_are_told_apart():
-    count = plots.MAX_TOLD_APART
+    count = plots.MAX_DISTINCT_CLASSES
     labels = np.arange(count)
     points = {"base model": np.stack([labels, labels], 1)}
     names = [f"tissue {number}" for number in labels]
@@ -236,7 +236,7 @@ def test_up_to_twenty_classes_are_told_apart():
 
 
 def test_more_classes_are_only_kept_or_forgotten():
-    count = plots.MAX_TOLD_APART + 1
+    count = plots.MAX_DISTINCT_CLASSES + 1
     labels = np.arange(count)
     points = {"base model": np.stack([labels, labels], 1)}
     figure = plots.feature_map(points, labels, [str(n) for n in labels], "model", labels == 5)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from utils.plots.comparison import LARGEST, SMALLEST, forgetting_against_utility, runs
+from utils.plots.comparison import MAX_AREA, MIN_AREA, forgetting_against_utility, format_ranges
 from utils.plots.figures import png_bytes
 
 
@@ -32,7 +32,7 @@ def marks(figure):
 
 def test_marks_lie_at_forgetting_and_utility_and_grow_with_time():
     figure = forgetting_against_utility(ROWS, "title")
-    areas = [SMALLEST + share * (LARGEST - SMALLEST) for share in (1, 0.25, 0.5, 0)]
+    areas = [MIN_AREA + share * (MAX_AREA - MIN_AREA) for share in (1, 0.25, 0.5, 0)]
     expected = [
         (*(r[key] for key in ("forgetting", "utility")), a)
         for r, a in zip(ROWS, areas, strict=True)
@@ -62,5 +62,5 @@ def test_any_number_of_rows_can_be_drawn(rows):
 
 
 def test_runs_of_numbers():
-    assert runs([1, 2, 3, 5, 8, 9]) == "1-3, 5, 8-9"
-    assert runs([4]) == "4"
+    assert format_ranges([1, 2, 3, 5, 8, 9]) == "1-3, 5, 8-9"
+    assert format_ranges([4]) == "4"

@@ -10,7 +10,7 @@ from utils.plots import figures
 
 
 def test_true_color_keeps_every_color():
-    figure = figures.new_figure(2, 1, "photographs")
+    figure = figures.new_figure(2, 1, "true_color")
     with (
         Image.open(io.BytesIO(figures.png_bytes(figure, dpi=50))) as few,
         Image.open(io.BytesIO(figures.png_bytes(figure, dpi=50, true_color=True))) as all_colors,
@@ -45,5 +45,5 @@ def lightness(color):
 
 
 def test_right_and_wrong_differ_in_lightness_too():
-    assert lightness(figures.WRONG) - lightness(figures.RIGHT) > 10
+    assert lightness(figures.INCORRECT) - lightness(figures.CORRECT) > 10
     assert lightness(figures.TEST) - lightness(figures.RETAIN) > 10

@@ -46,7 +46,7 @@ def graphs(monkeypatch):
     graphs = Graphs()
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", graphs.make)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
-    monkeypatch.setattr(replay, "RECORDED_AFTER", 1)
+    monkeypatch.setattr(replay, "EAGER_BATCHES", 1)
     return graphs
 
 
@@ -86,9 +86,9 @@ def test_what_layers_do_makes_another_kind(pretended, monkeypatch):
         lambda: None,
         lambda: setattr(model.network[1], "training", False),
         lambda: model.network[0].requires_grad_(False),
-        lambda: setattr(model, "in_bf16", True),
+        lambda: setattr(model, "use_bf16", True),
     )
-    monkeypatch.setattr(replay, "MOST_KINDS", len(changes) + 1)
+    monkeypatch.setattr(replay, "MAX_GRAPHS", len(changes) + 1)
     with replay.cuda_graphs(model):
         for number, change in enumerate(changes, 1):
             change()

@@ -10,11 +10,11 @@ from utils.data.datasets import MULTI_CLASS, MULTI_LABEL
 from utils.train.losses import probabilities
 from utils.train.metrics import (
     accuracy,
-    class_rows,
     confusion_counts,
-    evaluator_scores,
     finding_auc,
     finding_counts,
+    medmnist_scores,
+    per_class_metrics,
 )
 
 ONE_OF_EACH_TASK = ["bloodmnist", "pneumoniamnist", "retinamnist", "chestmnist"]
@@ -43,7 +43,7 @@ def test_scores_are_the_evaluators_own(flag, seed, tmp_path):
     np.savez(tmp_path / f"{flag}.npz", test_labels=column.numpy().astype(np.uint8))
     scores = probabilities(logits, labels.ndim == 2).double().numpy()
     theirs = Evaluator(flag, "test", root=str(tmp_path)).evaluate(scores)
-    ours = evaluator_scores(logits, labels, INFO[flag]["task"])
+    ours = medmnist_scores(logits, labels, INFO[flag]["task"])
     assert ours == (theirs.AUC, theirs.ACC)
     assert ours[1] == pytest.approx(accuracy(logits, labels))
     assert 0.6 < ours[0] < 1
@@ -58,17 +58,17 @@ def test_there_is_one_of_each_task():
 def test_auc_of_a_class_without_images_is_undefined():
     logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [2.0, 0.0, 1.0]])
     labels = torch.tensor([0, 1, 1])
-    assert evaluator_scores(logits, labels, MULTI_CLASS) == (None, 2 / 3)
-    assert evaluator_scores(logits, torch.zeros(3).long(), MULTI_CLASS) == (None, 2 / 3)
+    assert medmnist_scores(logits, labels, MULTI_CLASS) == (None, 2 / 3)
+    assert medmnist_scores(logits, torch.zeros(3).long(), MULTI_CLASS) == (None, 2 / 3)
     findings = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 0, 0]])  # nobody has the third
-    assert evaluator_scores(logits, findings, MULTI_LABEL)[0] is None
+    assert medmnist_scores(logits, findings, MULTI_LABEL)[0] is None
 
 
 def test_scores_of_one_image_and_of_none():
     logits = torch.tensor([[2.0, 0.0, -1.0]])
-    assert evaluator_scores(logits, torch.tensor([0]), MULTI_CLASS) == (None, 1)
-    assert evaluator_scores(logits, torch.tensor([[1, 0, 0]]), MULTI_LABEL) == (None, 1)
-    assert evaluator_scores(logits[:0], torch.tensor([], dtype=int), MULTI_CLASS) == (None, None)
+    assert medmnist_scores(logits, torch.tensor([0]), MULTI_CLASS) == (None, 1)
+    assert medmnist_scores(logits, torch.tensor([[1, 0, 0]]), MULTI_LABEL) == (None, 1)
+    assert medmnist_scores(logits[:0], torch.tensor([], dtype=int), MULTI_CLASS) == (None, None)
 
 
 def test_finding_auc_against_scikit_learn():
@@ -87,7 +87,7 @@ def test_confusion_counts_and_class_rows_against_scikit_learn(flag):
     expected = confusion_matrix(labels, logits.argmax(1), labels=range(num_classes))
     counts = confusion_counts(logits, labels)
     np.testing.assert_array_equal(counts, expected)
-    rows = class_rows(logits, labels)
+    rows = per_class_metrics(logits, labels)
     assert [row["images"] for row in rows] == expected.sum(1).tolist()
     recall = np.diag(expected) / expected.sum(1)
     assert [row["correct"] for row in rows] == pytest.approx(recall.tolist())
@@ -97,7 +97,7 @@ def test_finding_counts_and_class_rows_against_scikit_learn():
     logits, labels = made_up_test("chestmnist")
     expected = multilabel_confusion_matrix(labels, logits > 0)
     np.testing.assert_array_equal(finding_counts(logits, labels), expected)
-    rows = class_rows(logits, labels)
+    rows = per_class_metrics(logits, labels)
     assert [row["images"] for row in rows] == labels.sum(0).tolist()
     sensitivity = expected[:, 1, 1] / expected[:, 1].sum(1)
     assert [row["correct"] for row in rows] == pytest.approx(sensitivity.tolist())
@@ -106,7 +106,7 @@ def test_finding_counts_and_class_rows_against_scikit_learn():
 
 def test_classes_without_images_have_no_figure():
     logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
-    rows = class_rows(logits, torch.tensor([0, 0]))
+    rows = per_class_metrics(logits, torch.tensor([0, 0]))
     assert rows == [
         {"images": 2, "correct": 0.5},
         {"images": 0, "correct": None},
@@ -114,7 +114,7 @@ def test_classes_without_images_have_no_figure():
     ]
     counts = confusion_counts(logits, torch.tensor([0, 0]))
     np.testing.assert_array_equal(counts, [[1, 1, 0], [0, 0, 0], [0, 0, 0]])
-    rows = class_rows(logits, torch.tensor([[1, 0, 0], [1, 0, 0]]))
+    rows = per_class_metrics(logits, torch.tensor([[1, 0, 0], [1, 0, 0]]))
     assert rows[0] == {"images": 2, "correct": 0.5, "auc": None}
     assert rows[1] == {"images": 0, "correct": None, "auc": None}
 

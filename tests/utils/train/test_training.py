@@ -15,12 +15,12 @@ from utils.train.prediction import predict
 from utils.train.recipe import OPTIMIZERS, Recipe
 from utils.train.training import (
     TrainingRun,
-    batches,
     count_correct,
-    count_steps,
     gradient_step,
+    load_optimizer_state,
     make_optimizer,
-    restore_optimizer,
+    shuffled_batches,
+    steps_per_epoch,
     train_epoch,
 )
 
@@ -45,21 +45,21 @@ def new_run(seed=1, *, dropout=0.0, optimizer="sgd", epochs=2, multi_label=False
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 16, 17, 18, 33])
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 8, 16, 100])
 def test_batches_hold_every_position_once_and_are_counted_right(count, batch_size):
-    parts = batches(count, batch_size, torch.Generator().manual_seed(0), "cpu")
+    parts = shuffled_batches(count, batch_size, torch.Generator().manual_seed(0), "cpu")
     assert sorted(torch.cat(parts).tolist()) == list(range(count))
-    assert len(parts) == count_steps(count, batch_size)
+    assert len(parts) == steps_per_epoch(count, batch_size)
     assert all(len(part) <= batch_size + 1 for part in parts)
     assert len(parts[-1]) > 1 or count == 1
 
 
 def test_a_last_image_alone_joins_the_batch_before():
-    parts = batches(17, 8, torch.Generator().manual_seed(0), "cpu")
+    parts = shuffled_batches(17, 8, torch.Generator().manual_seed(0), "cpu")
     assert [len(part) for part in parts] == [8, 9]
 
 
 def test_batches_come_in_a_fresh_order_each_time():
     generator = torch.Generator().manual_seed(0)
-    first, second = (torch.cat(batches(50, 8, generator, "cpu")) for _ in range(2))
+    first, second = (torch.cat(shuffled_batches(50, 8, generator, "cpu")) for _ in range(2))
     assert not torch.equal(first, second)
 
 
@@ -222,7 +222,7 @@ def test_a_run_goes_through_its_whole_schedule():
     original = run.scheduler.step
     run.scheduler.step = lambda: (original(), rates.append(run.scheduler.get_last_lr()[0]))
     run.run(show=False)
-    assert len(rates) == 1 + 3 * count_steps(23, 5)
+    assert len(rates) == 1 + 3 * steps_per_epoch(23, 5)
     assert max(rates) == RATE
     assert rates[-1] == pytest.approx(0, abs=1e-12)
 
@@ -288,7 +288,7 @@ def test_an_optimizer_goes_on_whose_state_was_kept_with_the_channels_last(optimi
                 if torch.is_tensor(value) and value.ndim == 4:
                     beside[name] = value.contiguous(memory_format=layout)
         second = make_optimizer(model, optimizer, 0.01, 0.0)
-        restore_optimizer(second, state)
+        load_optimizer_state(second, state)
         _steps(model, second, 2)
         learned.append(model)
     assert same_weights(*learned)

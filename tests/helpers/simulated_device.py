@@ -14,7 +14,7 @@ INDEXED = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
 COMPOSITE = "CompositeImplicitAutograd"  # operations that are made of others on every device
 
 
-class OnGPU:
+class GpuSyncCounter:
     """Within the block what makes the CPU wait for the GPU is added to `waits`, as its place."""
 
     device = torch.device("cuda")
@@ -37,7 +37,7 @@ class OnGPU:
                 self.waits.append(f"{each.filename}:{each.lineno}")
 
 
-class Elsewhere(TorchDispatchMode):
+class SimulatedDevice(TorchDispatchMode):
     """Meta tensors within the block behave as those of a GPU do.
 
     What a GPU refuses raises an error: an operation on its tensors and the CPU's, and random
@@ -118,7 +118,7 @@ def _waits_for_copy(function, args, kwargs):
         return there.is_meta and not source.is_meta and source.ndim and not (*args, False)[2]
     if function is not aten._to_copy.default or args[0].is_meta or kwargs.get("non_blocking"):
         return False
-    return torch.device(kwargs.get("device") or "cpu") == Elsewhere.device
+    return torch.device(kwargs.get("device") or "cpu") == SimulatedDevice.device
 
 
 def _goes_to_cpu(kwargs):

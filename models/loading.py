@@ -6,7 +6,7 @@ from utils.runtime import processes
 from utils.runtime.errors import UserError
 
 
-def open_model_and_data(
+def load_model_and_data(
     model_id,
     dataset_name,
     device,
@@ -30,11 +30,11 @@ def open_model_and_data(
     _check_fit(model_id, model.spec, dataset)
     if record and not allow_other_data:
         _check_same_data(model_id, record, dataset)
-    check_same_everywhere(dataset, record.get("weights_digest"))
+    check_ranks_have_same_data(dataset, record.get("weights_digest"))
     return model, record, dataset.to(device)
 
 
-def describe_data(dataset):
+def dataset_record(dataset):
     """What a model's record says of the data it learned from, as plain data."""
     return {
         "dataset": dataset.name,
@@ -44,7 +44,7 @@ def describe_data(dataset):
     }
 
 
-def check_same_everywhere(dataset, *others):
+def check_ranks_have_same_data(dataset, *others):
     """Raises UserError unless all processes have the same training images, and the same `others`.
 
     others: plain data.

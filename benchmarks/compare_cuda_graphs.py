@@ -47,10 +47,10 @@ def main():
         f"{args.images:,} images of {args.input_size} px, {args.arch}, batches of "
         f"{args.batch_size}, {precision}; {describe(device)}"
     )
-    ways = {"kernel by kernel": NEVER, "replayed": replay.RECORDED_AFTER}
+    ways = {"kernel by kernel": NEVER, "replayed": replay.EAGER_BATCHES}
     rows, weights = [], []
     for way, after in ways.items():
-        with mock.patch.object(replay, "RECORDED_AFTER", after):
+        with mock.patch.object(replay, "EAGER_BATCHES", after):
             run, seconds = _trained(args, images, precision)
         weights.append(run.model.state_dict())
         rows.append(_row(way, args.images, seconds))
