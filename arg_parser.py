@@ -9,7 +9,7 @@ import os
 import shlex
 
 from evaluation.metrics.lira import MIN_SHADOW_MODELS
-from evaluation.report import GROUPS
+from evaluation.registry import GROUPS
 from models.architectures import STEMS
 from unlearn.engine.method import BATCH_SIZE, FISHER_BATCH_SIZE
 from unlearn.registry import ALL, describe_methods

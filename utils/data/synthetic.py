@@ -1,11 +1,11 @@
-"""SynthBloodMNIST: eight blood-cell classes drawn by code, in the shape of MedMNIST's BloodMNIST.
+"""SynthBloodMNIST: eight classes of synthetic blood cells, in the format of MedMNIST's BloodMNIST.
 
-Each picture is one field of a stained smear: a white cell (or platelet) in the middle, red cells
-around it. Light is absorbed as in a microscope: every structure is a map of stain density, the
-densities add up as optical density, and the picture is exp(-optical density) plus sensor noise.
+Each image shows a field of a stained smear: a white cell (or platelet) in the centre and red cells
+around it. Light is absorbed as in a microscope: each structure is a map of stain density, the
+densities add up to an optical density, and the image is exp(-optical density) plus sensor noise.
 
-Lengths are in half-widths of the picture (its edges lie at -1 and 1), so a scene does not depend
-on the size it is drawn at. Every edge is blurred by the optics and by the pixel's own width.
+Lengths are in half-widths of the image (its edges are at -1 and 1), so a scene does not depend on
+the image size. Every edge is blurred by the optics and by the width of a pixel.
 """
 
 from dataclasses import dataclass, fields
@@ -24,7 +24,7 @@ CLASS_NAMES = (
 )
 SPLIT_SIZES = {"train": 1800, "val": 300, "test": 800}
 
-# Halfway between BloodMNIST's own shares (7 to 20 %) and equal ones: no class is too rare to test.
+# Halfway between BloodMNIST's class fractions (7 to 20 %) and equal ones: no class is too rare.
 CLASS_FRACTIONS = (0.10, 0.15, 0.11, 0.15, 0.10, 0.10, 0.16, 0.13)
 
 MAX_LOBES = 5
@@ -33,38 +33,38 @@ MAX_VACUOLES = 6
 CHROMATIN_CLUMPS = 40
 CLUMP_RADIUS = 0.12  # of the chromatin, in cell radii
 VACUOLE_RADIUS = 0.09  # in cell radii
-VACUOLE_DEPTH = 0.8  # share of the cytoplasm's stain that a vacuole takes away
+VACUOLE_DEPTH = 0.8  # fraction of the cytoplasm's stain that a vacuole removes
 RED_CELLS = 8
-PIXELS_AT_ONCE = 2**17  # a float32 map of half a megabyte: it stays in a core's cache
+CHUNK_PIXELS = 2**17  # a float32 map of half a megabyte fits into a core's cache
 
-LAYERS = ("plasma", "red cells", "cytoplasm", "nucleus", "granules")  # what takes up stain
-CLEAR = (255, 255, 255)  # absorbs nothing
+LAYERS = ("plasma", "red cells", "cytoplasm", "nucleus", "granules")  # structures that absorb light
+CLEAR = (255, 255, 255)  # no absorption
 PLASMA_RGB = (244, 228, 226)
 RED_CELL_RGB = (222, 186, 180)
 RED_CELL_RADIUS = 0.36
-POSITION_SPREAD = 0.07  # of the cell around the middle of the picture
-BLUR = 0.022  # standard deviation of the optics' blur in a typical picture
-MAX_TILT = 0.10  # of the light, from the middle to an edge, as an optical density
-LOBE_SHARPNESS = 3  # the higher, the nearer two lobes keep to two circles
+POSITION_SPREAD = 0.07  # of the cell's position around the centre
+BLUR = 0.022  # standard deviation of the optics' blur in a typical image
+MAX_TILT = 0.10  # of the illumination from centre to edge, as an optical density
+LOBE_SHARPNESS = 3  # higher values separate the lobes
 NOISE = 4.0  # standard deviation of the sensor noise, in grey levels
 
 
 @dataclass(frozen=True)
 class CellType:
-    """What a typical cell of one class looks like; lengths inside the cell are in cell radii."""
+    """A typical cell of one class; lengths inside the cell are in cell radii."""
 
-    radius: float  # of the cell, in half-widths of the picture
+    radius: float  # of the cell, in half-widths of the image
     elongation: float  # long axis over short axis
-    lobes: float  # of the nucleus, laid along an arc: one is round, close ones make a band
+    lobes: float  # of the nucleus, along an arc: one is round, close ones form a band
     lobe_radius: float
     arc_radius: float
     arc_span: float  # radians
-    eccentricity: float  # distance of the nucleus from the middle of the cell
+    eccentricity: float  # distance of the nucleus from the centre of the cell
     chromatin: float  # contrast of the clumps in the nucleus
     granules: float  # number
     granule_radius: float
-    granule_stain: float  # optical density of one granule, relative to its colour
-    granules_over_nucleus: float  # share of the granules' stain that lies on top of the nucleus
+    granule_stain: float  # optical density of a granule relative to its colour
+    granules_over_nucleus: float  # fraction of the granules' stain on the nucleus
     vacuoles: float  # number
     nucleus_rgb: tuple[int, int, int]
     cytoplasm_rgb: tuple[int, int, int]
@@ -99,7 +99,7 @@ CELL_TYPES = (
              CLEAR, (204, 176, 214), (142, 92, 172)),
 )
 # fmt: on
-# From cell to cell: the standard deviation of the logarithm of a number above.
+# Variation between cells: standard deviation of the logarithm of a value above.
 SPREAD = {
     "radius": 0.10,
     "elongation": 0.06,
@@ -114,10 +114,10 @@ SPREAD = {
     "granule_stain": 0.20,
     "vacuoles": 0.60,
 }
-STAIN_SPREAD = 0.10  # of each structure's stain strength
-HUE_SPREAD = 0.04  # of each structure's stain, channel by channel
+STAIN_SPREAD = 0.10  # of the strength of each stain
+HUE_SPREAD = 0.04  # of each stain, per channel
 
-# Classes that haematologists mix up. Some cells of a class lie on the way to one of them.
+# Classes that haematologists confuse. Some cells of a class are interpolated towards one of them.
 LOOK_ALIKES = {
     "basophil": ("eosinophil", "neutrophil"),
     "eosinophil": ("neutrophil", "basophil"),
@@ -126,20 +126,20 @@ LOOK_ALIKES = {
     "lymphocyte": ("erythroblast", "monocyte"),
     "monocyte": ("immature granulocytes", "lymphocyte"),
     "neutrophil": ("immature granulocytes", "eosinophil"),
-    "platelet": ("platelet", "platelet"),  # like nothing else
+    "platelet": ("platelet", "platelet"),  # similar to no other class
 }
-AMBIGUOUS_SHARE = 0.12
-MAX_DRIFT = 0.55  # how far on the way an ambiguous cell may be: at 0.5 it is a toss-up
+AMBIGUOUS_FRACTION = 0.12
+MAX_DRIFT = 0.55  # interpolation weight of an ambiguous cell: at 0.5 it is halfway
 
 
 def make_synth_blood(
     size: int = 28, seed: int = 0, split_sizes: dict[str, int] = SPLIT_SIZES
 ) -> dict[str, np.ndarray]:
-    """Draw the whole data set, under the keys of a MedMNIST .npz file.
+    """Return the data set with the keys of a MedMNIST .npz file.
 
-    Returns `{split}_images` (N, size, size, 3) uint8 and `{split}_labels` (N, 1) uint8. The same
-    seed gives the same cells at every size. Each split has random numbers of its own, so that
-    its pictures do not depend on how many the other splits have.
+    `{split}_images` are (N, size, size, 3) uint8 and `{split}_labels` (N, 1) uint8. The same seed
+    gives the same cells at every size. Each split has its own random generator, so its images do
+    not depend on the sizes of the other splits.
     """
     data = {}
     for split, count in split_sizes.items():
@@ -158,10 +158,10 @@ def draw_labels(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def draw_cells(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """One picture for each of (N,) labels: (N, size, size, 3) uint8."""
-    scene = draw_scene(labels, rng)  # all of it before any noise: noise depends on the size
+    """Return one image for each of (N,) labels: (N, size, size, 3) uint8."""
+    scene = draw_scene(labels, rng)  # before any noise, whose amount depends on the size
     images = np.empty((len(labels), size, size, 3), np.uint8)
-    step = max(1, PIXELS_AT_ONCE // size**2)
+    step = max(1, CHUNK_PIXELS // size**2)
     for start in range(0, len(labels), step):
         chunk = slice(start, start + step)
         light = render({name: values[chunk] for name, values in scene.items()}, size)
@@ -172,40 +172,40 @@ def draw_cells(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.nd
 
 
 def draw_scene(labels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The geometry and stains of a field of view for each of (N,) labels.
+    """Return the geometry and stains of a field of view for each of (N,) labels, for `render`.
 
-    Returns float32 arrays whose first axis is N, all that `render` needs. Deviations that stand
-    in place are natural variation, chosen by eye and the same for every class.
+    All arrays are float32 with N as first axis. Standard deviations written in the code are natural
+    variation, chosen by eye and the same for every class.
     """
     n = len(labels)
     cell = _draw_cell_numbers(labels, rng)
     radius = cell["radius"][:, None]
     centre = rng.normal(0, POSITION_SPREAD, (n, 1, 2))
 
-    def anywhere(*shape):
-        """Directions in radians, uniform over the circle."""
+    def angles(*shape):
+        """Random directions in radians."""
         return rng.uniform(0, 2 * np.pi, (n, *shape))
 
     def dots(slots, count, dot_radius, weight):
-        """As many dots as `count` says, up to `slots`, uniform over the cell."""
+        """Draw `count` dots, at most `slots`, uniformly over the cell."""
         distance = 0.95 * radius * np.sqrt(rng.uniform(0, 1, (n, slots)))
-        shown = np.arange(slots) < count[:, None]
+        exists = np.arange(slots) < count[:, None]
         return {
-            "at": centre + _polar(distance, anywhere(slots)),
+            "at": centre + _polar(distance, angles(slots)),
             "radius": radius * dot_radius[:, None] * rng.lognormal(0, 0.25, (n, slots)),
-            "weight": shown * weight,
+            "weight": exists * weight,
         }
 
-    lobes, lobe_shown = _draw_lobes(cell, rng)
+    lobes, lobe_exists = _draw_lobes(cell, rng)
     lobe_radius = radius * cell["lobe_radius"][:, None]
     red_radius = RED_CELL_RADIUS * rng.lognormal(0, 0.07, (n, RED_CELLS))
-    # Red cells lie around the white one, from just touching it to beyond the picture's corners.
+    # Red cells surround the white one, from touching it to beyond the corners of the image.
     red_distance = radius + red_radius + rng.uniform(-0.03, 0.9, (n, RED_CELLS))
-    red_direction = anywhere(1) + 2 * np.pi / RED_CELLS * np.arange(RED_CELLS)
+    red_direction = angles(1) + 2 * np.pi / RED_CELLS * np.arange(RED_CELLS)
     red_direction = red_direction + rng.normal(0, 0.3, (n, RED_CELLS))
 
     plain = np.tile([_optical_density(PLASMA_RGB), _optical_density(RED_CELL_RGB)], (n, 1, 1))
-    # In the order of LAYERS.
+    # in the order of LAYERS
     colours = [cell[f"{part}_rgb"] for part in ("cytoplasm", "nucleus", "granule")]
     stains = np.concatenate([plain, np.stack(colours, 1)], 1)
     stains *= rng.lognormal(0, STAIN_SPREAD, (n, len(LAYERS), 1))
@@ -214,18 +214,18 @@ def draw_scene(labels: np.ndarray, rng: np.random.Generator) -> dict[str, np.nda
     clump_sign = rng.choice([-1, 1], (n, CHROMATIN_CLUMPS))
     scene = {
         "blur": BLUR * rng.lognormal(0, 0.4, n),
-        "tilt": _polar(rng.uniform(0, MAX_TILT, n), anywhere()),
+        "tilt": _polar(rng.uniform(0, MAX_TILT, n), angles()),
         "ripple": rng.uniform([0.02, 4, 0], [0.06, 10, 2 * np.pi], (n, 2, 3)),
         "stains": stains,
         "cell_at": centre[:, 0],
         "cell_axes": radius * np.stack([cell["elongation"], 1 / cell["elongation"]], 1) ** 0.5,
-        "cell_turn": anywhere(),
+        "cell_turn": angles(),
         "lobe_at": centre + radius[..., None] * lobes,
         "lobe_radius": lobe_radius * rng.lognormal(0, 0.08, (n, MAX_LOBES)),
-        "lobe_weight": lobe_shown,
+        "lobe_weight": lobe_exists,
         "red_at": centre + _polar(red_distance, red_direction),
         "red_axes": red_radius[..., None] * rng.lognormal(0, 0.06, (n, RED_CELLS, 2)),
-        "red_turn": anywhere(RED_CELLS),
+        "red_turn": angles(RED_CELLS),
         "granules_over_nucleus": cell["granules_over_nucleus"],
     }
     dot_kinds = {
@@ -246,7 +246,7 @@ def draw_scene(labels: np.ndarray, rng: np.random.Generator) -> dict[str, np.nda
 
 
 def _draw_lobes(cell, rng):
-    """Where the nuclei's lobes lie, in cell radii: (N, MAX_LOBES, 2), and which of them exist."""
+    """Return the positions of the lobes in cell radii, (N, MAX_LOBES, 2), and which exist."""
     n = len(cell["lobes"])
     count = np.clip(np.rint(cell["lobes"] + rng.normal(0, 0.3, n)), 1, MAX_LOBES)[:, None]
     lobe = np.arange(MAX_LOBES)
@@ -257,17 +257,17 @@ def _draw_lobes(cell, rng):
     uneven = rng.lognormal(0, 0.12, (n, MAX_LOBES))
     lobes = _polar(arc_radius * uneven, direction + span * along_arc)
     lobes += _polar(cell["eccentricity"][:, None], rng.uniform(0, 2 * np.pi, (n, 1)))
-    # The middle of an arc lies off its circle's: take back half of that.
+    # the centroid of an arc is not its circle's centre: correct half of the offset
     lobes -= 0.5 * _polar(arc_radius * np.sinc(span / 2 / np.pi), direction)
     return lobes, lobe < count
 
 
 def _draw_cell_numbers(labels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The CellType of N single cells: (N,) for a number, (N, 3) optical densities for a colour."""
+    """Return CellType values of N cells: (N,) numbers, (N, 3) optical densities for colours."""
     n = len(labels)
     pairs = [[CLASS_NAMES.index(other) for other in LOOK_ALIKES[name]] for name in CLASS_NAMES]
     look_alike = np.array(pairs)[labels, rng.integers(0, 2, n)]
-    drift = rng.uniform(0, MAX_DRIFT, n) * (rng.uniform(0, 1, n) < AMBIGUOUS_SHARE)
+    drift = rng.uniform(0, MAX_DRIFT, n) * (rng.uniform(0, 1, n) < AMBIGUOUS_FRACTION)
     cell = {}
     for field in fields(CellType):
         typical = np.array([getattr(cell_type, field.name) for cell_type in CELL_TYPES], float)
@@ -280,21 +280,21 @@ def _draw_cell_numbers(labels: np.ndarray, rng: np.random.Generator) -> dict[str
 
 
 def render(scene: dict[str, np.ndarray], size: int) -> np.ndarray:
-    """The light that comes through N scenes, 1 without a slide: (N, 3, size, size) float32."""
+    """Return the transmitted light of N scenes, 1 without a slide: (N, 3, size, size) float32."""
     n = len(scene["blur"])
     axis = (2 * np.arange(size, dtype=np.float32) + 1) / size - 1  # pixel centres
-    pixel_blur = 2 / size / 12**0.5  # standard deviation of a box as wide as a pixel
+    pixel_blur = 2 / size / 12**0.5  # standard deviation of a box of one pixel's width
     blur = np.hypot(scene["blur"], np.float32(pixel_blur))
 
     red = np.full((n, size, size), np.inf, np.float32)
     for k in range(RED_CELLS):
-        where = scene["red_at"][:, k], scene["red_axes"][:, k], scene["red_turn"][:, k]
-        np.minimum(red, _squared_distance(axis, *where, 0.5 * scene["ripple"]), out=red)
-    pallor = np.clip(0.45 + 0.8 * red, 0, 1)  # a red cell is thinnest in its middle
+        ellipse = scene["red_at"][:, k], scene["red_axes"][:, k], scene["red_turn"][:, k]
+        np.minimum(red, _squared_distance(axis, *ellipse, 0.5 * scene["ripple"]), out=red)
+    pallor = np.clip(0.45 + 0.8 * red, 0, 1)  # a red cell is thinnest at its centre
     red = _inside(red, scene["red_axes"].mean((1, 2)), blur) * pallor
 
-    where = scene["cell_at"], scene["cell_axes"], scene["cell_turn"]
-    cell = _squared_distance(axis, *where, scene["ripple"])
+    ellipse = scene["cell_at"], scene["cell_axes"], scene["cell_turn"]
+    cell = _squared_distance(axis, *ellipse, scene["ripple"])
     cell = _inside(cell, scene["cell_axes"].mean(1), blur)
     nucleus = _inside(_lobe_distance(axis, scene), scene["lobe_radius"].mean(1), blur) * cell
     has_nucleus = scene["stains"][:, LAYERS.index("nucleus")].any(1)[:, None, None]
@@ -302,13 +302,13 @@ def render(scene: dict[str, np.ndarray], size: int) -> np.ndarray:
     red *= 1 - cell
     clumps = np.maximum(1 + _dots(axis, scene, "clump", blur), 0)
     granules = _dots(axis, scene, "granule", blur)
-    granules = 1 - np.exp(-granules)  # granules crowd, but do not pile up
+    granules = 1 - np.exp(-granules)  # overlapping granules saturate
     granules *= plasm + scene["granules_over_nucleus"][:, None, None] * nucleus
     plasm *= 1 - np.minimum(_dots(axis, scene, "vacuole", blur), 1)
     tilt = scene["tilt"][:, :1, None] * axis + scene["tilt"][:, 1:, None] * axis[:, None]
 
     plasma = np.ones_like(red)
-    # In the order of LAYERS.
+    # in the order of LAYERS
     density = np.stack([plasma, red, plasm * clumps, nucleus * clumps, granules], 1)
     density = scene["stains"].transpose(0, 2, 1) @ density.reshape(n, len(LAYERS), -1)
     light = tilt[:, None] - density.reshape(n, 3, size, size)
@@ -316,17 +316,17 @@ def render(scene: dict[str, np.ndarray], size: int) -> np.ndarray:
 
 
 def _squared_distance(axis, at, axes, turn, ripple):
-    """(N, size, size): from the middle of an ellipse `at` (N, 2), 1 on its outline.
+    """(N, size, size): squared distance from the centre of an ellipse, 1 on its outline.
 
-    `axes` (N, 2) are its half axes, `turn` (N,) its angle. `ripple` (N, 2, 3) holds the height,
-    frequency and phase of a wave that moves points sideways, so that no cell is a true ellipse.
+    at: centre (N, 2). axes: semi-axes (N, 2). turn: angle (N,). ripple: (N, 2, 3) amplitude,
+    frequency and phase of a wave that displaces points, so that no cell is an exact ellipse.
     """
     cos, sin = np.cos(turn)[:, None], np.sin(turn)[:, None]
     x, y = axis - at[:, :1], axis - at[:, 1:]
     height, frequency, phase = ripple[..., None].transpose(2, 0, 1, 3)
     from_y = height[:, 0] * np.sin(frequency[:, 0] * y + phase[:, 0])
     from_x = height[:, 1] * np.sin(frequency[:, 1] * x + phase[:, 1])
-    # Turning is linear, so every coordinate is a sum of a row and a column: no full-size sines.
+    # rotation is linear: each coordinate is the sum of a row and a column, without full-size sines
     along = _outer_sum(cos * x + sin * from_x, cos * from_y + sin * y, axes[:, :1])
     across = _outer_sum(cos * from_x - sin * x, cos * y - sin * from_y, axes[:, 1:])
     along *= along
@@ -336,24 +336,24 @@ def _squared_distance(axis, at, axes, turn, ripple):
 
 
 def _outer_sum(row, column, scale):
-    """(N, size, size) from (N, size) along x and along y, over (N, 1)."""
+    """(N, size, size): sum of (N, size) along x and along y, divided by `scale` (N, 1)."""
     return (row / scale)[:, None, :] + (column / scale)[:, :, None]
 
 
 def _lobe_distance(axis, scene):
-    """(N, size, size): squared distance from the nearest lobe's middle, 1 on its outline.
+    """(N, size, size): squared distance from the centre of the nearest lobe, 1 on its outline.
 
-    Lobes that come close melt into one, as lobes joined by a strand do: a soft minimum.
+    A soft minimum, so that close lobes merge like lobes joined by a strand.
     """
     gauss = scene["lobe_radius"] / np.sqrt(2 * LOBE_SHARPNESS, dtype=np.float32)
     total = _gaussians(axis, scene["lobe_at"], gauss, scene["lobe_weight"])
-    total += np.float32(1e-30)  # the logarithm of nothing is not a distance
+    total += np.float32(1e-30)  # avoids log(0)
     return np.log(total, out=total) / -LOBE_SHARPNESS
 
 
 def _inside(squared_distance, radius, blur):
-    """1 inside an outline, 0 outside, and blurred across it; `radius` and `blur` are (N,)."""
-    logistic_scale = blur * (3**0.5 / np.pi)  # of the logistic curve whose deviation is `blur`
+    """1 inside an outline, 0 outside, blurred at the edge; `radius` and `blur` are (N,)."""
+    logistic_scale = blur * (3**0.5 / np.pi)  # for a standard deviation of `blur`
     steepness = (radius / 2 / logistic_scale)[:, None, None]
     outside = (squared_distance - 1) * steepness
     np.minimum(outside, 50, out=outside)  # exp stays finite
@@ -363,25 +363,25 @@ def _inside(squared_distance, radius, blur):
 
 
 def _dots(axis, scene, kind, blur):
-    """(N, size, size): soft dots; blur makes a dot wider and paler, and keeps its stain."""
+    """(N, size, size): blurred dots; blur widens a dot and keeps its total stain."""
     radius = scene[f"{kind}_radius"]
-    wide = np.hypot(radius, blur[:, None])
-    weight = scene[f"{kind}_weight"] * (radius / wide) ** 2
-    return _gaussians(axis, scene[f"{kind}_at"], wide, weight)
+    blurred = np.hypot(radius, blur[:, None])
+    weight = scene[f"{kind}_weight"] * (radius / blurred) ** 2
+    return _gaussians(axis, scene[f"{kind}_at"], blurred, weight)
 
 
 def _gaussians(axis, at, deviation, weight):
-    """(N, size, size): the weighted sum of K round Gaussians; `at` (N, K, 2), others (N, K)."""
+    """(N, size, size): weighted sum of K isotropic Gaussians; `at` (N, K, 2), others (N, K)."""
     offset = (axis - at[..., None]) / deviation[..., None, None]  # (N, K, 2, size)
     bell = np.exp(-0.5 * offset**2)
     return (weight[..., None] * bell[:, :, 1]).transpose(0, 2, 1) @ bell[:, :, 0]
 
 
 def _polar(distance, angle):
-    """(..., 2) points."""
+    """Convert polar to Cartesian coordinates (..., 2)."""
     return np.stack([distance * np.cos(angle), distance * np.sin(angle)], -1)
 
 
 def _optical_density(rgb):
-    """Of a stain that turns white light into `rgb`."""
+    """Optical density of a stain that turns white light into `rgb`."""
     return -np.log(np.asarray(rgb) / 255)

@@ -1,4 +1,4 @@
-"""From a name to a data set: every name, every kind, every size."""
+"""load_dataset: all names, kinds of labels and image sizes."""
 
 import hashlib
 import os
@@ -42,7 +42,7 @@ CLASSES = {
 
 
 def fake_file(monkeypatch, folder, name, size=28):
-    """A tiny file in place of MedMNIST's own, with its MD5 in place of the published one."""
+    """Write a tiny file in place of a MedMNIST file, and replace the published MD5 by its own."""
     num_classes, channels, _ = CLASSES[name]
     rng = np.random.default_rng(0)
     arrays = {}
@@ -50,8 +50,10 @@ def fake_file(monkeypatch, folder, name, size=28):
         shape = (count, size, size) + ((3,) if channels == 3 else ())
         arrays[f"{split}_images"] = rng.integers(0, 256, shape, dtype=np.uint8)
         labels = np.arange(count) % num_classes
-        many = name == "ChestMNIST"
-        arrays[f"{split}_labels"] = (np.eye(num_classes)[labels] if many else labels[:, None]) * 1
+        one_hot = name == "ChestMNIST"
+        arrays[f"{split}_labels"] = (
+            np.eye(num_classes)[labels] if one_hot else labels[:, None]
+        ) * 1
     flag, suffix = DATASETS[name], "" if size == 28 else f"_{size}"
     path = folder / f"{flag}{suffix}.npz"
     np.savez(path, **arrays)
@@ -61,7 +63,7 @@ def fake_file(monkeypatch, folder, name, size=28):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_every_flat_medmnist_set(monkeypatch, tmp_path, name):
+def test_every_2d_medmnist_set(monkeypatch, tmp_path, name):
     arrays = fake_file(monkeypatch, tmp_path, name)
     dataset = load_dataset(name, data_root=tmp_path)
     num_classes, channels, first = CLASSES[name]
@@ -81,7 +83,7 @@ def test_every_flat_medmnist_set(monkeypatch, tmp_path, name):
         np.testing.assert_array_equal(part.images.permute(0, 2, 3, 1), images)
 
 
-def test_names_of_classes_are_in_the_order_of_their_numbers(monkeypatch, tmp_path):
+def test_class_names_are_ordered_by_number(monkeypatch, tmp_path):
     fake_file(monkeypatch, tmp_path, "OrganAMNIST")
     names = load_dataset("OrganAMNIST", data_root=tmp_path).class_names
     assert names[1:3] == ("femur-left", "femur-right")
@@ -89,7 +91,7 @@ def test_names_of_classes_are_in_the_order_of_their_numbers(monkeypatch, tmp_pat
 
 
 @pytest.mark.parametrize("size", [64, 128, 224])
-def test_larger_sizes_come_from_files_of_their_own(monkeypatch, tmp_path, size):
+def test_larger_sizes_have_their_own_files(monkeypatch, tmp_path, size):
     fake_file(monkeypatch, tmp_path, "BloodMNIST", size)
     dataset = load_dataset("BloodMNIST", input_size=size, data_root=str(tmp_path))
     assert dataset.input_size == size
@@ -116,21 +118,21 @@ def test_the_nearest_name_is_suggested(name, meant):
         load_dataset(name)
 
 
-def test_a_name_like_no_other_gets_the_whole_list():
-    with pytest.raises(UserError) as told:
+def test_an_unfamiliar_name_gets_the_whole_list():
+    with pytest.raises(UserError) as refused:
         load_dataset("xyz")
-    assert "did you mean" not in str(told.value)
-    assert all(name in str(told.value) for name in NAMES)
+    assert "did you mean" not in str(refused.value)
+    assert all(name in str(refused.value) for name in NAMES)
 
 
 @pytest.mark.parametrize("name", ["OrganMNIST3D", "noduleMNIST3d"])
-def test_volumes_are_refused(name):
+def test_3d_data_sets_are_refused(name):
     with pytest.raises(UserError, match=f"{name} is three-dimensional"):
         load_dataset(name)
 
 
 @pytest.mark.parametrize("size", [27, 32, 100])
-def test_sizes_that_medmnist_does_not_have_are_refused(tmp_path, size):
+def test_sizes_that_medmnist_lacks_are_refused(tmp_path, size):
     says = f"--input_size {size}: PathMNIST comes in 28, 64, 128, 224 pixels"
     with pytest.raises(UserError, match=says):
         load_dataset("PathMNIST", input_size=size, data_root=tmp_path)
@@ -162,7 +164,7 @@ def test_a_file_without_class_names(data_files, name, task, classes, channels):
     assert dataset.channels == channels
 
 
-def test_multi_label_files_may_name_their_findings(tmp_path):
+def test_multi_label_files_can_name_their_findings(tmp_path):
     arrays = drawn_arrays(3, multi_label=True)
     np.savez(tmp_path / "named.npz", **arrays, class_names=np.array(["a", "b", "c"]))
     assert load_dataset(str(tmp_path / "named.npz")).class_names == ("a", "b", "c")
@@ -173,14 +175,14 @@ def test_multi_label_files_may_name_their_findings(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX only")
-def test_a_file_whose_name_is_in_no_encoding(tmp_path):
+def test_a_file_name_that_cannot_be_decoded(tmp_path):
     path = os.fsdecode(os.fsencode(tmp_path / "scans") + b"\xe4.npz")
     np.savez(path, **drawn_arrays())
     assert load_dataset(path).name == "scans\\udce4"
     assert command_line(["--dataset", path], "main.py").endswith("scans\\udce4.npz'")
 
 
-def test_class_numbers_may_have_gaps_and_end_in_any_split(tmp_path):
+def test_class_numbers_can_have_gaps_and_end_in_any_split(tmp_path):
     arrays = drawn_arrays()
     for split in SPLIT_SIZES:
         labels = arrays[f"{split}_labels"]
@@ -192,7 +194,7 @@ def test_class_numbers_may_have_gaps_and_end_in_any_split(tmp_path):
     assert set(dataset.train.labels.tolist()) == {0, 2, 3, 5}
 
 
-def test_names_may_be_more_than_the_classes_that_have_images(tmp_path):
+def test_more_names_than_classes_with_images(tmp_path):
     names = np.array([*GREY_NAMES, "epithelium"])
     np.savez(tmp_path / "more.npz", **drawn_arrays(), class_names=names)
     assert load_dataset(str(tmp_path / "more.npz")).num_classes == 5
@@ -200,7 +202,7 @@ def test_names_may_be_more_than_the_classes_that_have_images(tmp_path):
 
 @pytest.mark.parametrize("name, channels", [("grey", 1), ("colour", 3)])
 @pytest.mark.parametrize("size", [8, 24])
-def test_a_files_images_are_resized_on_request(data_files, name, channels, size):
+def test_images_of_a_file_are_resized_on_request(data_files, name, channels, size):
     small, plain = load_dataset(data_files[name], input_size=size), load_dataset(data_files[name])
     assert small.input_size == size
     assert small.name == plain.name
@@ -210,18 +212,18 @@ def test_a_files_images_are_resized_on_request(data_files, name, channels, size)
         assert torch.equal(part.labels, plain.splits[split].labels)
         for image, before in zip(part.images, plain.splits[split].images, strict=True):
             picture = Image.fromarray(before.permute(1, 2, 0).squeeze().numpy())
-            wanted = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR), int)
+            expected = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR), int)
             found = image.permute(1, 2, 0).squeeze().numpy()
-            assert abs(found - wanted).max() <= 1  # of 255
+            assert abs(found - expected).max() <= 1  # of 255
 
 
-def test_a_files_own_size_leaves_the_images_alone(data_files):
+def test_images_of_the_requested_size_are_not_resized(data_files):
     plain, same = load_dataset(data_files["grey"]), load_dataset(data_files["grey"], input_size=12)
     assert torch.equal(plain.train.images, same.train.images)
     assert plain.train_digest() == same.train_digest()
 
 
-def test_the_digest_tells_images_and_labels_apart(data_files, tmp_path):
+def test_the_digest_depends_on_images_and_labels(data_files, tmp_path):
     arrays = drawn_arrays() | {"class_names": np.array(GREY_NAMES)}
     digest = load_dataset(data_files["grey"]).train_digest()
     np.savez_compressed(tmp_path / "same.npz", **arrays)
@@ -233,41 +235,41 @@ def test_the_digest_tells_images_and_labels_apart(data_files, tmp_path):
         assert load_dataset(str(tmp_path / "changed.npz")).train_digest() != digest
 
 
-def test_each_splits_digest_is_worked_out_once(data_files, monkeypatch):
-    worked_out = []
+def test_the_digest_of_a_split_is_computed_once(data_files, monkeypatch):
+    computed = []
     monkeypatch.setattr(
-        "utils.data.datasets.hashlib.sha256", lambda: worked_out.append(1) or hashlib.new("sha256")
+        "utils.data.datasets.hashlib.sha256", lambda: computed.append(1) or hashlib.new("sha256")
     )
     dataset = load_dataset(data_files["grey"])
-    before = len(worked_out)
+    before = len(computed)
     digests = {split: dataset.digest(split) for split in dataset.splits}
     assert len(set(digests.values())) == 3
     assert dataset.train_digest() == digests["train"]
     moved = dataset.to("cpu")
     assert {split: moved.digest(split) for split in SPLIT_SIZES} == digests
-    assert len(worked_out) - before == 3
+    assert len(computed) - before == 3
     early = load_dataset(data_files["grey"])
     assert early.to("cpu").digest("val") == early.digest("val") == digests["val"]
     other = load_dataset(data_files["other"])
     assert all(other.digest(split) != digests[split] for split in SPLIT_SIZES)
 
 
-def test_a_file_is_not_read_again_while_its_data_are_in_use(data_files, tmp_path):
+def test_a_file_is_read_once_while_its_data_set_is_in_use(data_files, tmp_path):
     path = tmp_path / "data.npz"
     shutil.copy(data_files["grey"], path)
     first = load_dataset(str(path))
     assert load_dataset(str(path)) is first
     assert load_dataset(str(path), input_size=SIDE) is first
     assert load_dataset(str(path), input_size=16) is not first
-    there = first.to("meta")
-    assert first.to("meta") is there and load_dataset(str(path)).to("meta") is there
+    moved = first.to("meta")
+    assert first.to("meta") is moved and load_dataset(str(path)).to("meta") is moved
     shutil.copy(data_files["other"], tmp_path / "new.npz")
     os.replace(tmp_path / "new.npz", path)
     second = load_dataset(str(path))
     assert second.train_digest() != first.train_digest()
 
 
-def test_a_drawn_set_is_not_drawn_again_while_it_is_in_use(monkeypatch):
+def test_the_synthetic_set_is_created_once_while_in_use(monkeypatch):
     first = load_dataset("SynthBloodMNIST")
     monkeypatch.setattr(synthetic, "make_synth_blood", None)
     assert load_dataset("synthbloodmnist") is first
@@ -275,7 +277,7 @@ def test_a_drawn_set_is_not_drawn_again_while_it_is_in_use(monkeypatch):
         load_dataset("SynthBloodMNIST", input_size=32)
 
 
-def test_a_file_that_was_changed_in_its_place_and_time_is_read_again(data_files, tmp_path):
+def test_a_file_rewritten_with_the_same_time_is_read_again(data_files, tmp_path):
     path = tmp_path / "data.npz"
     shutil.copy(data_files["grey"], path)
     first, times = load_dataset(str(path)), os.stat(path)
@@ -285,7 +287,7 @@ def test_a_file_that_was_changed_in_its_place_and_time_is_read_again(data_files,
     assert load_dataset(str(path)) is not first
 
 
-def test_data_that_are_not_in_use_are_not_kept(data_files):
+def test_unused_data_sets_are_freed(data_files):
     dataset = load_dataset(data_files["grey"])
     images = weakref.ref(dataset.train.images)
     moved = weakref.ref(dataset.to("meta").train.images)
@@ -294,31 +296,30 @@ def test_data_that_are_not_in_use_are_not_kept(data_files):
     assert images() is None
 
 
-def test_a_path_without_the_ending_npz(data_files, tmp_path):
+def test_a_path_without_the_suffix_npz(data_files, tmp_path):
     plain = tmp_path / "archive"
     shutil.copy(data_files["grey"], plain)
     assert load_dataset(str(plain)).class_names == GREY_NAMES
 
 
-def test_the_drawn_set(monkeypatch):
-    """Drawn anew each time; a few images are enough here."""
+def test_the_synthetic_set(monkeypatch):
     sizes = {"train": 24, "val": 10, "test": 12}
-    drawn = synthetic.make_synth_blood(30, 0, sizes)
-    asked = []
+    arrays = synthetic.make_synth_blood(30, 0, sizes)
+    calls = []
     monkeypatch.setattr(
-        synthetic, "make_synth_blood", lambda size, seed: asked.append((size, seed)) or drawn
+        synthetic, "make_synth_blood", lambda size, seed: calls.append((size, seed)) or arrays
     )
     dataset = load_dataset("synthbloodmnist", input_size=30)
-    assert asked == [(30, 0)]
+    assert calls == [(30, 0)]
     assert dataset.name == "SynthBloodMNIST"
     assert dataset.class_names == synthetic.CLASS_NAMES
     assert (dataset.num_classes, dataset.channels, dataset.input_size) == (8, 3, 30)
-    np.testing.assert_array_equal(dataset.test.images.permute(0, 2, 3, 1), drawn["test_images"])
-    np.testing.assert_array_equal(dataset.val.labels, drawn["val_labels"][:, 0])
+    np.testing.assert_array_equal(dataset.test.images.permute(0, 2, 3, 1), arrays["test_images"])
+    np.testing.assert_array_equal(dataset.val.labels, arrays["val_labels"][:, 0])
 
 
 @pytest.mark.parametrize("size", [27, 1025])
-def test_the_drawn_set_has_limits_too(size):
+def test_the_synthetic_set_has_size_limits(size):
     with pytest.raises(
         UserError, match=f"--input_size {size}: SynthBloodMNIST comes in 28 to 1024 pixels"
     ):

@@ -1,4 +1,4 @@
-"""MedMNIST's files: downloaded once, checked, and never taken for whole when they are not."""
+"""MedMNIST's files are downloaded once and verified; a damaged one is never used."""
 
 import hashlib
 import http.server
@@ -30,7 +30,7 @@ WHOLE = npz_bytes(**drawn_arrays(2))
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `content` under every path, or the HTTP error `status`; counts downloads."""
+    """Return `content` for every path, or the HTTP error `status`; count downloads."""
 
     content, status, downloads = WHOLE, 200, 0
 
@@ -43,7 +43,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.do_HEAD()
-        # torchvision looks for redirections first, by a GET with the header `Method: HEAD`.
+        # torchvision first checks for redirects with a GET that has the header `Method: HEAD`
         self.server.downloads += "Method" not in self.headers
         self.wfile.write(self.server.content)
 
@@ -68,7 +68,7 @@ def publish(monkeypatch, url, suffix=""):
 
 @pytest.fixture
 def online(server, monkeypatch):
-    """BreastMNIST comes from a server on this machine."""
+    """BreastMNIST is downloaded from a local server."""
     publish(monkeypatch, f"http://127.0.0.1:{server.server_port}/breastmnist.npz")
     return server
 
@@ -91,7 +91,7 @@ def names_in(folder):
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
-def test_the_twelve_flat_sets_and_no_other():
+def test_the_twelve_2d_sets():
     assert sorted(DATASETS) == [
         "BloodMNIST",
         "BreastMNIST",
@@ -113,7 +113,7 @@ def test_the_twelve_flat_sets_and_no_other():
             assert re.fullmatch("[0-9a-f]{32}", INFO[flag][f"MD5{suffix}"])
 
 
-def test_a_fresh_download_lands_in_the_cache(online, cache):
+def test_a_new_download_is_stored_in_the_cache(online, cache):
     path = fetch_medmnist_file(FLAG, 28, cache)
     assert path == cache / "breastmnist.npz"
     assert path.read_bytes() == WHOLE
@@ -122,7 +122,7 @@ def test_a_fresh_download_lands_in_the_cache(online, cache):
 
 
 @pytest.mark.parametrize("size", [64, 128, 224])
-def test_other_sizes_have_files_and_md5s_of_their_own(server, cache, monkeypatch, size):
+def test_other_sizes_have_their_own_file_and_md5(server, cache, monkeypatch, size):
     url = f"http://127.0.0.1:{server.server_port}/{size}.npz"
     publish(monkeypatch, url, suffix=f"_{size}")
     path = fetch_medmnist_file(FLAG, size, cache)
@@ -130,7 +130,7 @@ def test_other_sizes_have_files_and_md5s_of_their_own(server, cache, monkeypatch
     assert path.read_bytes() == WHOLE
 
 
-def test_without_a_root_it_is_medmnists_own_cache(online, cache, monkeypatch):
+def test_the_default_is_medmnists_own_cache(online, cache, monkeypatch):
     monkeypatch.setattr(medmnist_files, "DEFAULT_ROOT", str(cache))
     assert fetch_medmnist_file(FLAG, 28) == cache / "breastmnist.npz"
     monkeypatch.setattr(medmnist_files, "DEFAULT_ROOT", None)
@@ -138,7 +138,7 @@ def test_without_a_root_it_is_medmnists_own_cache(online, cache, monkeypatch):
         fetch_medmnist_file(FLAG, 28)
 
 
-def test_a_good_file_is_neither_downloaded_nor_hashed_again(online, cache, monkeypatch):
+def test_a_verified_file_is_not_downloaded_or_hashed_again(online, cache, monkeypatch):
     fetch_medmnist_file(FLAG, 28, cache)
     monkeypatch.setattr(downloads, "calculate_md5", None)  # calling it would fail
     for _ in range(2):
@@ -146,7 +146,7 @@ def test_a_good_file_is_neither_downloaded_nor_hashed_again(online, cache, monke
     assert online.downloads == 1
 
 
-def test_a_file_put_there_by_hand_is_hashed_once(offline, cache, monkeypatch):
+def test_a_file_copied_by_hand_is_hashed_once(offline, cache, monkeypatch):
     cache.mkdir()
     (cache / "breastmnist.npz").write_bytes(WHOLE)
     hashed = []
@@ -157,7 +157,7 @@ def test_a_file_put_there_by_hand_is_hashed_once(offline, cache, monkeypatch):
     assert hashed == [cache / "breastmnist.npz"]
 
 
-def test_a_read_only_cache_is_used_and_left_alone(offline, cache, monkeypatch):
+def test_a_read_only_cache_is_used_and_not_changed(offline, cache, monkeypatch):
     cache.mkdir()
     (cache / "breastmnist.npz").write_bytes(WHOLE)
     monkeypatch.setattr(medmnist_files.os, "access", lambda *_: False)
@@ -168,7 +168,7 @@ def test_a_read_only_cache_is_used_and_left_alone(offline, cache, monkeypatch):
 @pytest.mark.parametrize(
     "content", [WHOLE[: len(WHOLE) // 2], WHOLE[:-1] + b"x", b"<html>sorry</html>", b""]
 )
-def test_a_download_with_the_wrong_md5_leaves_nothing_behind(online, cache, content):
+def test_a_download_with_a_wrong_md5_leaves_no_file(online, cache, content):
     online.content = content
     with pytest.raises(UserError, match="breastmnist.npz is missing, and downloading it failed"):
         fetch_medmnist_file(FLAG, 28, cache)
@@ -178,14 +178,14 @@ def test_a_download_with_the_wrong_md5_leaves_nothing_behind(online, cache, cont
 
 
 @pytest.mark.parametrize("status", [404, 503])
-def test_an_http_error_leaves_nothing_behind(online, cache, status):
+def test_an_http_error_leaves_no_file(online, cache, status):
     online.status = status
     with pytest.raises(UserError, match=f"breastmnist.npz is missing, .*HTTP Error {status}"):
         fetch_medmnist_file(FLAG, 28, cache)
     assert names_in(cache) == []
 
 
-def test_an_answer_that_is_not_http_leaves_nothing_behind(online, cache, monkeypatch):
+def test_a_response_that_is_not_http_leaves_no_file(online, cache, monkeypatch):
     monkeypatch.setattr(Handler, "do_HEAD", lambda self: self.wfile.write(b"rubbish\r\n\r\n"))
     with pytest.raises(UserError, match="breastmnist.npz is missing, and downloading it failed"):
         fetch_medmnist_file(FLAG, 28, cache)
@@ -194,14 +194,14 @@ def test_an_answer_that_is_not_http_leaves_nothing_behind(online, cache, monkeyp
 
 @pytest.fixture
 def half_file(cache):
-    """What medmnist leaves behind when a download breaks off."""
+    """What medmnist leaves when a download is interrupted."""
     cache.mkdir()
     path = cache / "breastmnist.npz"
     path.write_bytes(WHOLE[: len(WHOLE) // 2])
     return path
 
 
-def test_a_half_file_is_replaced_and_kept_under_another_name(online, half_file, cache, capsys):
+def test_a_half_file_is_renamed_and_replaced(online, half_file, cache, capsys):
     half = half_file.read_bytes()
     assert fetch_medmnist_file(FLAG, 28, cache) == half_file
     assert half_file.read_bytes() == WHOLE
@@ -214,17 +214,17 @@ def test_a_half_file_is_replaced_and_kept_under_another_name(online, half_file, 
     ]
 
 
-def test_a_half_file_is_named_as_such_without_a_network(offline, half_file, cache):
+def test_a_half_file_is_reported_without_a_network(offline, half_file, cache):
     half = half_file.read_bytes()
-    for _ in range(2):  # nor is it taken for whole the next time
-        with pytest.raises(UserError) as told:
+    for _ in range(2):  # the second time as well
+        with pytest.raises(UserError) as refused:
             fetch_medmnist_file(FLAG, 28, cache)
-        assert str(told.value).startswith(f"{half_file} is damaged or half-downloaded, and down")
+        assert str(refused.value).startswith(f"{half_file} is damaged or half-downloaded, and down")
     assert names_in(cache) == ["breastmnist.npz"]
     assert half_file.read_bytes() == half
 
 
-def test_a_half_file_stays_when_its_replacement_is_bad(online, half_file, cache):
+def test_a_half_file_stays_if_the_download_is_damaged(online, half_file, cache):
     half = half_file.read_bytes()
     online.content = WHOLE[:100]
     with pytest.raises(UserError, match="is damaged or half-downloaded, and downloading it failed"):
@@ -233,19 +233,17 @@ def test_a_half_file_stays_when_its_replacement_is_bad(online, half_file, cache)
     assert half_file.read_bytes() == half
 
 
-@pytest.mark.parametrize("spoilt", [WHOLE[:-1], WHOLE[:-1] + b"x"], ids=["shorter", "as long"])
-def test_a_file_that_is_spoilt_after_its_check_is_found_out(online, cache, spoilt):
+@pytest.mark.parametrize("damaged", [WHOLE[:-1], WHOLE[:-1] + b"x"], ids=["shorter", "same length"])
+def test_a_file_damaged_after_its_verification_is_downloaded_again(online, cache, damaged):
     path = fetch_medmnist_file(FLAG, 28, cache)
-    path.write_bytes(spoilt)
-    os.utime(path, ns=(0, 10**18))  # some file systems' clocks are too coarse to show the change
+    path.write_bytes(damaged)
+    os.utime(path, ns=(0, 10**18))  # a coarse file system clock may not show the change
     fetch_medmnist_file(FLAG, 28, cache)
     assert path.read_bytes() == WHOLE
     assert online.downloads == 2
 
 
-def test_without_a_network_one_line_says_what_and_where_and_what_else(
-    offline, cache, run_here, workplace
-):
+def test_without_a_network_one_line_says_what_to_do(offline, cache, run_here, workplace):
     flags = ("--dataset", "BreastMNIST", "--data_root", cache)
     done = run_here("examine_dataset", *flags)
     assert done.returncode == 2
@@ -258,7 +256,7 @@ def test_without_a_network_one_line_says_what_and_where_and_what_else(
     assert names_in(cache) == []
 
 
-def test_the_file_is_taken_once_it_has_been_put_there(offline, cache, run_here, workplace):
+def test_a_file_copied_to_the_cache_is_used(offline, cache, run_here, workplace):
     cache.mkdir()
     (cache / "breastmnist.npz").write_bytes(WHOLE)
     flags = ("--dataset", "breastmnist", "--data_root", cache, "--no_window")
@@ -267,13 +265,11 @@ def test_the_file_is_taken_once_it_has_been_put_there(offline, cache, run_here, 
     assert "BreastMNIST: binary-class, 2 classes" in done.stdout
 
 
-def test_ctrl_c_in_a_download_leaves_nothing_behind_and_is_not_swallowed(
-    online, half_file, cache, monkeypatch
-):
+def test_ctrl_c_in_a_download_leaves_no_file_and_is_raised(online, half_file, cache, monkeypatch):
     half, seen = half_file.read_bytes(), []
 
     class Bar:
-        """Stands for the progress bar of the download: Ctrl-C comes after the first piece."""
+        """A progress bar that raises KeyboardInterrupt after the first chunk."""
 
         def __init__(self, *args, **kwargs):
             pass
@@ -291,12 +287,12 @@ def test_ctrl_c_in_a_download_leaves_nothing_behind_and_is_not_swallowed(
     monkeypatch.setattr(downloads, "tqdm", Bar)
     with pytest.raises(KeyboardInterrupt):
         fetch_medmnist_file(FLAG, 28, cache)
-    assert len(seen) == 1  # it did break off in the middle
+    assert len(seen) == 1  # interrupted within the download
     assert names_in(cache) == ["breastmnist.npz"]
     assert half_file.read_bytes() == half
 
 
-def test_a_cache_that_cannot_be_made(offline, tmp_path):
+def test_a_cache_that_cannot_be_created(offline, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="cannot write to the folder .*file"):
         fetch_medmnist_file(FLAG, 28, tmp_path / "file")

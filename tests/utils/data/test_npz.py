@@ -1,4 +1,4 @@
-"""What a good .npz file gives; what is wrong with a bad one is in test_bad_input.py."""
+"""read_npz of valid files and of some invalid ones; more of those in test_bad_input.py."""
 
 import numpy as np
 import pytest
@@ -20,21 +20,21 @@ def saved(tmp_path):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("workers", [0, 1, 4])
 @pytest.mark.parametrize("writer", [np.savez, np.savez_compressed])
-def test_images_come_with_channels_first_and_nothing_else_changed(saved, channels, workers, writer):
+def test_images_are_returned_channels_first_and_unchanged(saved, channels, workers, writer):
     arrays = drawn_arrays(channels=channels)
     read = read_npz(saved(arrays, writer), workers)
     assert set(read) == set(ARRAY_KEYS)
     for split in SPLITS:
-        images, drawn = read[f"{split}_images"], arrays[f"{split}_images"]
+        images, saved_images = read[f"{split}_images"], arrays[f"{split}_images"]
         assert images.shape == (SPLIT_SIZES[split], channels, SIDE, SIDE)
         assert images.dtype == np.uint8
         for channel in range(channels):
-            wanted = drawn if channels == 1 else drawn[..., channel]
-            np.testing.assert_array_equal(images[:, channel], wanted)
+            expected = saved_images if channels == 1 else saved_images[..., channel]
+            np.testing.assert_array_equal(images[:, channel], expected)
         np.testing.assert_array_equal(read[f"{split}_labels"], arrays[f"{split}_labels"][:, 0])
 
 
-def test_grey_images_may_have_a_channel_axis(saved):
+def test_grey_images_can_have_a_channel_axis(saved):
     arrays = drawn_arrays()
     plain = read_npz(saved(arrays))
     arrays |= {f"{split}_images": arrays[f"{split}_images"][..., None] for split in SPLITS}
@@ -44,19 +44,19 @@ def test_grey_images_may_have_a_channel_axis(saved):
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "float32", "float64", ">i4", "uint64"])
 @pytest.mark.parametrize("columns", [0, 1])
-def test_labels_of_any_whole_type_in_one_column_or_none(saved, dtype, columns):
+def test_labels_of_any_numeric_type_with_one_column_or_none(saved, dtype, columns):
     arrays = drawn_arrays()
-    wanted = {f"{split}_labels": arrays[f"{split}_labels"][:, 0].astype(int) for split in SPLITS}
-    given = {key: labels.astype(dtype) for key, labels in wanted.items()}
+    expected = {f"{split}_labels": arrays[f"{split}_labels"][:, 0].astype(int) for split in SPLITS}
+    given = {key: labels.astype(dtype) for key, labels in expected.items()}
     given = {key: labels[:, None] if columns else labels for key, labels in given.items()}
     read = read_npz(saved(arrays | given))
-    for key, labels in wanted.items():
+    for key, labels in expected.items():
         assert read[key].dtype == np.int64
         np.testing.assert_array_equal(read[key], labels)
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.float64])
-def test_multi_label_data_keep_their_columns(saved, dtype):
+def test_multi_label_data_keep_all_columns(saved, dtype):
     arrays = drawn_arrays(3, multi_label=True)
     assert (arrays["train_labels"].sum(1) == 0).any()
     for split in SPLITS:
@@ -68,7 +68,7 @@ def test_multi_label_data_keep_their_columns(saved, dtype):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_class_names_are_strings_and_other_arrays_are_left_alone(saved, workers):
+def test_class_names_are_cleaned_and_other_arrays_ignored(saved, workers):
     names = np.array([" a\tb", "ç\n", "d", "e"])
     pickled = np.array([{"not": "read"}], dtype=object)
     read = read_npz(saved(drawn_arrays() | {"class_names": names, "patients": pickled}), workers)
@@ -76,35 +76,35 @@ def test_class_names_are_strings_and_other_arrays_are_left_alone(saved, workers)
     assert "patients" not in read
 
 
-@pytest.mark.parametrize("name", ["\x1b[31mred", "half \ud800 of a sign", "x" * 201, "a\x00b"])
-def test_a_class_name_that_no_table_can_hold(saved, name):
+@pytest.mark.parametrize("name", ["\x1b[31mred", "a \ud800 surrogate", "x" * 201, "a\x00b"])
+def test_class_names_that_cannot_be_printed(saved, name):
     with pytest.raises(UserError, match="class_names must have at most 200 characters") as refusal:
         read_npz(saved(drawn_arrays() | {"class_names": np.array(["a", name, "c", "d"])}))
     assert str(refusal.value).isprintable()
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_class_names_of_any_byte_order_and_of_numbers_that_are_no_letters(saved, order):
+def test_class_names_of_any_byte_order_and_invalid_code_points(saved, order):
     names = np.array(["artery", "bone", "ç", "duct"]).astype(f"{order}U6")
     read = read_npz(saved(drawn_arrays() | {"class_names": names}))
     assert read["class_names"] == ["artery", "bone", "ç", "duct"]
-    swapped = names.view(names.dtype.newbyteorder())  # letters beyond the last one of Unicode
+    swapped = names.view(names.dtype.newbyteorder())  # code points beyond the last one of Unicode
     with pytest.raises(UserError, match="class_names hold invalid characters"):
         read_npz(saved(drawn_arrays() | {"class_names": swapped}))
 
 
-def test_more_class_names_than_there_can_be_classes(saved):
+def test_too_many_class_names(saved):
     with pytest.raises(UserError, match="class_names has 10001 names; at most 10000 are allowed"):
         read_npz(saved(drawn_arrays() | {"class_names": np.array(["a"] * 10001)}))
 
 
-def test_a_folder_is_no_file(tmp_path):
+def test_a_folder_instead_of_a_file(tmp_path):
     with pytest.raises(UserError, match=" cannot be read: Is a directory$"):
         read_npz(tmp_path)
 
 
 @pytest.mark.parametrize("missing", ARRAY_KEYS)
-def test_the_missing_key_is_named(saved, missing):
+def test_a_missing_key_is_named(saved, missing):
     arrays = drawn_arrays()
     del arrays[missing]
     with pytest.raises(UserError, match=f"data.npz has no {missing}; MedMNIST's format needs"):
@@ -121,8 +121,7 @@ def test_one_bad_label_in_any_split_is_found(saved, split, label, says):
         read_npz(saved(arrays | {f"{split}_labels": labels}))
 
 
-def test_bytes_anywhere_may_be_wrong(tmp_path):
-    """Whatever happens to a file, it is read or refused in words, never a traceback."""
+def test_random_damage_gives_user_errors_only(tmp_path):
     path = tmp_path / "data.npz"
     np.savez_compressed(path, **drawn_arrays(sizes={"train": 6, "val": 4, "test": 4}))
     whole, rng = path.read_bytes(), np.random.default_rng(0)

@@ -1,5 +1,4 @@
-"""SynthBloodMNIST: the same seed gives the same cells at every size, neither trivial nor hopeless
-to tell apart."""
+"""SynthBloodMNIST is reproducible, the same at every size, and neither trivial nor too hard."""
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ SMALL = {"train": 160, "val": 80, "test": 80}
 
 @pytest.fixture(scope="module")
 def full():
-    """The data set as the toolkit uses it."""
+    """The data set at its default size."""
     return make_synth_blood()
 
 
@@ -47,12 +46,12 @@ def test_a_split_does_not_depend_on_the_others():
     np.testing.assert_array_equal(resized["test_labels"], data["test_labels"])
 
 
-def test_splits_share_no_picture(full):
+def test_splits_have_no_image_in_common(full):
     seen = [image.tobytes() for split in SPLIT_SIZES for image in full[f"{split}_images"]]
     assert len(set(seen)) == len(seen)
 
 
-def test_every_class_has_its_share_of_every_split(full):
+def test_class_fractions_hold_in_every_split(full):
     for split, count in SPLIT_SIZES.items():
         counts = np.bincount(full[f"{split}_labels"].ravel(), minlength=len(CLASS_NAMES))
         np.testing.assert_allclose(counts, np.multiply(CLASS_FRACTIONS, count), atol=1)
@@ -63,7 +62,7 @@ def test_even_a_tiny_split_has_every_class():
     assert set(labels.tolist()) == set(range(len(CLASS_NAMES)))
 
 
-def test_no_pictures_is_an_empty_split():
+def test_an_empty_split():
     data = make_synth_blood(split_sizes={"train": 0})
     assert data["train_images"].shape == (0, 28, 28, 3)
 
@@ -80,7 +79,7 @@ def test_scene_is_the_same_at_every_size(factor):
 
 def test_a_simple_classifier_is_far_above_chance_and_far_from_perfect(full):
     def features(split):
-        """(N, 18): mean and deviation of each colour, in three rings around the middle."""
+        """(N, 18): mean and standard deviation of each colour in three rings around the centre."""
         images = full[f"{split}_images"].astype(float)
         axis = np.linspace(-1, 1, images.shape[1])
         distance = np.hypot(axis, axis[:, None])

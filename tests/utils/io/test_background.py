@@ -1,4 +1,4 @@
-"""What is written beside the work."""
+"""The background thread that writes checkpoints."""
 
 import threading
 
@@ -10,11 +10,11 @@ from utils.io.background import BackgroundWorker, copy_to_cpu
 from utils.runtime import processes
 
 
-def test_work_is_done_one_after_the_other_in_another_thread():
-    background, done, go_on = BackgroundWorker(), [], threading.Event()
-    background.submit(lambda: (go_on.wait(10), done.append(1)))
-    assert done == []  # nobody has waited
-    go_on.set()
+def test_tasks_run_one_at_a_time_in_another_thread():
+    background, done, release = BackgroundWorker(), [], threading.Event()
+    background.submit(lambda: (release.wait(10), done.append(1)))
+    assert done == []  # submit does not wait
+    release.set()
     background.submit(lambda: done.append(threading.current_thread() is threading.main_thread()))
     background.wait()
     assert done == [1, False]
@@ -22,7 +22,7 @@ def test_work_is_done_one_after_the_other_in_another_thread():
 
 
 @pytest.mark.parametrize("then", ["submit", "wait"])
-def test_an_error_is_raised_once_by_what_comes_next(then):
+def test_an_error_is_raised_once_by_the_next_call(then):
     background, done = BackgroundWorker(), []
 
     def fail():
@@ -38,33 +38,33 @@ def test_an_error_is_raised_once_by_what_comes_next(then):
     background.wait()
 
 
-def test_processes_that_work_together_do_it_at_once(monkeypatch):
+def test_several_ranks_run_tasks_in_the_calling_thread(monkeypatch):
     monkeypatch.setattr(processes._group, "count", 2)
     background, done = BackgroundWorker(), []
     background.submit(lambda: done.append(threading.current_thread() is threading.main_thread()))
     assert done == [True]
 
 
-def test_a_copy_is_of_now():
+def test_a_copy_does_not_change_with_the_original():
     weights = torch.ones(2, requires_grad=True)
     content = {"weights": weights, "history": [{"loss": 1.0}], "pair": (weights, None)}
-    kept = copy_to_cpu(content)
+    copied = copy_to_cpu(content)
     with torch.no_grad():
         weights.zero_()
     content["history"][0]["loss"] = 2.0
     content["history"].append({})
-    assert kept["history"] == [{"loss": 1.0}]
-    assert kept["weights"].tolist() == kept["pair"][0].tolist() == [1, 1]
-    assert kept["pair"][1] is None and not kept["weights"].requires_grad
-    assert type(kept["pair"]) is tuple
+    assert copied["history"] == [{"loss": 1.0}]
+    assert copied["weights"].tolist() == copied["pair"][0].tolist() == [1, 1]
+    assert copied["pair"][1] is None and not copied["weights"].requires_grad
+    assert type(copied["pair"]) is tuple
 
 
-def test_a_copy_of_a_state_dict_tells_the_versions_of_its_modules():
+def test_a_copy_of_a_state_dict_keeps_the_module_versions():
     network = torchvision.models.mnasnet0_5(weights=None)
-    kept = copy_to_cpu(network.state_dict())
+    copied = copy_to_cpu(network.state_dict())
     with torch.no_grad():
         for weights in network.parameters():
             weights.zero_()
-    network.load_state_dict(kept)  # which refuses what has no version
-    assert all(torch.equal(values, kept[name]) for name, values in network.state_dict().items())
-    assert kept["layers.0.weight"].any()
+    network.load_state_dict(copied)  # fails without the versions
+    assert all(torch.equal(values, copied[name]) for name, values in network.state_dict().items())
+    assert copied["layers.0.weight"].any()

@@ -1,4 +1,4 @@
-"""Cost matrices and group labels: what may stand in the files, and what is told of what may not."""
+"""Valid and invalid files of misclassification costs and group labels."""
 
 import numpy as np
 import pytest
@@ -34,14 +34,14 @@ def test_costs_are_read_in_the_order_of_the_classes(text, line_end, mark, writte
     np.testing.assert_array_equal(costs, COSTS)
 
 
-def test_classes_may_have_numbers_for_names(written):
+def test_class_names_can_be_numbers(written):
     text = ",2,1,0\n0,2,1,0\n1,4,0,3.5\n2,0,60,5\n"
     np.testing.assert_array_equal(read_cost_matrix(written(text), ["0", "1", "2"]), COSTS)
     np.testing.assert_array_equal(read_cost_matrix(written(BARE), ["0", "1", "2"]), COSTS)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "says"),
     [
         ("", "is empty: give 3 lines of 3 numbers"),
         ("0,1\n1,0\n", "has 2 lines for 3 classes"),
@@ -69,15 +69,15 @@ def test_classes_may_have_numbers_for_names(written):
         (NAMED.replace("60", "-60"), "line 2: '-60' is not a valid cost"),
     ],
 )
-def test_faults_of_costs(text, told, written):
+def test_invalid_costs(text, says, written):
     path = written(text)
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=says) as caught:
         read_cost_matrix(path, NAMES)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_alike_class_names_need_bare_numbers(written):
+def test_ambiguous_class_names_need_bare_numbers(written):
     with pytest.raises(UserError, match="not unique: give bare numbers"):
         read_cost_matrix(written(NAMED), ["bone", "BONE", "artery"])
     np.testing.assert_array_equal(read_cost_matrix(written(BARE), ["a", "A", "b"]), COSTS)
@@ -94,7 +94,7 @@ def test_groups_are_read_in_order(line_end, mark, end, written):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "says"),
     [
         ("", "has 0 lines for 3 test images"),
         ("f\nm\n", "has 2 lines for 3 test images"),
@@ -107,9 +107,9 @@ def test_groups_are_read_in_order(line_end, mark, end, written):
         ("f\n" + 200_000 * "m" + "\nf\n", "line 2 cannot be read as CSV"),
     ],
 )
-def test_faults_of_groups(text, told, written):
+def test_invalid_groups(text, says, written):
     path = written(text)
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=says) as caught:
         read_groups(path, 3)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -135,14 +135,14 @@ def test_files_that_are_not_text(content, read, written):
         read(written(content))
 
 
-def test_huge_files_are_refused_unread(read, tmp_path):
+def test_large_files_are_not_read(read, tmp_path):
     with open(tmp_path / "huge.csv", "wb") as stream:
-        stream.truncate(2**32)  # a hole: it takes no room
+        stream.truncate(2**32)  # sparse: takes no disk space
     with pytest.raises(UserError, match="is larger than 16 MB"):
         read(tmp_path / "huge.csv")
 
 
-def test_streams_without_end_are_refused(read, monkeypatch):
+def test_endless_streams_are_refused(read, monkeypatch):
     monkeypatch.setattr(csv_files, "MAX_BYTES", 2**20)
     with pytest.raises(UserError, match="is larger than 1 MB"):
         read("/dev/zero")
