@@ -73,10 +73,11 @@ def adversarial_examples(model, image_set, steps, request, batch_size):
     In the order of `image_set`, less those for which there is none.
     """
     model.eval()
+    excluded = request.excluded_classes(image_set.labels, model.spec.num_classes)
     found_images, found_labels = [], []
     for part in torch.arange(len(image_set), device=image_set.device).split(batch_size):
         images, labels = image_set.batch(part)
-        images, barred = images.float(), request.excluded_classes(labels, model.spec.num_classes)
+        images, barred = images.float(), excluded[part]
         examples, wrong = images.clone(), labels.clone()
         left = torch.arange(len(part), device=part.device)
         epsilon, largest = 255 * FIRST_EPSILON, 255 * images[0].numel() ** 0.5
