@@ -169,7 +169,7 @@ def test_a_class_that_does_not_exist(trained, refused, grey, script):
 
 @pytest.mark.parametrize("script", ["main_test_unlearn", "main_mia"])
 def test_the_class_of_a_base_model_must_be_said(trained, refused, grey, script):
-    says = f"{BASE} has forgotten nothing: say which --class_to_forget"
+    says = f"{BASE} has forgotten nothing: give the --class_to_forget"
     assert refused(says, script, *model_flags(grey)) == []
 
 
