@@ -119,9 +119,9 @@ def test_training_settings_without_sense(refused, grey, flag, value, says):
         (
             "--unlearn",
             "retain",
-            r"no such method \(did you mean Retrain\?\); there are Retrain, RL",
+            r"no such method \(did you mean Retrain\?\); choose one of Retrain, RL",
         ),
-        ("--unlearn", "", "--unlearn : no such method; there are Retrain, RL"),
+        ("--unlearn", "", "--unlearn : no such method; choose one of Retrain, RL"),
         ("--class_to_forget", "4", "--class_to_forget 4: grey has no such class.* 3 duct"),
         ("--class_to_forget", "-1", "--class_to_forget -1: grey has no such class"),
         ("--class_to_forget", "1.0", "--class_to_forget 1.0: grey has no such class"),
@@ -169,7 +169,7 @@ def test_a_class_that_does_not_exist(trained, refused, grey, script):
 
 @pytest.mark.parametrize("script", ["main_test_unlearn", "main_mia"])
 def test_the_class_of_a_base_model_must_be_said(trained, refused, grey, script):
-    says = f"{BASE} has forgotten nothing: say which --class_to_forget"
+    says = f"{BASE} has forgotten nothing: give the --class_to_forget"
     assert refused(says, script, *model_flags(grey)) == []
 
 

@@ -29,12 +29,13 @@ loses its confidence between x' and x. Choices:
 import torch
 
 from unlearn.components.adversarial import logits_and_gradient
-from unlearn.engine.combined import Combined
+from unlearn.engine.concatenated import ConcatenatedSets
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
-from unlearn.engine.method import Option
+from unlearn.engine.method import BATCH_SIZE, Method, Option
 from utils.data.datasets import ImageSet
 from utils.runtime.errors import UserError
 from utils.train.losses import classification_loss
+from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 OPTIONS = {
@@ -56,7 +57,7 @@ def amun(model, forget_set, retain_set, config):
             "choose another method"
         )
     natural = forget_set.concat(retain_set) if config.options["keep"] else retain_set
-    mixed = Combined(natural, adversarial)
+    mixed = ConcatenatedSets(natural, adversarial)
 
     def passes(_):
         for epoch in range(epochs):
@@ -119,3 +120,18 @@ def _unit(gradient):
 
 def _length(images):
     return torch.linalg.vector_norm(images, dim=(1, 2, 3), keepdim=True)
+
+
+METHOD = Method(
+    id="AMUN",
+    name="Adversarial Machine Unlearning",
+    run=amun,
+    recipe=Recipe(3, 0.01, BATCH_SIZE),
+    paper="Ebrahimpour-Boroojeny et al., ICML 2025",
+    family="other labels",
+    summary="trains on adversarial examples of the forgotten images, with the wrong class that "
+    "the model predicts for them",
+    single_label_only=True,
+    needs_other_class=True,
+    options=OPTIONS,
+)

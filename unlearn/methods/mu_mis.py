@@ -32,8 +32,9 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unlearn.engine.loop import EpochPlan, run_epochs
-from unlearn.engine.method import Option
+from unlearn.engine.method import BATCH_SIZE, Method, Option
 from unlearn.methods.random_label import draw_wrong_labels
+from utils.train.recipe import Recipe
 
 OPTIONS = {"delta": Option(4.0, "stop once the other classes are this sensitive, 1 = as before")}
 
@@ -47,7 +48,7 @@ def mu_mis(model, forget_set, retain_set, config):
         before = _mean_sensitivity(model, drawn, config.recipe.batch_size)
         limit, seen = config.options["delta"] * before, [before]
         for _ in range(config.recipe.epochs):
-            yield EpochPlan(drawn, _step(seen, limit), update_statistics=False, notes=seen)
+            yield EpochPlan(drawn, _step(seen, limit), update_statistics=False, step_outputs=seen)
             if _is_back(seen, limit):
                 break
             drawn = _with_other_class(forget_set, num_classes, request, generator)
@@ -123,3 +124,20 @@ def _step(seen, limit):
         return loss.detach()
 
     return step
+
+
+METHOD = Method(
+    id="MUMis",
+    name="Minimising Input Sensitivity",
+    run=mu_mis,
+    # Adam as in GA: gradients differ by orders of magnitude between models
+    recipe=Recipe(5, 5e-5, BATCH_SIZE, optimizer="adam", weight_decay=0.0),
+    paper="Cheng et al., ICLR 2026",
+    family="gradient ascent",
+    summary="reduces the sensitivity of the true class's logit to the forgotten images to that of "
+    "other classes",
+    single_label_only=True,
+    allows_batch_of_one=True,
+    needs_other_class=True,
+    options=OPTIONS,
+)

@@ -6,7 +6,8 @@ recipe: what would have come about had the forget set never been there.
 
 from models.architectures import build_model
 from models.shards import training_run
-from unlearn.engine.progress import train
+from unlearn.engine.method import Method
+from unlearn.engine.progress import train_with_progress
 
 
 def retrain(model, forget_set, retain_set, config):
@@ -17,7 +18,20 @@ def retrain(model, forget_set, retain_set, config):
     """
     fresh = build_model(model.spec, seed=config.recipe.seed).to(retain_set.device)
     run = training_run(fresh, retain_set, config.retain_val, config.recipe)
-    train(run, config)
+    train_with_progress(run, config)
     if config.base_selection == "best":
         fresh.load_state_dict(run.best_weights)
     return fresh.eval()
+
+
+METHOD = Method(
+    id="Retrain",
+    name="Retrain",
+    run=retrain,
+    recipe=None,
+    paper="the definition",
+    family="exact",
+    summary="trains a new model on the retain set with the base model's recipe and seed: the "
+    "reference",
+    supports_mask=False,
+)

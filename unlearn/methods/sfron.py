@@ -38,11 +38,11 @@ from torch import nn
 
 from unlearn.components.fisher import diagonal_fisher, image_losses
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
-from unlearn.engine.method import Option
-from unlearn.engine.pairing import Paired
+from unlearn.engine.method import BATCH_SIZE, Method, Option
+from unlearn.engine.pairing import PairedSets
 from utils.runtime.errors import UserError
 from utils.train.losses import classification_loss
-from utils.train.recipe import MIN_TRAIN_IMAGES
+from utils.train.recipe import MIN_TRAIN_IMAGES, Recipe
 from utils.train.training import TOO_FEW, gradient_step
 
 OPTIONS = {
@@ -67,11 +67,11 @@ def sfron(model, forget_set, retain_set, config):
 
     def passes(generator):
         mask = fisher_ratio_mask(model, forget_set, retain_set, config, generator)
-        side_size = options["inner"] * recipe.batch_size
+        secondary_size = options["inner"] * recipe.batch_size
         for epoch in range(recipe.epochs):
             rate = cosine_factor(epoch, recipe.epochs)
             step = _outer_step(mask, options["alpha"] * rate, config)
-            paired = Paired(forget_set, retain_set, side_size, generator)
+            paired = PairedSets(forget_set, retain_set, secondary_size, generator)
             # the step sets the mode itself: a single image is enough to be forgotten
             yield EpochPlan(paired, step, rate, update_statistics=False)
 
@@ -123,3 +123,17 @@ def _outer_step(mask, alpha, config):
         return repaired.mean() + 0 * losses.mean().detach()  # not finite if either is not
 
     return step
+
+
+METHOD = Method(
+    id="SFRon",
+    name="Saliency Forgetting in the Remain-preserving manifold",
+    run=sfron,
+    recipe=Recipe(2, 0.01, BATCH_SIZE),
+    paper="Huang et al., NeurIPS 2024",
+    family="gradient ascent",
+    summary="forgets along directions to which the retain loss is insensitive, with fast and slow "
+    "weights",
+    allows_batch_of_one=True,
+    options=OPTIONS,
+)

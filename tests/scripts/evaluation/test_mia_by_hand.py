@@ -118,7 +118,7 @@ def test_shadow_models_forget_by_the_tested_models_method(unattacked, done, grey
         ]
         recipe = config.recipe
         assert (recipe.epochs, recipe.lr, recipe.batch_size) == (1, 0.001, 100)
-        assert 0.49 < config.mask.share() < 0.51
+        assert 0.49 < config.mask.fraction() < 0.51
         assert len(val_set) == 32  # val images are not asked about here
     pairs = [set(forget_set.indices.tolist()) for forget_set, _, _ in forgotten]
     assert pairs[0].isdisjoint(pairs[1]) and pairs[2].isdisjoint(pairs[3])
