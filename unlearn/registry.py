@@ -3,14 +3,13 @@
 from dataclasses import replace
 
 from unlearn.engine.config import UnlearnConfig
-from unlearn.engine.method import write_option
+from unlearn.engine.method import ALL, write_option
 from unlearn.method_table import ROWS, STEPS
 from utils.io.files import suggest_name
 from utils.runtime.errors import UserError
 from utils.text import format_table
 from utils.train.recipe import MIN_TRAIN_IMAGES, Recipe
 
-ALL = "all"  # every method, where several may be named
 HIGHEST = 1_000_000  # that any option takes
 SHARED = ("seed", "precision")  # settings that a method takes from the base model's recipe
 FLAGS = {

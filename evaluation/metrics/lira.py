@@ -11,10 +11,11 @@ threshold for all images misses the few that are still remembered; this one does
 import numpy as np
 from scipy.stats import norm
 
+from evaluation.settings import MIN_SHADOW_MODELS
+
 MIN_SHADOWS_FOR_OWN_SPREAD = (
     64  # shadow models; with fewer, one spread for all images (Carlini et al., section VI)
 )
-MIN_SHADOW_MODELS = 4  # shadow models: two of either kind
 LEAST_SPREAD = 1e-6  # of margins, so that models that all say the same divide by nothing
 
 

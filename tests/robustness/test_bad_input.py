@@ -89,9 +89,9 @@ def unlearn_flags(data, *changes):
             r"--arch resnet81: .*no such classifier \(did you mean resnet18\?\)",
         ),
         ("--arch", "", "--arch : .*no such classifier"),
-        ("--device", "tpu", "--device tpu is not there: use auto, cpu"),
-        ("--device", "hpu", "--device hpu is not there: use auto, cpu"),  # torch knows of it
-        ("--device", "cuda:99", "--device cuda:99 is not there: use auto, cpu"),
+        ("--device", "tpu", "--device tpu is not available: use auto, cpu"),
+        ("--device", "hpu", "--device hpu is not available: use auto, cpu"),  # torch knows of it
+        ("--device", "cuda:99", "--device cuda:99 is not available: use auto, cpu"),
         ("--learning_rate", "0.1", "unrecognized arguments: --learning_rate"),
     ],
 )

@@ -387,7 +387,7 @@ def test_a_signal_that_comes_twice_disturbs_no_tidying_up(capsys, monkeypatch, a
 
     tidied.clear()
     monkeypatch.setattr(
-        "utils.runtime.signals.SAME_WISH", 0.0
+        "utils.runtime.signals.REPEAT_SECONDS", 0.0
     )  # later: whatever hangs can be ended
     with pytest.raises(SystemExit, match="130" if again == "SIGINT" else "143"):
         run_script(main)

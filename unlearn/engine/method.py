@@ -8,6 +8,7 @@ from utils.train.recipe import Recipe
 BATCH_SIZE = 100  # images: default of every method but those that train by the base model's recipe
 MAX_BATCHES_PER_STEP = 3  # batches at most: methods put two together
 FISHER_BATCH_SIZE = 10  # images: of Fisher and SSD, whose gradients random signs keep apart
+ALL = "all"  # every method, where several may be named
 EVERY_CLASS = "all"  # how an option that holds classes is written when it is empty
 
 

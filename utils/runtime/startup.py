@@ -1,7 +1,7 @@
-"""Ctrl-C while a script still imports torch: one line as well, and not where Python stood.
+"""Ctrl-C before `run_script` handles it: one line instead of a traceback.
 
-Only a script that is run as a program asks for it, before it imports anything else. Elsewhere, as
-in a notebook, Ctrl-C stays what it was.
+A script that runs as a program calls `end_on_ctrl_c` before its other imports. Where a script is
+imported, as in a notebook, Ctrl-C keeps its usual meaning.
 """
 
 import os
@@ -12,8 +12,8 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 NOTHING_SAVED = "nothing unfinished was saved"
 
 
-def end_at_once(*_):
-    """A signal's handler. Libraries may catch a KeyboardInterrupt during their import: none is."""
+def end_at_once(*_: object) -> None:
+    """Print that the script was interrupted, and end the process; a signal handler."""
     line = f"{os.path.basename(sys.argv[0])}: interrupted: {NOTHING_SAVED}\n"
     try:
         os.write(2, line.encode(errors="backslashreplace"))
@@ -21,7 +21,7 @@ def end_at_once(*_):
         os._exit(EXIT_INTERRUPTED)
 
 
-def end_on_ctrl_c():
-    """Ask for it, until `utils.runtime.errors.run_script` takes over."""
+def end_on_ctrl_c() -> None:
+    """Let Ctrl-C end the process at once, until `utils.runtime.errors.run_script` takes over."""
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # it may be ignored
         signal.signal(signal.SIGINT, end_at_once)
