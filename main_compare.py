@@ -141,7 +141,11 @@ def _write(comparison, figures, name):
     forgotten = f"{comparison.request.description} forgotten"
     title = f"{comparison.dataset.name}, {forgotten}"
     print(f"\n{title}\n")
-    print(format_table(["method", *COLUMNS.values()], [cells(row) for row in rows]))
+    print(
+        format_table(
+            ["method", *(column.heading for column in COLUMNS)], [cells(row) for row in rows]
+        )
+    )
     for method_id, why in failures.items():
         print(f"{method_id} failed: {why}")
     caption = f"{comparison.base_id} on {title}; {describe_seeds(seeds)}"

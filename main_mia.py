@@ -21,14 +21,13 @@ from arg_parser import (
     trained_model_flags,
 )
 from evaluation.audit import MODEL, RETRAIN
-from evaluation.measures import ulira_figures
-from evaluation.metrics.lira import likelihood_ratios, shadow_memberships
-from evaluation.report import ULIRA, ulira_warnings
+from evaluation.measure import Group
+from evaluation.metrics.lira import ULIRA, likelihood_ratios, shadow_memberships
+from evaluation.report import explain, figure_table
 from evaluation.results import (
-    figure_table,
     flatten,
     heading,
-    printed_as_asked,
+    print_as_json,
     results_name,
     to_json,
 )
@@ -49,7 +48,7 @@ def main(argv=None):
     check_id(args.model_id, "--model_id")
     path = RESULT_FOLDER / f"{args.model_id}_mia"
     with exclusive_lock(path, f"the attack on {args.model_id}"):
-        return printed_as_asked(args.json, _attack, args, argv)
+        return print_as_json(args.json, _attack, args, argv)
 
 
 def _attack(args, argv):
@@ -75,11 +74,11 @@ def _attack(args, argv):
     shadows = _shadows(setting, seen, show=not args.json)
     ratios = {title: likelihood_ratios(each, shadows, seen) for title, each in targets.items()}
     figures = {
-        title: ulira_figures(each[: setting.members], each[setting.members :], args.seed)
+        title: ULIRA.compute(each[: setting.members], each[setting.members :], args.seed)
         for title, each in ratios.items()
     }
-    print(f"\n{ULIRA.explanation}\n\n{figure_table(ULIRA.rows, figures)}")
-    warnings = ulira_warnings(figures.get(RETRAIN, {}))
+    print(f"\n{explain(Group(ULIRA.group), [ULIRA])}\n\n{figure_table(ULIRA.rows, figures)}")
+    warnings = ULIRA.warnings(figures.get(RETRAIN, {}))
     for line in warnings:
         print(f"WARNING: {line}")
     write_atomically(path.with_name(f"{path.name}.csv"), _table(setting, ratios[MODEL]))

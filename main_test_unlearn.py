@@ -19,14 +19,15 @@ from arg_parser import (
     requested,
     trained_model_flags,
 )
-from evaluation.audit import BASE, MODEL, Audit
+from evaluation.audit import MODEL, Audit
 from evaluation.pictures import before_and_after, layer_saliency
-from evaluation.report import GROUPS, safety_rows
+from evaluation.registry import GROUPS
+from evaluation.report import destination_table, group_report
 from evaluation.results import (
-    figure_table,
     flatten,
     heading,
-    printed_as_asked,
+    input_digests,
+    print_as_json,
     results_name,
     to_json,
     with_earlier,
@@ -41,7 +42,7 @@ from utils.io.files import PICTURE_FOLDER, RESULT_FOLDER, ensure_folder, write_a
 from utils.plots.saving import save_picture
 from utils.runtime.devices import pick_device
 from utils.runtime.errors import UserError, run_script
-from utils.text import format_table, percent
+from utils.text import percent
 
 EXIT_BROKEN = 1  # of --verify
 HEADLINES = {
@@ -59,11 +60,11 @@ def main(argv=None):
     if args.verify:
         given = any(word.partition("=")[0] == "--dataset" for word in argv)
         return _verify(args.model_id, partial(_dataset, args) if given else None)
-    return printed_as_asked(args.json, _test, args, argv)
+    return print_as_json(args.json, _test, args, argv)
 
 
 def _verify(model_id, load_data):
-    """Print each link of the model's chain; exit code 1 if one of them breaks."""
+    """Print each link of the model's chain of origin; exit with code 1 if one is broken."""
     states = []
     for finding in verify(model_id, load_data):
         states.append(finding.state)
@@ -111,21 +112,22 @@ def _test(args, argv):
         seed=args.seed,
         batch_size=args.batch_size,
     )
-    audit.warnings += _warnings(record, retrains, dataset)
+    audit.warn(_warnings(record, retrains, dataset))
     name = request.description
     print(f"{args.model_id} on {dataset.name}, {name}")
     print(f"{dataset.describe_placement(args.batch_size)}\n")
-    headlines = audit.look(MODEL)
+    headlines = audit.add(MODEL).figures
     for label, key in HEADLINES.items():
         value = headlines[key].value
         print(f"{label}: {percent(value if value is None else value / 100)}", flush=True)
-    audit.compute_reference_outputs()
-    _print_beside(record, base_note, list(retrains))
+    audit.add_references()
+    _print_references(record, base_note, list(retrains))
+    patient_groups = [] if groups is None else sorted(set(map(str, groups)))
     for group in GROUPS.values():
         if group.name in args.measures:
             audit.measure(group.name)
-            _print_group(group, audit)
-    _print_destinations(audit, name)
+            _print_section(group_report(group, audit, dataset, patient_groups))
+    _print_section(destination_table(audit.outputs, dataset, request))
     for line in audit.warnings:
         print(f"WARNING: {line}")
     results = {
@@ -134,13 +136,15 @@ def _test(args, argv):
         "retrain_model_ids": list(retrains),
         "retrain_weights_digests": [other["weights_digest"] for _, other in retrains.values()],
         "seed_model_ids": args.seed_model_id,
+        **input_digests(costs, groups, [peer for _, peer in peers.values()]),
         "non_members": args.non_members,
         "command": command_line(argv, __file__),
         **flatten(audit.figures),
         "warnings": audit.warnings,
+        "warning_sources": audit.warning_sources,
     }
     path = RESULT_FOLDER / f"{file_name}.json"
-    results = with_earlier(path, results)
+    results = with_earlier(path, results, audit.measured_groups)
     write_atomically(path, to_json(results))
     print(f"results: {path}")
     ending = file_name.removeprefix(args.model_id)
@@ -148,43 +152,43 @@ def _test(args, argv):
         audit.outputs, dataset, request, f"{args.model_id}\n{name}", args.seed
     ).items():
         save_picture(picture, PICTURE_FOLDER / args.model_id / f"{shows}{ending}.png")
-    _save_saliency(args, record, audit, f"{args.model_id}\n{name}")
+    _save_saliency(args, record, base, dataset, request, f"{args.model_id}\n{name}")
     return results
 
 
 def _warnings(record, retrains, dataset):
-    """What makes the figures say less than they seem to, known before any is measured."""
+    """Limits of what the figures show that are known before any is measured."""
     lines = []
     if record.get("train_digest", dataset.train_digest()) != dataset.train_digest():
         lines.append(
-            "the model was trained on other images: what follows of forgetting, attacks and "
-            "relearning is of images that it never saw"
+            "the model was trained on other images: figures of forgetting, attacks and relearning "
+            "are of images that it never saw"
         )
     for each, (_, other) in list(retrains.items())[:1]:
         differing = other_settings(other, record.get("recipe", {}))
         if differing:
-            lines.append(f"the yardstick {each} is not the base model's recipe: {differing}")
+            lines.append(f"Retrain {each} differs from the base model's recipe: {differing}")
     return lines
 
 
-def _save_saliency(args, record, audit, heading):
-    """The picture of the mask inside which the model was unlearned, if it was."""
+def _save_saliency(args, record, base, dataset, request, heading):
+    """Save the picture of the mask that the model was unlearned with, if there was one."""
     threshold = record.get("settings", {}).get("mask_thresh")
-    if threshold is None or BASE not in audit.models:
+    if threshold is None or base is None:
         return
-    path = saliency_path(record["parent_id"], audit.request)
+    path = saliency_path(record["parent_id"], request)
     command = f"python generate_mask.py --model_id {record['parent_id']} --dataset {args.dataset}"
-    origin = saliency_origin(audit.models[BASE], audit.dataset, record["parent_digest"])
+    origin = saliency_origin(base, dataset, record["parent_digest"])
     try:
-        percents = load_percents(path, audit.models[BASE], audit.request, origin, command)
-    except UserError as error:  # the figures are what was asked for, and they are there
+        percents = load_percents(path, base, request, origin, command)
+    except UserError as error:  # the figures are saved already
         print(f"no picture of the saliency: {error}")
         return
     picture = layer_saliency(percents, heading, threshold)
     save_picture(picture, PICTURE_FOLDER / args.model_id / "saliency.png")
 
 
-def _print_beside(record, base_note, retrain_ids):
+def _print_references(record, base_note, retrain_ids):
     print()
     if base_note:
         print(f"note: {base_note}")
@@ -193,29 +197,12 @@ def _print_beside(record, base_note, retrain_ids):
     if retrain_ids:
         print(f"Retrain: {', '.join(retrain_ids)}")
     elif record.get("method") != "Retrain":
-        print("Retrain: none at hand; main_unlearn.py --unlearn Retrain makes the yardstick")
+        print("Retrain: none available; create one with main_unlearn.py --unlearn Retrain")
 
 
-def _print_group(group, audit):
-    rows = group.rows
-    if group.name == "safety":
-        rows = (*safety_rows(audit.classes, audit.groups), *rows)
-    table = figure_table(rows, audit.figures)
-    if table:
-        print(f"\n{group.explanation}\n\n{table}", flush=True)
-
-
-def _print_destinations(audit, name):
-    shares = {title: part for title, part in audit.destinations().items() if part}
-    if not shares:
-        return
-    of = "to be forgotten" if audit.request.indices else f"of {name}"
-    print(f"\ntraining images {of} are taken for:\n")
-    rows = [
-        [number, other, *(percent(part[number]) for part in shares.values())]
-        for number, other in enumerate(audit.dataset.class_names)
-    ]
-    print(format_table(["class", "name", *shares], rows))
+def _print_section(text):
+    if text:
+        print(f"\n{text}", flush=True)
 
 
 if __name__ == "__main__":

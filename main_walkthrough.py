@@ -33,7 +33,7 @@ from arg_parser import (
     training_flags,
     typed_request,
 )
-from evaluation.report import GROUPS
+from evaluation.registry import GROUPS
 from models.checkpoint import model_path, read_record
 from unlearn.engine.progress import UNFINISHED_FOLDER
 from unlearn.model_ids import FORGOTTEN

@@ -7,8 +7,7 @@ import floors
 import plain
 import torch
 
-from evaluation.metrics.forgetting import forgetting_figures
-from evaluation.outputs import compute_outputs
+from evaluation.audit import MODEL, Audit
 from models.architectures import build_model, make_spec
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import entry_percents, gradient_saliency, mask_at, save_percents
@@ -115,10 +114,9 @@ class Work:
         return model
 
     def evaluate(self):
-        """Unlearn, remaining and test accuracy, and all that main_test_unlearn says beside them."""
+        """Compute outputs and accuracies as main_test_unlearn does without further measures."""
         seen = replace(self.dataset, val=self.train.subset(slice(0, 0)))
-        outputs = compute_outputs(self.model, seen, self.request)
-        forgetting_figures(outputs, self.request, self.dataset.task)
+        Audit(self.model, seen, self.request).add(MODEL)
 
     def masks(self):
         for number in range(self.classes):

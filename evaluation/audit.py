@@ -1,193 +1,198 @@
-"""One model measured beside its base model and beside Retrain."""
+"""Measures a model, and next to it its base model and Retrain."""
 
-from evaluation.figure import Figure, undefined
-from evaluation.measures import (
-    DISTANCES,
-    IS_RETRAIN,
-    NO_RETRAIN,
-    attack_figures,
-    attack_scores,
-    blind_figures,
-    cost_figures,
-    difference_figures,
-    distance_figures,
-    efficacy_figures,
-    inside_figures,
-    klom_by_chance,
-    klom_figures,
-    set_margins,
-    sets_of,
-)
-from evaluation.metrics.distance import LEAST_MODELS
-from evaluation.metrics.forgetting import destinations, forgetting_figures
-from evaluation.metrics.safety import safety_figures, worsening_figures, worsenings
-from evaluation.outputs import compute_outputs
-from evaluation.report import control_warnings, worsening_warnings, yardstick_warnings
-from unlearn.lineage.parents import RETRAIN as METHOD_RETRAIN
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from evaluation.figure import Figure
+from evaluation.measure import Measure
+from evaluation.outputs import Outputs, compute_outputs
+from evaluation.registry import MEASURES
 from utils.train.prediction import PREDICTION_BATCH
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from unlearn.request.request import ForgetRequest
+    from utils.data.datasets import MedicalDataset
 
 BASE, MODEL, RETRAIN = "base model", "this model", "Retrain"
 
 
-class Audit:
-    """Measures a model group by group, as evaluation.report.GROUPS names them.
+@dataclass
+class Context:
+    """What a measure is computed from: one model of an audit.
 
-    figures: title (BASE, MODEL, RETRAIN, in this order, those that are there) -> Figures by key,
-    growing with each `measure`. outputs: title -> Outputs by split. warnings: lines.
+    title: BASE, MODEL or RETRAIN. record: of the model file, empty if unknown. outputs: by split
+    name. figures: by key, measured so far. non_members: the split that attacks take unseen images
+    from. costs: (K, K) float, the cost of each mistake, rows truth, columns predicted, or None.
+    groups: (test images,) str, the patient group of each test image, or None.
+    """
+
+    title: str
+    model: nn.Module
+    record: dict
+    outputs: dict[str, Outputs]
+    dataset: MedicalDataset
+    request: ForgetRequest
+    non_members: str
+    costs: np.ndarray | None
+    groups: np.ndarray | None
+    seed: int
+    audit: Audit
+    figures: dict[str, Figure] = field(default_factory=dict)
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether this is the model under test."""
+        return self.title == MODEL
+
+    @property
+    def is_retrain(self) -> bool:
+        """Whether this is the Retrain that the model under test is compared with."""
+        return self.title == RETRAIN
+
+    @property
+    def base(self) -> Context | None:
+        """The base model, if it is available."""
+        return self.audit.contexts.get(BASE)
+
+    @property
+    def retrain(self) -> Context | None:
+        """The Retrain that models are compared with, if there is one."""
+        return self.audit.contexts.get(RETRAIN)
+
+    def other_retrains(self) -> Iterator[Context]:
+        """Yield the Retrains of other seeds, each computed when it is asked for."""
+        return self.audit.compute_contexts(RETRAIN, self.audit.retrains[1:])
+
+    def peers(self) -> Iterator[Context]:
+        """Yield the tested method's models of other seeds, each computed when it is asked for."""
+        return self.audit.compute_contexts(MODEL, self.audit.peers)
+
+    def measure(self, group: str) -> None:
+        """Measure another group first, for a measure that uses its figures."""
+        self.audit.measure(group)
+
+
+class Audit:
+    """Measures a model group by group.
+
+    contexts: title -> Context, growing with `add` and `add_references`; the figures of a Context
+    grow with `measure`. warnings: lines. warning_sources: for each of them the name of the measure
+    in `measures`, or an empty string.
     """
 
     def __init__(
         self,
-        model,
-        dataset,
-        request,
+        model: nn.Module,
+        dataset: MedicalDataset,
+        request: ForgetRequest,
         *,
-        base=None,
-        retrains=(),
-        peers=(),
-        non_members="val",
-        costs=None,
-        groups=None,
-        record=None,
-        retrain_records=(),
-        seed=1,
-        batch_size=PREDICTION_BATCH,
+        base: nn.Module | None = None,
+        retrains: Sequence[nn.Module] = (),
+        peers: Sequence[nn.Module] = (),
+        non_members: str = "val",
+        costs: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
+        record: dict | None = None,
+        retrain_records: Sequence[dict] = (),
+        seed: int = 1,
+        batch_size: int = PREDICTION_BATCH,
+        measures: Mapping[str, Measure] = MEASURES,
     ):
+        """Args:
+        base: the model that `model` was unlearned from.
+        retrains: the first is compared with; a second one, of another seed, shows how far two
+            Retrains are from each other.
+        peers: models of the same method from other seeds, for KLOM.
+        record, retrain_records: of the model files.
+        The others: see Context.
         """
-        base: what `model` was unlearned from. retrains: the first is the yardstick; a second one,
-        of another seed, shows how far two Retrains are from each other. peers: models of the same
-        method from other seeds, for KLOM. costs: (K, K). groups: (test images,) str. record,
-        retrain_records: what the model files tell of how they were made.
-        """
-        self.dataset, self.request, self.seed = dataset, request, seed
-        self.batch_size, self.non_members = batch_size, non_members
-        self.costs, self.groups = costs, groups
-        self.record, self.retrain_records = record or {}, list(retrain_records)
         self.retrains, self.peers = list(retrains), list(peers)
+        self.measures, self.batch_size = measures, batch_size
+        self.contexts, self.warnings, self.warning_sources = {}, [], []
+        self._shared = {
+            "dataset": dataset,
+            "request": request,
+            "non_members": non_members,
+            "costs": costs,
+            "groups": groups,
+            "seed": seed,
+            "audit": self,
+        }
         models = {BASE: base, MODEL: model, RETRAIN: self.retrains[0] if retrains else None}
-        self.models = {title: part for title, part in models.items() if part}
-        self.outputs, self.figures, self.warnings = {}, {}, []
+        self._models = {title: part for title, part in models.items() if part}
+        self._records = {MODEL: record or {}, RETRAIN: next(iter(retrain_records), {})}
         self._measured = set()
 
-    def look(self, title):
-        """Take the outputs of a model and the figures that follow from them alone."""
-        self.outputs[title] = compute_outputs(
-            self.models[title], self.dataset, self.request, self.batch_size
-        )
-        self.figures[title] = forgetting_figures(
-            self.outputs[title], self.request, self.dataset.task
-        )
-        return self.figures[title]
-
-    def compute_reference_outputs(self):
-        """The same of the models beside; from here on the dicts have the order of the tables."""
-        for title in self.models:
-            if title not in self.outputs:
-                self.look(title)
-        self.outputs = {title: self.outputs[title] for title in self.models}
-        self.figures = {title: self.figures[title] for title in self.models}
-
-    def measure(self, group):
-        """Add the figures of a group to `figures`, and what they warn of to `warnings`."""
-        if group not in self._measured:
-            self._measured.add(group)
-            getattr(self, f"_{group}")()
+    @property
+    def figures(self) -> dict[str, dict[str, Figure]]:
+        """Title -> Figures by key."""
+        return {title: context.figures for title, context in self.contexts.items()}
 
     @property
-    def classes(self):
-        """What each class is called: its number and its name."""
-        return [self.dataset.describe_class(n) for n in range(self.dataset.num_classes)]
+    def outputs(self) -> dict[str, dict[str, Outputs]]:
+        """Title -> Outputs by split name."""
+        return {title: context.outputs for title, context in self.contexts.items()}
 
-    def destinations(self):
-        """Title -> (K,) share of the request's training images taken for each class, or None."""
-        return {title: destinations(parts["train"]) for title, parts in self.outputs.items()}
+    @property
+    def measured_groups(self) -> set[str]:
+        """Names of the groups of the measures that were computed."""
+        return {self.measures[name].group for name in self._measured}
 
-    def _forgetting(self):
-        for title, shares in self.destinations().items():
-            for number, share in enumerate(shares or ()):
-                self.figures[title][f"taken_for_class_{number}_percent"] = Figure(100 * share)
+    def add(self, title: str) -> Context:
+        """Compute the outputs of a model and the figures that are always computed."""
+        self.contexts[title] = self._context(title, self._models[title])
+        return self.contexts[title]
 
-    def _utility(self):
-        """What follows from the outputs alone is there already."""
+    def add_references(self) -> None:
+        """Add the models that are still missing; `contexts` gets the order of the tables."""
+        for title in self._models:
+            if title not in self.contexts:
+                self.add(title)
+        self.contexts = {title: self.contexts[title] for title in self._models}
+        for name in self._always():
+            self._measured.add(name)
+            self._warn(name)
 
-    def _privacy(self):
-        scores = {
-            title: attack_scores(parts, self.request, self.non_members)
-            for title, parts in self.outputs.items()
-        }
-        for title, parts in self.outputs.items():
-            self.figures[title] |= efficacy_figures(parts, self.request, self.seed)
-            self.figures[title] |= attack_figures(scores[title], self.seed)
-            if RETRAIN in scores and title != RETRAIN:
-                beside = scores[title], scores[RETRAIN]
-                self.figures[title] |= difference_figures(*beside, self.seed)
-        blind = blind_figures(self.dataset, self.request, self.non_members, self.seed)
-        self.figures[MODEL] |= blind
-        retrain = self.figures.get(RETRAIN, {})
-        self.warnings += control_warnings(blind, retrain, self.non_members)
+    def measure(self, group: str) -> None:
+        """Compute the measures of a group for all models, and collect their warnings."""
+        for name, measure in self.measures.items():
+            if group in measure.groups and name not in self._measured:
+                self.run(name)
 
-    def _inside(self):
-        for title, model in self.models.items():
-            self.figures[title] |= inside_figures(
-                model, self.outputs[title], self.dataset, self.request, self.seed
-            )
+    def run(self, name: str) -> None:
+        """Compute one measure for all models, and collect its warnings."""
+        self._measured.add(name)
+        for context in self.contexts.values():
+            context.figures |= self.measures[name].compute(context)
+        self._warn(name)
 
-    def _distance(self):
-        if RETRAIN not in self.models:
-            itself = self.record.get("method") == METHOD_RETRAIN
-            why = undefined(IS_RETRAIN if itself else NO_RETRAIN)
-            self.figures[MODEL] |= dict.fromkeys(DISTANCES, why)
-            return
-        self.warnings += yardstick_warnings(self.figures.get(BASE), self.figures[RETRAIN])
-        self.measure("privacy")  # the average gap needs the MIA efficacy
-        retrain = self.figures[RETRAIN], self.outputs[RETRAIN]
-        for title in (BASE, MODEL):
-            if title in self.outputs:
-                pair = self.figures[title], self.outputs[title]
-                self.figures[title] |= distance_figures(*pair, *retrain, self.request)
-        if len(self.retrains) > 1:  # how far two Retrains are apart: nobody can be asked for less
-            second = self._look_aside(self.retrains[1])
-            found = forgetting_figures(second, self.request, self.dataset.task)
-            found |= efficacy_figures(second, self.request, self.seed)
-            self.figures[RETRAIN] |= distance_figures(found, second, *retrain, self.request)
-        if self.peers:
-            self._klom()
+    def warn(self, lines: Sequence[str], source: str = "") -> None:
+        """Add warnings; source: the name of the measure that they come from."""
+        self.warnings += lines
+        self.warning_sources += [source] * len(lines)
 
-    def _klom(self):
-        """KLOM, and beside it what as many models of one and the same kind would have."""
-        counts = 1 + len(self.peers), len(self.retrains)
-        names = sets_of(self.outputs[MODEL])
-        if min(counts) < LEAST_MODELS:
-            found = f"{counts[0]} models and {counts[1]} Retrains"
-            why = f"{found}, and {LEAST_MODELS} of each are the least"
-            self.figures[MODEL] |= {f"klom_{name}_nats": undefined(why) for name in names}
-            return
-        ours, theirs = (
-            [
-                set_margins(self.outputs[title], self.request),
-                *(set_margins(self._look_aside(other), self.request) for other in others),
-            ]
-            for title, others in ((MODEL, self.peers), (RETRAIN, self.retrains[1:]))
-        )
-        self.figures[MODEL] |= klom_figures(ours, theirs)
-        self.figures[RETRAIN] |= klom_by_chance(*counts, names)
+    def compute_contexts(self, title: str, models: Sequence[nn.Module]) -> Iterator[Context]:
+        """Yield the Context of each model, with the figures that are always computed."""
+        return (self._context(title, model) for model in models)
 
-    def _look_aside(self, model):
-        return compute_outputs(model, self.dataset, self.request, self.batch_size)
+    def _context(self, title, model):
+        dataset, request = self._shared["dataset"], self._shared["request"]
+        outputs = compute_outputs(model, dataset, request, self.batch_size)
+        record = self._records.get(title, {})
+        context = Context(title, model, record, outputs, **self._shared)
+        for name in self._always():
+            context.figures |= self.measures[name].compute(context)
+        return context
 
-    def _safety(self):
-        kept = self.request.kept_classes(self.dataset.num_classes)
-        for title, parts in self.outputs.items():
-            self.figures[title] |= safety_figures(
-                parts["test"], kept, costs=self.costs, groups=self.groups
-            )
-        if BASE in self.outputs:
-            changes = worsenings(self.outputs[BASE]["test"], self.outputs[MODEL]["test"], kept)
-            self.figures[MODEL] |= worsening_figures(changes)
-            self.warnings += worsening_warnings(changes, self.classes)
+    def _always(self):
+        return [name for name, measure in self.measures.items() if measure.always]
 
-    def _cost(self):
-        retrain = self.retrain_records[0] if self.retrain_records else None
-        self.figures[MODEL] |= cost_figures(self.record, retrain)
-        if retrain:
-            self.figures[RETRAIN] |= cost_figures(retrain, retrain)
+    def _warn(self, name):
+        if self.measures[name].warnings:
+            self.warn(self.measures[name].warnings(self.contexts[MODEL]), name)

@@ -1,16 +1,19 @@
-"""One measured figure: a value with its interval, or the reason why there is none."""
+"""One measured figure: a value with its confidence interval, or the reason why it is undefined."""
 
 import math
 from dataclasses import dataclass
 
 SINGLE_IMAGES = "the request is of single images, not of a class"
+IS_RETRAIN = "this model is Retrain"
+NO_RETRAIN = "no Retrain is available: create one with main_unlearn.py --unlearn Retrain"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """value: None if it is not defined, and then `why_undefined` says why in a few words.
+    """value: None if it is undefined; `why_undefined` then gives the reason in a few words.
 
-    low, high: the ends of its confidence interval, where there is one.
+    low, high: the ends of its confidence interval, if it has one. Raises ValueError if a number is
+    not finite, and unless there is either a value or a reason.
     """
 
     value: float | int | None
@@ -20,23 +23,24 @@ class Figure:
 
     def __post_init__(self):
         if (self.value is None) == (self.why_undefined is None):
-            raise ValueError("a figure has a value or a reason for having none")
+            raise ValueError("a figure has either a value or a reason why it is undefined")
         for number in (self.value, self.low, self.high):
             if number is not None and not math.isfinite(number):
-                raise ValueError(f"a figure of {number} is no measurement")
+                raise ValueError(f"a figure must be finite, and {number} is not")
 
     @property
-    def is_defined(self):
+    def is_defined(self) -> bool:
+        """Whether it has a value."""
         return self.value is not None
 
-    def times(self, factor):
-        """The same in another unit: value and interval multiplied by `factor` > 0."""
+    def times(self, factor: float) -> "Figure":
+        """Return the figure in another unit: value and interval multiplied by `factor` > 0."""
         if self.value is None:
             return self
         ends = (None if end is None else factor * end for end in (self.low, self.high))
         return Figure(factor * self.value, *ends)
 
 
-def undefined(reason):
-    """A figure that cannot be measured here."""
+def undefined(reason: str) -> Figure:
+    """Return a figure that cannot be measured, with the reason."""
     return Figure(None, why_undefined=reason)

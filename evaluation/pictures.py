@@ -5,9 +5,9 @@ import torch
 from sklearn.decomposition import PCA
 
 from evaluation.audit import BASE, MODEL
-from evaluation.measures import sets_of
-from evaluation.metrics.forgetting import destinations
+from evaluation.metrics.destinations import destinations
 from evaluation.metrics.membership import membership_scores
+from evaluation.outputs import sets_of
 from unlearn.saliency import mask_at
 from utils.plots.bars import forgotten_destinations, saliency_by_layer
 from utils.plots.before_after import (

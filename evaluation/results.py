@@ -1,15 +1,22 @@
-"""The results of a test as a table in the terminal and as one flat file of plain data.
+"""The results of a test as one flat file of plain data.
 
-results/{results_name}.json: a figure under its key, its interval under {key}_low and {key}_high;
-one that is not defined is null, and {key}_undefined says why. Base model's and Retrain's figures
-have their key after base_ and retrain_. Units are in the keys: _percent, _points (differences of
-percents), _seconds, _steps, _images, _nats; an _auc is 0 to 1, a js_divergence in bits.
+results/{results_name}.json: a figure under its key, its interval under {key}_low and {key}_high; an
+undefined figure is null, and {key}_undefined gives the reason. The base model's and Retrain's
+figures have the prefixes base_ and retrain_. Units are in the keys: _percent, _points (differences
+of percentages), _seconds, _steps, _images, _nats; an _auc is 0 to 1, a js_divergence in bits.
 """
 
+from __future__ import annotations
+
+import hashlib
 import json
 import os
 import platform
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import medmnist
 import numpy
@@ -19,13 +26,19 @@ import torch
 import torchvision
 
 from evaluation.audit import BASE, MODEL, RETRAIN
+from evaluation.figure import Figure
+from evaluation.measure import CLASS, GROUP, Measure
+from evaluation.registry import MEASURES
 from unlearn.model_ids import parse_unlearned_model_id
 from utils.io.files import check_id
 from utils.runtime.devices import describe
-from utils.text import format_table
+
+if TYPE_CHECKING:
+    from unlearn.request.request import ForgetRequest
+    from utils.data.datasets import MedicalDataset
 
 FORMAT = "medical-unlearning-results-1"
-SAME = (  # what two runs must agree in for their figures to stand in one file
+SAME = (  # keys in which two runs must agree for their figures to be in one file
     "format",
     "weights_digest",
     "class_to_forget",
@@ -39,18 +52,26 @@ SAME = (  # what two runs must agree in for their figures to stand in one file
     "retrain_weights_digests",
 )
 PREFIXES = {BASE: "base_", MODEL: "", RETRAIN: "retrain_"}
+ENDINGS = ("", "_low", "_high", "_undefined")
 
 
-def flatten(figures_by_title):
-    """The figures of an Audit as plain data under the keys of the file."""
+def flatten(figures_by_title: Mapping[str, Mapping[str, Figure]]) -> dict[str, object]:
+    """Return the figures of an Audit as plain data under the keys of the file."""
     flat = {}
     for title in (MODEL, BASE, RETRAIN):
         flat |= _flat(figures_by_title.get(title, {}), PREFIXES[title])
     return flat
 
 
-def heading(model_id, record, request, dataset, seed, device):
-    """What a results file says of the model, the data and the machine, as plain data."""
+def heading(
+    model_id: str,
+    record: Mapping,
+    request: ForgetRequest,
+    dataset: MedicalDataset,
+    seed: int,
+    device: torch.device,
+) -> dict[str, object]:
+    """Return what a results file records of the model, the data and the machine, as plain data."""
     modules = (torch, torchvision, medmnist, numpy, scipy, sklearn)
     return {
         "format": FORMAT,
@@ -68,41 +89,83 @@ def heading(model_id, record, request, dataset, seed, device):
     }
 
 
-def results_name(model_id, record, request):
-    """What files about a model and a request begin with: the model's id where that tells both.
+def input_digests(
+    costs: numpy.ndarray | None, groups: numpy.ndarray | None, peer_records: Iterable[Mapping]
+) -> dict[str, object]:
+    """Return the keys of Measure.inputs with a value that identifies each input that was given.
 
-    A model that has forgotten nothing can be asked about any request, so that is told as well.
-    Raises UserError if it cannot be a file's name.
+    costs, groups: see evaluation.audit.Context. peer_records: of the models of other seeds.
+    """
+    digests = {}
+    if costs is not None:
+        digests["cost_matrix_digest"] = hashlib.sha256(costs.tobytes()).hexdigest()
+    if groups is not None:
+        text = "\n".join(map(str, groups)).encode()
+        digests["group_file_digest"] = hashlib.sha256(text).hexdigest()
+    peers = [record["weights_digest"] for record in peer_records]
+    return digests | ({"seed_weights_digests": peers} if peers else {})
+
+
+def results_name(model_id: str, record: Mapping, request: ForgetRequest) -> str:
+    """Return the first part of the names of files about a model and a request.
+
+    It is the id of an unlearned model; the id of a base model is followed by the request. Raises
+    UserError if it cannot be a file name.
     """
     if "forget_request" in record or parse_unlearned_model_id(model_id):
         return model_id
     return check_id(f"{model_id}_{request.id_part()}", "the name of the results")
 
 
-def to_json(results):
-    """The bytes of the file: keys in the order they were measured in, never NaN."""
+def to_json(results: Mapping) -> bytes:
+    """Return the bytes of the file, keys in their order. Raises ValueError for NaN and infinity."""
     return (json.dumps(results, indent=1, allow_nan=False) + "\n").encode()
 
 
-def with_earlier(path, results):
-    """`results`, and what an earlier run of the same model and settings measured besides.
+def with_earlier(
+    path: Path,
+    results: dict[str, object],
+    measured_groups: Collection[str],
+    measures: Mapping[str, Measure] = MEASURES,
+) -> dict[str, object]:
+    """Return `results`, and what an earlier run measured of the same model with the same settings.
 
-    So that a run with a few --measures takes nothing away. path: of the results file.
+    A run with a few --measures thus removes nothing. Of the earlier run, figures and warnings of
+    a measure are dropped if it was computed again, or if its inputs (Measure.inputs) changed. An
+    input that was not given is unchanged if this run computed no measure that needs it.
+
+    path: of the results file. measured_groups: names of the groups that this run computed.
     """
-    try:
-        earlier = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return results
-    if not isinstance(earlier, dict) or any(earlier.get(k) != results[k] for k in SAME):
+    earlier = _read(path)
+    if any(earlier.get(key) != results[key] for key in SAME):
         return results
     if results["weights_digest"] is None:  # bare weights may have changed
         return results
-    warnings = dict.fromkeys([*earlier.get("warnings", ()), *results["warnings"]])
-    return {**earlier, **results, "warnings": list(warnings)}
+    again = {name for name, measure in measures.items() if measure.group in measured_groups}
+    users = {}  # of each input, names of measures
+    for name, measure in measures.items():
+        for key in measure.inputs:
+            users.setdefault(key, set()).add(name)
+    unused = {key for key, names in users.items() if key in earlier and not names & again}
+    results = {**{key: earlier[key] for key in unused}, **results}
+    changed = {key for key in users if earlier.get(key) != results.get(key)}
+    dropped = again.union(*(users[key] for key in changed))
+    patterns = [_key_pattern(measures[name]) for name in dropped]
+
+    def is_dropped(key):
+        return key in changed or any(pattern.fullmatch(key) for pattern in patterns)
+
+    merged = {**earlier, **results}
+    merged = {key: merged[key] for key in merged if key in results or not is_dropped(key)}
+    warnings = {
+        line: source for line, source in _warnings(earlier).items() if source not in dropped
+    }
+    warnings |= _warnings(results)
+    return {**merged, "warnings": list(warnings), "warning_sources": list(warnings.values())}
 
 
-def printed_as_asked(as_json, test, *arguments):
-    """Run `test(*arguments)`; with as_json its results are printed and nothing that it prints."""
+def print_as_json(as_json: bool, test: Callable, *arguments: object) -> dict[str, object]:
+    """Run `test(*arguments)`; if as_json, print its results and nothing that it prints itself."""
     if not as_json:
         return test(*arguments)
     with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
@@ -111,61 +174,35 @@ def printed_as_asked(as_json, test, *arguments):
     return results
 
 
-def figure_table(rows, columns):
-    """A table of figures: a row a measure, a column a model; then why some are undefined.
-
-    rows: (key, label). columns: title -> Figures by key; a column without a key has a dash there.
-    Rows that no column has are left out, and those that none has a value for.
-    """
-    shown = [row for row in rows if any(row[0] in figures for figures in columns.values())]
-    if not shown:
-        return ""
-    cells, reasons, parent = [], {}, ""
-    for key, label in shown:
-        if not label.startswith(" "):
-            parent = label
-        found = [figures.get(key) for figures in columns.values()]
-        if any(figure and figure.is_defined for figure in found):  # the others are told of below
-            cells.append([label, *(figure and format_figure(key, figure) for figure in found)])
-        for figure in found:
-            if figure and not figure.is_defined:
-                whose = parent.partition(":")[0] + ": " if label.startswith(" ") else ""
-                reasons.setdefault(figure.why_undefined, []).append(whose + label.strip())
-    lines = [format_table(["", *columns], cells)] if cells else []
-    for reason, labels in reasons.items():
-        first, *more = dict.fromkeys(labels)
-        others = f" and {len(more)} more" if more else ""
-        lines.append(f"undefined: {first}{others}: {reason}")
-    return "\n".join(lines)
+def _read(path):
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
-def format_figure(key, figure):
-    """`93.75% [88.1, 97.2]`, in the unit that the key names."""
-    if not figure.is_defined:
-        return "undefined"
-    if key.endswith("_p_value"):
-        return f"{figure.value:.2g}"
-    digits, unit = _form(key)
-    text = f"{figure.value:,.{digits}f}{unit}"
-    if figure.low is None:
-        return text
-    return f"{text} [{figure.low:.{digits}f}, {figure.high:.{digits}f}]"
+def _warnings(results):
+    """Warning -> name of its measure, an empty string in files of earlier versions."""
+    lines = results.get("warnings", [])
+    sources = results.get("warning_sources", [""] * len(lines))
+    return dict(zip(lines, sources, strict=False))
 
 
-def _form(key):
-    if "_percent" in key:
-        return 2, "%"
-    if key.endswith("_points"):
-        return 2, ""
-    if key.endswith(("_steps", "_images", "_class")):
-        return 0, ""
-    if key.endswith("_seconds"):
-        return 1, ""
-    return (3, "") if "_auc" in key else (4, "")
+def _key_pattern(measure):
+    """Matches the keys of a measure in the file, for any class and any patient group."""
+    prefixes = "|".join(map(re.escape, PREFIXES.values()))
+    endings = "|".join(map(re.escape, ENDINGS))
+    keys = []
+    for row in measure.rows:
+        stem, colon, which = re.escape(row.key).partition(":")
+        keys.append(f"{stem}({endings}){colon}{which}")
+    text = f"({prefixes})({'|'.join(keys) or '(?!)'})"
+    return re.compile(text.replace(re.escape(CLASS), r"\d+").replace(re.escape(GROUP), "(?s:.*)"))
 
 
 def _flat(figures, prefix):
-    """Of a key such as `accuracy_percent:men` the ends are `accuracy_percent_low:men`."""
+    """The interval of a key such as `accuracy_percent:men` is `accuracy_percent_low:men`."""
     flat = {}
     for key, figure in figures.items():
         stem, colon, which = key.partition(":")

@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from evaluation.metrics.distance import margins
+from evaluation.metrics.klom import margins
 from evaluation.metrics.membership import too_few
 from models.architectures import ModelSpec, build_model
 from models.checkpoint import REFUSALS, load_with_digest, save_with_digest
-from unlearn.registry import METHODS, recorded_config
+from unlearn.engine.settings import recorded_config
+from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import make_mask
 from utils.data.datasets import ImageSet

@@ -3,14 +3,14 @@
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-from evaluation.settings import MEASURES, MIN_SHADOW_MODELS
+from evaluation.registry import GROUPS
+from evaluation.settings import MIN_SHADOW_MODELS, NON_MEMBERS
 from flags.parser import ExtendValues
 from flags.request import request_flags
 from flags.running import seed_flag
 from flags.types import even_integer, integer
 from utils.train.recipe import PREDICTION_BATCH
 
-NON_MEMBERS = ("val", "test")
 
 
 def prediction_flags(parser: ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def evaluation_flags(parser: ArgumentParser) -> None:
         help="measure nothing; check that model, parents, mask and Retrain are those that the "
         "records name, and the data too if --dataset is given",
     )
-    measures_flag(group, MEASURES)
+    measures_flag(group, list(GROUPS))
 
 
 def measures_flag(parser: ArgumentParser, default: Sequence[str]) -> None:
@@ -61,12 +61,12 @@ def measures_flag(parser: ArgumentParser, default: Sequence[str]) -> None:
         "--measures",
         action=ExtendValues,
         nargs="+",
-        choices=MEASURES,
+        choices=GROUPS,
         default=list(default),
         metavar="GROUP",
         help="what to measure in addition to the three accuracies, some of "
-        f"{', '.join(MEASURES)}; by default "
-        f"{'all' if len(default) == len(MEASURES) else ' '.join(default)}",
+        f"{', '.join(GROUPS)}; by default "
+        f"{'all' if len(default) == len(GROUPS) else ' '.join(default)}",
     )
 
 

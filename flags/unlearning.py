@@ -8,7 +8,8 @@ from flags.parser import ExtendValues
 from flags.request import request_flags
 from flags.running import DEFAULT_SEED
 from flags.types import assignment, integer, learning_rate, threshold, weight_decay
-from unlearn.engine.method import ALL, BATCH_SIZE, FISHER_BATCH_SIZE
+from unlearn.engine.method import BATCH_SIZE, FISHER_BATCH_SIZE
+from unlearn.registry import ALL, describe_methods
 from utils.train.recipe import BF16, FLOAT32, OPTIMIZERS
 
 MASK_THRESH = 0.5
@@ -18,8 +19,6 @@ class ListMethods(Action):
     """Prints the table of methods and exits, as --help does."""
 
     def __call__(self, parser, *_):
-        from unlearn.registry import describe_methods
-
         print(describe_methods())
         parser.exit()
 

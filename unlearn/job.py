@@ -8,8 +8,8 @@ from models.loading import dataset_record
 from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.method import Method, write_option
 from unlearn.engine.progress import Progress
+from unlearn.engine.settings import check_task, chosen_config, default_config
 from unlearn.model_ids import unlearned_model_id
-from unlearn.registry import check_task, chosen_config, default_config
 from utils.io.files import check_id, check_overwrite
 from utils.runtime.devices import describe
 from utils.runtime.errors import NotFiniteError, UserError

@@ -1,198 +1,207 @@
-"""Methods by id, their defaults, and the settings that a user chooses."""
+"""Finds the unlearning methods and their variants inside a saliency mask.
 
+Each file of unlearn/methods/ ends in `METHOD = Method(...)`. The registry reads these declarations
+without importing the files, so listing methods imports no torch; a method's file is imported when
+the method first runs. A new file is enough to add a method. Plug-in files that a user names are
+imported, because they may declare their methods in any way.
+"""
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
+from textwrap import fill
 
-from unlearn.engine.config import UnlearnConfig
-from unlearn.engine.method import ALL, write_option
-from unlearn.method_table import ROWS, STEPS
+from unlearn.engine import method as declarations_module
+from unlearn.engine.method import Method, describe_options, describe_recipe
+from utils import declarations
 from utils.io.files import suggest_name
 from utils.runtime.errors import UserError
 from utils.text import format_table
-from utils.train.recipe import MIN_TRAIN_IMAGES, Recipe
+from utils.train import recipe as recipe_module
 
-HIGHEST = 1_000_000  # that any option takes
-SHARED = ("seed", "precision")  # settings that a method takes from the base model's recipe
-FLAGS = {
-    "epochs": "--unlearn_epochs",
-    "lr": "--unlearn_lr",
-    "batch_size": "--unlearn_batch_size",
-    "optimizer": "--optimizer",
-    "weight_decay": "--weight_decay",
-    "precision": "--precision",
-}
+ALL = "all"  # stands for every method where several may be named
+LINE_WIDTH = 100  # characters
 SALUN_SUFFIX = "_with_SalUn"
-SALUN = "Fan et al., ICLR 2024"
-_WITH_SALUN = [
-    replace(
-        row,
-        id=f"{row.id}{SALUN_SUFFIX}",
-        name=f"{row.name} with SalUn",
-        paper=f"{row.paper}; {SALUN}",
+SALUN_PAPER = "Fan et al., ICLR 2024"
+METHOD_FOLDER = Path(__file__).parent / "methods"
+ORDER = (  # of lists and comparisons; other methods follow, sorted by id
+    "Retrain",
+    "RL",
+    "FT",
+    "GA",
+    "NegGradPlus",
+    "L1_sparse",
+    "EU_k",
+    "CF_k",
+    "Amnesiac",
+    "BadTeacher",
+    "SCRUB",
+    "SCRUB_R",
+    "UNSIR",
+    "DELETE",
+    "NegMerge",
+    "IU",
+    "Fisher",
+    "SSD",
+    "LFSSD",
+    "SFRon",
+    "BoundaryShrink",
+    "BoundaryExpanding",
+    "AMUN",
+    "MUMis",
+    "SISA",
+    "CRA",
+    "UAM",
+)
+METHODS: dict[str, Method] = {}  # by id: built-in methods, then plug-ins
+_KNOWN = {**vars(declarations_module), **vars(recipe_module), "replace": replace}
+
+
+def read_methods(folder: Path = METHOD_FOLDER, package: str = "unlearn.methods") -> list[Method]:
+    """Read the METHOD of every file in a folder, in the given order; no file is imported.
+
+    package: the name that the folder is imported by. Files without a METHOD are passed over.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.py")):
+        method = declarations.read_declaration(path, f"{package}.{path.stem}", "METHOD", _KNOWN)
+        if method is not None:
+            _add(found, method, path.name)
+    return sorted(found.values(), key=_place)
+
+
+def with_salun(method: Method) -> Method:
+    """Return the variant of a method that changes only weights inside a saliency mask."""
+    return replace(
+        method,
+        id=f"{method.id}{SALUN_SUFFIX}",
+        name=f"{method.name} with SalUn",
+        paper=f"{method.paper}; {SALUN_PAPER}",
         uses_mask=True,
     )
-    for row in ROWS
-    if row.follows_gradient
-]
-METHODS = {row.id: row for row in [*ROWS, *_WITH_SALUN]}
 
 
-def find_method(method_id):
-    """The row of an id in any letter case. Raises UserError naming the nearest."""
-    by_lower = {known.lower(): row for known, row in METHODS.items()}
+def with_variants(methods: Iterable[Method]) -> dict[str, Method]:
+    """Return methods and their SalUn variants by id, all variants after all methods."""
+    methods = list(methods)
+    variants = [with_salun(method) for method in methods if method.follows_gradient]
+    return {method.id: method for method in [*methods, *variants]}
+
+
+def load_plugins(paths: Iterable[str]) -> None:
+    """Import plug-in files and add their methods, with SalUn variants, to METHODS.
+
+    A plug-in declares METHOD, or METHODS, a list. Raises UserError that names the file if it is
+    missing, cannot be imported, declares no method, or uses an id that exists already.
+    """
+    added = {}
+    for path in dict.fromkeys(paths):
+        for method in _import_plugin(path):
+            # the same file may be loaded again in one process
+            others = [known for known, each in METHODS.items() if each.plugin != method.plugin]
+            _add(added, method, path, others)
+    for key, method in with_variants(added.values()).items():
+        METHODS[key] = method
+
+
+def find_method(method_id: str) -> Method:
+    """Return the method of an id in any letter case. Raises UserError that suggests a near id."""
+    by_lower = {known.lower(): method for known, method in METHODS.items()}
     if method_id.lower() not in by_lower:
+        listed = ", ".join(method.id for method in METHODS.values() if not method.uses_mask)
         raise UserError(
-            f"--unlearn {method_id}: no such method{suggest_name(method_id, METHODS)}; "
-            f"there are {', '.join(row.id for row in ROWS)}, most of them {SALUN_SUFFIX} too"
+            f"--unlearn {method_id}: no such method{suggest_name(method_id, METHODS)}; choose one "
+            f"of {listed}; most have a variant with {SALUN_SUFFIX}"
         )
     return by_lower[method_id.lower()]
 
 
-def find_methods(method_ids, *, shards=False):
-    """The rows of several ids, each once; ALL among them stands for every method.
+def find_methods(method_ids: Iterable[str], *, shards: bool = False) -> list[Method]:
+    """Return the methods of several ids, each once; ALL stands for every method.
 
     shards: whether the base model was trained in shards, which some methods need.
     """
     if ALL in (method_id.lower() for method_id in method_ids):
-        return [row for row in METHODS.values() if shards or not row.needs_shards]
+        return [method for method in METHODS.values() if shards or not method.needs_shards]
     return list(dict.fromkeys(map(find_method, method_ids)))
 
 
-def default_config(method, request, base_record):
-    """The UnlearnConfig of a method run without any flag.
-
-    base_record: the base model's; a method that trains by the base model's recipe takes it from
-    there. Raises UserError if it does not tell how the model was trained.
-    """
-    recipe = base_record.get("recipe")
-    options = {name: option.default for name, option in method.options.items()}
-    if method.recipe is not None:
-        shared = {key: recipe[key] for key in SHARED if key in recipe} if recipe else {}
-        own = replace(method.recipe, **shared)
-        return UnlearnConfig(request, own, options)
-    if recipe is None:
-        raise UserError(
-            f"--unlearn {method.id}: the model file does not tell how the model was trained; "
-            "train a base model with main_train.py"
-        )
-    selection = base_record["selection"]
-    return UnlearnConfig(request, Recipe(**recipe), options, base_selection=selection)
-
-
-def chosen_config(method, config, settings, options=()):
-    """`config` with the `settings` (by name, of its recipe) and options that were asked for.
-
-    options: (name, text) pairs. Raises UserError if the method has no such setting.
-    """
-    for name in method.ignores:
-        if name in settings:
-            raise UserError(
-                f"{FLAGS[name]} has no effect on {method.id}"
-                f"{', which works in one step' if name in STEPS else ''}: leave it out; its own "
-                f"settings are {', '.join(method.options)} (--unlearn_options)"
-            )
-    if settings.get("batch_size", MIN_TRAIN_IMAGES) < MIN_TRAIN_IMAGES and not method.one_image:
-        raise UserError(
-            f"--unlearn_batch_size {settings['batch_size']}: {method.id} trains batch "
-            f"normalisation, which cannot learn from one image: give {MIN_TRAIN_IMAGES} or more"
-        )
-    for name, text in options:
-        if [other for other, _ in options].count(name) > 1:
-            raise UserError(f"--unlearn_options {name}={text}: {name} is there twice: give it once")
-    own = {name: _read_option(method, name, text) for name, text in options}
-    return replace(
-        config, recipe=replace(config.recipe, **settings), options={**config.options, **own}
-    )
-
-
-def recorded_config(method, request, record):
-    """The UnlearnConfig that an unlearned model was made with, by its record; without the mask."""
-    settings = {key: value for key, value in record["settings"].items() if key != "mask_thresh"}
-    options = settings.pop("options", {})
-    config = default_config(method, request, record)
-    recipe = replace(config.recipe, **settings)
-    return replace(config, recipe=recipe, options={**config.options, **options})
-
-
-def check_task(method, dataset, shards=0):
-    """Raises UserError if the method cannot work on this kind of labels, or on so many shards."""
-    if method.needs_shards and not shards:
-        raise UserError(
-            f"--unlearn {method.id} needs a base model that was trained in shards: train one with "
-            "main_train.py --sisa_shards 5"
-        )
-    if method.last_layer and shards:
-        raise UserError(
-            f"--unlearn {method.id} needs the one last layer, and a model in shards has {shards}: "
-            "choose another method, or a base model trained without --sisa_shards"
-        )
-    if method.other_class and dataset.num_classes < 2:
-        raise UserError(
-            f"--unlearn {method.id} needs another class than that of an image, and {dataset.name} "
-            "has one only: choose another method"
-        )
-    if method.one_label and dataset.is_multi_label:
-        raise UserError(
-            f"--unlearn {method.id} needs one class an image, and {dataset.name} is multi-label: "
-            "choose another method"
-        )
-
-
-def describe_methods():
-    """The list of methods as lines of a table, with the name and the paper below each."""
+def describe_methods() -> str:
+    """Return the table of all methods, each with its technique, paper and summary below it."""
+    methods = [method for method in METHODS.values() if not method.uses_mask]
     headers = ["--unlearn", "SalUn", "default", "--unlearn_options"]
     rows = [
         [
-            row.id,
-            "yes" if row.follows_gradient else "-",
-            describe_recipe(row),
-            describe_options(row),
+            method.id,
+            "yes" if method.follows_gradient else "-",
+            describe_recipe(method),
+            describe_options(method),
         ]
-        for row in ROWS
+        for method in methods
     ]
     heading, rule, *lines = format_table(headers, rows).splitlines()
-    papers = (f"    {row.name}: {row.paper}" for row in ROWS)
-    listed = [part for pair in zip(lines, papers, strict=True) for part in pair]
-    note = f"SalUn yes: there is a variant inside the saliency mask, as RL{SALUN_SUFFIX} ({SALUN})."
+    notes = (
+        f"    {method.name}: {method.paper}\n{_indented(method.summary)}" for method in methods
+    )
+    listed = [part for pair in zip(lines, notes, strict=True) for part in pair]
+    note = (
+        f"SalUn yes: there is a variant inside the saliency mask, as RL{SALUN_SUFFIX} "
+        f"({SALUN_PAPER})."
+    )
     return "\n".join([heading, rule, *listed, "", note])
 
 
-def describe_recipe(method):
-    """`5 epochs at 3e-06, adam`: what a method does without any flag."""
-    if method.recipe is None:
-        return "the base model's"
-    if method.one_step:
-        return "one step"
-    optimizer = "" if method.recipe.optimizer == "sgd" else f", {method.recipe.optimizer}"
-    return f"{method.recipe.epochs} epochs at {method.recipe.lr:g}{optimizer}"
+def _indented(text):
+    return fill(text, LINE_WIDTH, initial_indent="    ", subsequent_indent="    ")
 
 
-def describe_options(method):
-    """`alpha=10 lambda=1`: the options of a method with their defaults."""
-    return " ".join(
-        f"{name}={write_option(option.default)}" for name, option in method.options.items()
-    )
+def _place(method):
+    known = method.id in ORDER
+    return not known, ORDER.index(method.id) if known else 0, method.id
 
 
-def _read_option(method, name, text):
-    option = method.options.get(name)
-    if option is None:
-        known = ", ".join(method.options)
-        raise UserError(
-            f"--unlearn_options {name}={text}: {method.id} has no option {name}"
-            + (
-                f"{suggest_name(name, method.options)}; it has {known}"
-                if known
-                else ", nor any other"
-            )
-        )
+def _add(found, method, file, existing=()):
+    """Add a method to `found`, unless `existing` or `found` has its id in any letter case."""
+    taken = {known.lower() for known in [*with_variants(found.values()), *existing]}
+    clash = [each for each in with_variants([method]) if each.lower() in taken]
+    if clash:
+        raise UserError(f"{file}: a method {clash[0]} exists already: choose another id")
+    found[method.id] = method
+
+
+def _import_plugin(path):
+    """The methods that a plug-in file declares, each with the file's name and SHA-256."""
+    file = Path(path)
     try:
-        value = option.read(text)
-    except ValueError:
-        raise UserError(f"--unlearn_options {name}={text}: give {option.kind}") from None
-    each = value if isinstance(value, tuple) else (value,)
-    high = min(option.high, HIGHEST)
-    if not all(option.low <= number <= high for number in each):  # NaN is refused as well
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"--plugin {path}: {error.strerror or error}: check the path") from None
+    name = f"plugin_{digest}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None:
+        raise UserError(f"--plugin {path}: no Python file: its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses in the file look their module up
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        why = " ".join(str(error).split())
         raise UserError(
-            f"--unlearn_options {name}={text}: from {option.low:g} to {high:g} makes sense"
-        )
-    return value
+            f"--plugin {path}: it cannot be imported: {type(error).__name__}: {why}"
+        ) from error
+    declared = getattr(module, "METHODS", None)
+    declared = [module.METHOD] if declared is None and hasattr(module, "METHOD") else declared
+    if not declared:
+        raise UserError(f"--plugin {path}: it declares no METHOD: see docs/contributing.md")
+    plugin = {"file": file.name, "sha256": digest}
+    for each in declared:
+        if not isinstance(each, Method):
+            raise UserError(f"--plugin {path}: METHOD is no Method: see docs/contributing.md")
+    return [replace(each, plugin=plugin) for each in declared]
+
+
+METHODS.update(with_variants(read_methods()))

@@ -1,109 +1,109 @@
-"""The table of a comparison: a row a method, mean and spread, nearest to Retrain first."""
+"""The table of a comparison: a row per method, mean and spread over seeds, ranked by distance."""
+
+from __future__ import annotations
 
 import csv
 import io
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from evaluation.figure import Figure, undefined
-from evaluation.measures import share_of_time
-from evaluation.metrics.distance import average_gap
+from evaluation.measure import Column
+from evaluation.registry import MEASURES, find_columns
 from unlearn.lineage.parents import RETRAIN
 
 NOTHING_DONE = "base model"
-COLUMNS = {  # key of the CSV: heading of the printed table
-    "average_gap_points": "average gap",
-    "unlearn_accuracy_percent": "unlearn accuracy",
-    "remaining_accuracy_percent": "remaining accuracy",
-    "test_accuracy_percent": "test accuracy",
-    "mia_efficacy_percent": "MIA efficacy",
-    "attack_loss_auc": "attack AUC",
-    "seconds": "seconds",
-    "share_of_retrain_time_percent": "of Retrain's time",
-}
-DIGITS = {"attack_loss_auc": 3, "seconds": 1, "share_of_retrain_time_percent": 0}
+RANKED_BY = "average_gap_points"
+COLUMNS = find_columns(MEASURES, first=RANKED_BY)
 
 
 @dataclass(frozen=True)
 class Row:
-    """name: a method's id. values: key of COLUMNS -> figures, one a seed. failure: why a seed has
-    none, or None."""
+    """name: a method's id. values: key of a column -> numbers, one per seed. failure: why a seed
+    failed, or None."""
 
     name: str
     values: dict[str, list[float]]
     failure: str | None = None
 
-    def mean(self, key):
-        """Over the seeds that have the figure, None if none has."""
+    def mean(self, key: str) -> float | None:
+        """Return the mean over the seeds that have the figure, None if none has."""
         found = self.values.get(key)
         return statistics.fmean(found) if found else None
 
-    def spread(self, key):
-        """Sample standard deviation over seeds, None of fewer than two."""
+    def spread(self, key: str) -> float | None:
+        """Return the sample standard deviation over seeds, None for fewer than two."""
         found = self.values.get(key) or ()
         return statistics.stdev(found) if len(found) > 1 else None
 
 
-def ranked_rows(base, trials, failures):
-    """Rows: Retrain, then all others by average gap, those without one last.
+def ranked_rows(
+    base: Mapping,
+    trials: Mapping[str, Mapping[int, Mapping]],
+    failures: Mapping[str, str],
+    columns: Sequence[Column] = COLUMNS,
+) -> list[Row]:
+    """Return the rows: Retrain, then all others by average gap, those without one last.
 
     base: figures of the base model. trials: method id -> seed -> figures, as plain data. failures:
-    method id -> why. The gap of a seed is that from the Retrain of the same seed; that of Retrain
-    itself from the Retrain of the seed before, which shows how far apart two Retrains are.
+    method id -> why. A trial is compared with the Retrain of the same seed; Retrain itself with the
+    Retrain of the previous seed, which shows how far apart two Retrains are.
     """
     retrains = trials.get(RETRAIN, {})
     by_method = {NOTHING_DONE: dict.fromkeys(retrains or [None], base), **trials}
     for name in failures:
         by_method.setdefault(name, {})
     rows = [
-        Row(name, _values(name, by_seed, retrains), failures.get(name))
+        Row(name, _values(name, by_seed, retrains, columns), failures.get(name))
         for name, by_seed in by_method.items()
     ]
-    return sorted(rows, key=_place)
+    return sorted(rows, key=_rank)
 
 
-def cells(row):
-    """The row as words: `1.67 ± 0.12`, None where there is nothing.
+def cells(row: Row, columns: Sequence[Column] = COLUMNS) -> list[str | None]:
+    """Return the row as text such as `1.67 ± 0.12`, None for a missing figure.
 
-    The name tells how many seeds there are figures of, where another has failed.
+    If a seed has failed, the name says how many seeds the figures are of.
     """
     count = max(map(len, row.values.values()), default=0)
     partly = f" ({count} seed{'s' if count > 1 else ''}, others failed)" if count else ""
-    return [row.name + (partly if row.failure else ""), *(_cell(row, key) for key in COLUMNS)]
+    return [row.name + (partly if row.failure else ""), *(_cell(row, column) for column in columns)]
 
 
-def to_csv(rows):
-    """The bytes of a CSV: a line a row, with mean and standard deviation of each column."""
+def to_csv(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> bytes:
+    """Return the bytes of a CSV: a line per row, mean and standard deviation of each column."""
     text = io.StringIO()
     writer = csv.writer(text)
     ends = ("mean", "std")
     writer.writerow(
-        ["method", "seeds", *(f"{key}_{end}" for key in COLUMNS for end in ends), "failure"]
+        ["method", "seeds", *(f"{each.key}_{end}" for each in columns for end in ends), "failure"]
     )
     for row in rows:
-        pairs = ((row.mean(key), row.spread(key)) for key in COLUMNS)
+        pairs = ((row.mean(each.key), row.spread(each.key)) for each in columns)
         found = ["" if value is None else f"{value:.6g}" for pair in pairs for value in pair]
         seeds = max(map(len, row.values.values()), default=0)
         writer.writerow([row.name, seeds, *found, row.failure or ""])
     return text.getvalue().encode()
 
 
-def describe_seeds(seeds):
-    """What the figures of a table are of, in words."""
+def describe_seeds(seeds: Sequence[int]) -> str:
+    """Return a description of the seeds of a table."""
     if len(seeds) < 2:
         return f"seed {', '.join(map(str, seeds)) or 'none'}"
     return f"seeds {', '.join(map(str, seeds))}, mean ± standard deviation"
 
 
-def to_markdown(rows, caption=""):
-    """The bytes of a Markdown table below its caption, and below it why methods have failed."""
+def to_markdown(
+    rows: Sequence[Row], caption: str = "", columns: Sequence[Column] = COLUMNS
+) -> bytes:
+    """Return the bytes of a Markdown table below its caption, followed by the failed methods."""
     lines = [caption, ""] if caption else []
     lines += [
-        "| method | " + " | ".join(COLUMNS.values()) + " |",
-        "| --- |" + " ---: |" * len(COLUMNS),
+        "| method | " + " | ".join(column.heading for column in columns) + " |",
+        "| --- |" + " ---: |" * len(columns),
     ]
     for row in rows:
-        name, *others = cells(row)
+        name, *others = cells(row, columns)
         name = f"**{name}**" if row.name == RETRAIN else name
         lines.append("| " + " | ".join([name, *(cell or "-" for cell in others)]) + " |")
     failed = [f"- {row.name}: {row.failure}" for row in rows if row.failure]
@@ -112,49 +112,31 @@ def to_markdown(rows, caption=""):
     return ("\n".join(lines) + "\n").encode()
 
 
-def _values(name, by_seed, retrains):
-    found = {key: [] for key in COLUMNS}
+def _values(name, by_seed, retrains, columns):
+    found = {column.key: [] for column in columns}
     seeds = list(retrains)
     for seed, figures in by_seed.items():
-        for key in COLUMNS:
-            if figures.get(key) is not None:
-                found[key].append(figures[key])
-        yardstick = retrains.get(seed)
+        retrain = retrains.get(seed)
         if name == RETRAIN:
-            earlier = seeds[: seeds.index(seed)]
-            yardstick = retrains[earlier[-1]] if earlier else None
-        elif yardstick and "seconds" in figures:
-            share = share_of_time(figures, yardstick)
-            found["share_of_retrain_time_percent"] += [] if share is None else [share]
-        gap = _gap(figures, yardstick)
-        if gap is not None:
-            found["average_gap_points"].append(gap)
+            previous = seeds[: seeds.index(seed)]
+            retrain = retrains[previous[-1]] if previous else None
+        for column in columns:
+            derive = column.derive
+            value = derive(figures, retrain) if derive else figures.get(column.key)
+            if value is not None:
+                found[column.key].append(value)
     return found
 
 
-def _gap(figures, yardstick):
-    if yardstick is None:
-        return None
-    pair = (
-        {
-            key: undefined("not measured") if value is None else Figure(value)
-            for key, value in part.items()
-            if key.endswith("_percent")
-        }
-        for part in (figures, yardstick)
-    )
-    return average_gap(*pair).value
-
-
-def _place(row):
-    gap = row.mean("average_gap_points")
+def _rank(row):
+    gap = row.mean(RANKED_BY)
     return row.name != RETRAIN, gap is None, gap or 0.0
 
 
-def _cell(row, key):
-    mean, spread = row.mean(key), row.spread(key)
+def _cell(row, column):
+    mean, spread = row.mean(column.key), row.spread(column.key)
     if mean is None:
-        return "failed" if row.failure and key == "average_gap_points" else None
-    digits = DIGITS.get(key, 2)
-    unit = "%" if key.endswith("_percent") else ""
-    return f"{mean:.{digits}f}{unit}" + ("" if spread is None else f" ± {spread:.{digits}f}")
+        return "failed" if row.failure and column.key == RANKED_BY else None
+    unit = "%" if column.key.endswith("_percent") else ""
+    text = f"{mean:.{column.digits}f}{unit}"
+    return text + ("" if spread is None else f" ± {spread:.{column.digits}f}")

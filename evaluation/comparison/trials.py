@@ -1,14 +1,18 @@
-"""Many methods and several seeds for one request: each trial made once, measured once, kept."""
+"""Trials of methods and seeds on one request: each is unlearned, measured and recorded once."""
+
+from __future__ import annotations
 
 import copy
 import json
+import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from evaluation.measures import attack_scores, efficacy_figures
-from evaluation.metrics.forgetting import forgetting_figures
-from evaluation.metrics.membership import attack
-from evaluation.outputs import compute_outputs
+from evaluation.audit import MODEL, Audit
+from evaluation.registry import MEASURES
 from evaluation.results import to_json
 from models.checkpoint import load_model, model_digest, model_path
 from unlearn.engine.method import Method
@@ -29,15 +33,18 @@ from utils.io.locks import exclusive_lock
 from utils.runtime.errors import UserError, wrap_os_errors
 from utils.runtime.processes import world_size
 
+if TYPE_CHECKING:
+    from models.architectures import Classifier
+    from unlearn.request.request import ForgetRequest
+    from utils.data.datasets import MedicalDataset
+
 FORMAT = "medical-unlearning-comparison-1"
-NON_MEMBERS = "val"  # whose images the attack by loss compares the forget set with
-MEASURED = (
-    "unlearn_accuracy_percent",
-    "remaining_accuracy_percent",
-    "test_accuracy_percent",
-    "mia_efficacy_percent",
-    "attack_loss_auc",
-)
+MEASURED = {  # key of a column -> measure that is computed for it in each trial
+    column.key: name
+    for name, measure in MEASURES.items()
+    for column in measure.columns
+    if column.derive is None
+}
 
 
 @dataclass(frozen=True)
@@ -49,32 +56,32 @@ class Trial:
 
 
 class Comparison:
-    """Trials on one base model and one request; what is finished lies in a file and stays so.
+    """Trials on one base model and one request; finished trials are recorded in a file.
 
-    path: of that file. overwrite: whether another model under the id of a trial's may be replaced,
-    and another mask; else the trial fails, and the mask stays. kept: by model id, the figures of
-    finished trials as plain data. failures: (trial, why) of this run.
+    path: of that file. overwrite: whether another model with the id of a trial's, and another mask,
+    may be replaced; otherwise the trial fails, and the mask stays. kept: by model id, the figures
+    of finished trials as plain data. failures: (trial, why) of this run.
     """
 
     def __init__(
         self,
-        base_id,
-        model,
-        record,
-        dataset,
-        request,
+        base_id: str,
+        model: Classifier,
+        record: Mapping,
+        dataset: MedicalDataset,
+        request: ForgetRequest,
         *,
-        mask_thresh,
-        path,
-        command,
-        overwrite=False,
+        mask_thresh: float,
+        path: Path,
+        command: str,
+        overwrite: bool = False,
     ):
         self.base_id, self.model, self.record = base_id, model, record
         self.dataset, self.request, self.mask_thresh = dataset, request, mask_thresh
         self.path, self.command, self.overwrite = path, command, overwrite
         self.base_digest = model_digest(model, record)
         self.sets = request.split_for_unlearning(dataset)
-        self.failures = []
+        self.failures, self._tracebacks = [], []
         self._origin = {
             "format": FORMAT,
             "model_id": base_id,
@@ -84,44 +91,52 @@ class Comparison:
         }
         self.kept = self._read()
 
-    def base_figures(self):
-        """Figures of the model that nothing was done to."""
-        if self.base_id not in self.kept:
-            figures = self._measure(self.model) | {"weights_digest": self.base_digest}
+    @property
+    def log_path(self) -> Path:
+        """The file of the tracebacks of failed trials, next to the table."""
+        return self.path.with_suffix(".log")
+
+    def base_figures(self) -> Mapping:
+        """Return the figures of the base model."""
+        if not _is_complete(self.kept.get(self.base_id)):
+            figures = self._measure(self.model, self.record)
+            figures["weights_digest"] = self.base_digest
             self._keep(self.base_id, figures)
         return self.kept[self.base_id]
 
-    def run(self, trial):
-        """The figures of a trial, made now; None if it failed, and `failures` says why.
+    def run(self, trial: Trial) -> Mapping | None:
+        """Run a trial and return its figures; None if it failed, with the reason in `failures`.
 
-        Raises UserError if nothing can be written or read any more: so would all other trials.
+        Of an error that is no UserError, the traceback is written to `log_path`. Raises UserError
+        if files cannot be read or written any more, because all other trials would fail too.
         """
         try:
-            with wrap_os_errors("the comparison cannot go on"):
+            with wrap_os_errors("the comparison cannot continue"):
                 return self._run(self._job(trial))
-        except Exception as error:  # whatever else it is, the other methods go on
+        except UserError as error:
             if isinstance(error.__cause__, OSError):
                 raise
-            if world_size() > 1 and not isinstance(error, UserError):
-                raise  # the other processes may be elsewhere
-            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-            self.failures.append((trial, " ".join(f"{kind}{error}".split())))
-            return None
+            self.failures.append((trial, " ".join(str(error).split())))
+        except Exception as error:  # a bug in one method must not stop the others
+            if world_size() > 1:
+                raise  # the other processes may be in another trial
+            self._log(trial, error)
+        return None
 
-    def finished(self, trial):
-        """The figures of a trial that was made before, None if it has to be run."""
+    def finished(self, trial: Trial) -> Mapping | None:
+        """Return the figures of a trial that was run before, None if it has to be run."""
         try:
             return self._kept_of(self._job(trial))
         except UserError:
             return None
 
-    def earlier(self):
-        """Trials that are kept, whoever asked for them and when."""
-        told = [(each.get("method"), each.get("seed")) for each in self.kept.values()]
-        return [Trial(METHODS[name], seed) for name, seed in told if name in METHODS]
+    def earlier(self) -> list[Trial]:
+        """Return the trials that earlier runs have recorded."""
+        recorded = [(each.get("method"), each.get("seed")) for each in self.kept.values()]
+        return [Trial(METHODS[name], seed) for name, seed in recorded if name in METHODS]
 
-    def fault(self, trial):
-        """Why a trial cannot be run on this model and data at all, None if nothing is known."""
+    def fault(self, trial: Trial) -> str | None:
+        """Return why a trial cannot be run on this model and data, None if nothing is known."""
         try:
             self._job(trial)
         except UserError as error:
@@ -140,10 +155,18 @@ class Comparison:
             mask_thresh=self.mask_thresh,
         )
 
+    def _log(self, trial, error):
+        """Record a failure, and write its traceback after those of this run."""
+        lines = traceback.format_exception(error)
+        self._tracebacks.append(f"{trial.method.id}, seed {trial.seed}\n{''.join(lines)}")
+        write_atomically(self.log_path, "\n".join(self._tracebacks).encode(errors="replace"))
+        message = f"{type(error).__name__}: {error} (traceback: {self.log_path})"
+        self.failures.append((trial, " ".join(message.split())))
+
     def _kept_of(self, job):
-        """The figures of the very model that the job would make, if they are kept."""
+        """The figures of the model that the job would make, if they are recorded."""
         found = self.kept.get(job.model_id)
-        record = job.finished(self._record(job)) if isinstance(found, dict) else None
+        record = job.finished(self._record(job)) if _is_complete(found) else None
         if record is None:
             return None
         return found if found.get("weights_digest") == record.get("weights_digest") else None
@@ -151,21 +174,18 @@ class Comparison:
     def _run(self, job):
         self._make(job)
         model, record = load_model(job.model_id, self.dataset.train.device)
-        found = self._measure(model)
+        found = self._measure(model, record)
         found |= {key: record[key] for key in ("weights_digest", "seconds", "device", "method")}
         found["seed"] = job.config.recipe.seed
         self._keep(job.model_id, found)
         return found
 
     def _make(self, job):
-        """Make the job's model, unless it is there as it would be made.
-
-        One that was begun is gone on with.
-        """
+        """Create the job's model, or resume it, unless the finished model exists."""
         path, wanted = model_path(job.model_id), self._record(job)
         with exclusive_lock(path, path):
             if job.finished(wanted) is not None:
-                Progress(job.model_id, wanted).delete()  # it was killed between saving and this
+                Progress(job.model_id, wanted).delete()  # left if a run was killed after saving
                 return
             check_overwrite([path], self.overwrite)
             mask = self._mask if job.method.uses_mask else None
@@ -180,7 +200,7 @@ class Comparison:
 
     @cached_property
     def _mask(self):
-        """The WeightMask of the request; its saliency is written where generate_mask writes it."""
+        """The WeightMask of the request; its saliency is saved as by generate_mask."""
         percents = entry_percents(gradient_saliency(self.model, self.sets[0], self.request))
         path = saliency_path(self.base_id, self.request)
         ensure_folder(path.parent)
@@ -189,13 +209,14 @@ class Comparison:
             save_percents(path, percents, self.request, origin)
         return mask_at(percents, self.mask_thresh)
 
-    def _measure(self, model):
-        outputs = compute_outputs(model, self.dataset, self.request)
-        figures = forgetting_figures(outputs, self.request, self.dataset.task)
-        figures |= efficacy_figures(outputs, self.request)
-        scores = attack_scores(outputs, self.request, NON_MEMBERS)["loss"]
-        figures["attack_loss_auc"] = attack(*scores).auc
-        return {key: figures[key].value for key in MEASURED}
+    def _measure(self, model, record):
+        """The figures of MEASURED as plain data, None for those that the measure does not have."""
+        audit = Audit(model, self.dataset, self.request, record=record)
+        figures = audit.add(MODEL).figures
+        for name in dict.fromkeys(MEASURED.values()):
+            if not MEASURES[name].always:
+                audit.run(name)
+        return {key: figures[key].value if key in figures else None for key in MEASURED}
 
     def _read(self):
         try:
@@ -211,3 +232,8 @@ class Comparison:
     def _keep(self, model_id, figures):
         self.kept[model_id] = figures
         write_atomically(self.path, to_json({**self._origin, "trials": self.kept}))
+
+
+def _is_complete(figures):
+    """Whether recorded figures have all columns; a measure may be newer than the record."""
+    return isinstance(figures, dict) and figures.keys() >= MEASURED.keys()

@@ -1,9 +1,21 @@
-"""How far a model is from Retrain, the model that never saw the forget set."""
+"""How far the outputs of a model are from those of Retrain, which never saw the forget set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from evaluation.figure import Figure, undefined
+from evaluation.figure import IS_RETRAIN, NO_RETRAIN, Figure, undefined
+from evaluation.measure import SETS, Column, Measure, Row
+from evaluation.metrics.mia_efficacy import compute as mia_efficacy_figures
+from evaluation.outputs import sets_of
+from unlearn.lineage.parents import RETRAIN
+
+if TYPE_CHECKING:
+    from evaluation.audit import Context
 
 GAP_KEYS = (
     "unlearn_accuracy_percent",
@@ -11,16 +23,68 @@ GAP_KEYS = (
     "test_accuracy_percent",
     "mia_efficacy_percent",
 )
-LEAST_MODELS = 3  # of each kind, for a spread over seeds
-BINNED_FROM = 100  # models of each kind, as in the paper; with fewer a histogram is mostly empty
-BINS = 20
-LEAST_SHARE = 1e-5  # of a bin that is empty in the second histogram
-LARGEST_MARGIN = 100.0
-LEAST_SPREAD = 1e-3  # nats; identical models have none at all
+KEYS = (
+    "average_gap_points",
+    *(f"agreement_{name}_percent" for name in SETS),
+    *(f"js_divergence_{name}" for name in SETS),
+)
+MAX_ACCURACY_LOSS = 5.0  # percentage points of remaining accuracy that Retrain may lack
 
 
-def average_gap(figures, retrain_figures):
-    """Mean absolute difference from Retrain over GAP_KEYS, in points of a percent.
+def compute(context: Context) -> dict[str, Figure]:
+    """Return the distance of any model from Retrain, and of a second Retrain from the first.
+
+    The second distance stands in the column of Retrain: it is what two models differ by that
+    differ in the seed only. Without a Retrain, the figures of the tested model are undefined.
+    """
+    retrain = context.retrain
+    if retrain is None:
+        is_retrain = context.record.get("method") == RETRAIN
+        reason = undefined(IS_RETRAIN if is_retrain else NO_RETRAIN)
+        return dict.fromkeys(KEYS, reason) if context.is_tested else {}
+    context.measure("privacy")  # the average gap uses the MIA efficacy
+    if not context.is_retrain:
+        return distance_figures(context, retrain)
+    second = next(context.other_retrains(), None)
+    if second is None:
+        return {}
+    second.figures |= mia_efficacy_figures(second)
+    return distance_figures(second, retrain)
+
+
+def distance_figures(context: Context, retrain: Context) -> dict[str, Figure]:
+    """Return the distance of a model from Retrain, Figures by key; sets as in SETS.
+
+    In multi-label data all findings are compared, on the forget set those of the request.
+    """
+    figures = {"average_gap_points": average_gap(context.figures, retrain.figures)}
+    ours, theirs = sets_of(context.outputs), sets_of(retrain.outputs)
+    multi_label = context.outputs["train"].labels.ndim == 2
+    for name in SETS:
+        logits = [part[name].logits for part in (ours, theirs)]
+        if name == "forget" and multi_label:
+            logits = [part[:, context.request.findings(part.shape[1])] for part in logits]
+        figures[f"agreement_{name}_percent"] = agreement(*logits, multi_label).times(100)
+        figures[f"js_divergence_{name}"] = js_divergence(*logits, multi_label)
+    return figures
+
+
+def warnings(context: Context) -> list[str]:
+    """Return the line that says that Retrain was trained too little to be compared with."""
+    if context.base is None or context.retrain is None:
+        return []
+    key = "remaining_accuracy_percent"
+    base, retrain = (each.figures[key].value for each in (context.base, context.retrain))
+    if base is None or retrain is None or base - retrain < MAX_ACCURACY_LOSS:
+        return []
+    return [
+        f"Retrain recognises {retrain:.1f}% of the kept training images, the base model "
+        f"{base:.1f}%: Retrain is a poor reference, train both longer"
+    ]
+
+
+def average_gap(figures: Mapping[str, Figure], retrain_figures: Mapping[str, Figure]) -> Figure:
+    """Return the mean absolute difference from Retrain over GAP_KEYS, in percentage points.
 
     As SalUn tabulates it (Fan et al., ICLR 2024, table 1, "Avg. Gap"): unlearn, remaining and test
     accuracy and MIA efficacy. figures: Figures by key, in percent.
@@ -30,15 +94,25 @@ def average_gap(figures, retrain_figures):
         pair = figures[key], retrain_figures[key]
         missing = next((figure for figure in pair if not figure.is_defined), None)
         if missing:
-            return undefined(f"{key} is not defined: {missing.why_undefined}")
+            return undefined(f"{key} is undefined: {missing.why_undefined}")
         gaps.append(abs(pair[0].value - pair[1].value))
     return Figure(float(np.mean(gaps)))
 
 
-def agreement(logits, retrain_logits, multi_label):
-    """Share of outputs, 0 to 1, in which both models predict the same.
+def gap_of_trials(figures: Mapping, retrain_figures: Mapping | None) -> float | None:
+    """Return the average gap of two trials of main_compare, None if a figure is missing."""
+    if retrain_figures is None:
+        return None
+    pairs = [(figures.get(key), retrain_figures.get(key)) for key in GAP_KEYS]
+    if any(None in pair for pair in pairs):
+        return None
+    return float(np.mean([abs(ours - theirs) for ours, theirs in pairs]))
 
-    logits: (N, K). Of images by their top class; in multi-label data of all findings.
+
+def agreement(logits: torch.Tensor, retrain_logits: torch.Tensor, multi_label: bool) -> Figure:
+    """Return the fraction, 0 to 1, of predictions that both models share.
+
+    logits: (N, K). By the top class of each image; in multi-label data by all findings.
     """
     if len(logits) == 0:
         return undefined("no image")
@@ -48,56 +122,17 @@ def agreement(logits, retrain_logits, multi_label):
     return Figure((first == second).double().mean().item())
 
 
-def js_divergence(logits, retrain_logits, multi_label):
-    """Mean Jensen-Shannon divergence of the two models' outputs, in bits, 0 to 1.
+def js_divergence(logits: torch.Tensor, retrain_logits: torch.Tensor, multi_label: bool) -> Figure:
+    """Return the mean Jensen-Shannon divergence of the two models' outputs, in bits, 0 to 1.
 
-    JS(p, q) = H((p + q) / 2) - H(p) / 2 - H(q) / 2 (Lin, IEEE Trans. Inf. Theory 1991), over an
-    image's classes; in multi-label data over yes and no to each finding, averaged.
+    JS(p, q) = H((p + q) / 2) - H(p) / 2 - H(q) / 2 (Lin, IEEE Trans. Inf. Theory 1991), over the
+    classes of an image; in multi-label data over presence and absence of each finding, averaged.
     """
     if len(logits) == 0:
         return undefined("no image")
     p, q = (_distributions(part, multi_label) for part in (logits, retrain_logits))
     each = _entropy((p + q) / 2) - _entropy(p) / 2 - _entropy(q) / 2
     return Figure(each.mean().clamp(0, 1).item())
-
-
-def margins(logits, labels):
-    """log(p_y / (1 - p_y)) of each image: (N,) float64 numpy, from (N, K) logits, (N,) labels."""
-    logits, own = torch.as_tensor(logits).double(), torch.as_tensor(labels)[:, None]
-    others = logits.scatter(1, own, -torch.inf).logsumexp(1)
-    return (logits.gather(1, own)[:, 0] - others).numpy()
-
-
-def klom(unlearned_margins, retrain_margins):
-    """KL divergence of margins of each image: (N,) float64, in nats.
-
-    Georgiev et al., "Attribute-to-Delete: machine unlearning via datamodel matching", ICLR 2025:
-    D(margins of Retrain models || margins of unlearned models) over models of several seeds, image
-    by image. Both: (models, N). The paper has 100 models and histograms of BINS bins; that is done
-    from BINNED_FROM models on. Fewer are described by a normal distribution each, for which the
-    divergence has a closed form; the spread of so few models is itself uncertain, so that two
-    groups of the same kind are far from 0, too: see measures.klom_by_chance.
-    """
-    q, p = (
-        np.clip(np.asarray(part, float), -LARGEST_MARGIN, LARGEST_MARGIN)
-        for part in (unlearned_margins, retrain_margins)
-    )
-    if min(len(p), len(q)) < LEAST_MODELS:
-        raise ValueError(f"KLOM needs {LEAST_MODELS} models of each kind at least")
-    if min(len(p), len(q)) >= BINNED_FROM:
-        return np.array([_binned_divergence(*pair) for pair in zip(p.T, q.T, strict=True)])
-    mean = p.mean(0) - q.mean(0)
-    spread_p, spread_q = (np.maximum(part.std(0, ddof=1), LEAST_SPREAD) for part in (p, q))
-    ratio = spread_p / spread_q
-    return (ratio**2 + (mean / spread_q) ** 2 - 1) / 2 - np.log(ratio)
-
-
-def _binned_divergence(p, q):
-    low, high = min(p.min(), q.min()), max(p.max(), q.max())
-    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
-    p, q = (np.histogram(part, edges)[0] / len(part) for part in (p, q))
-    inside = p > 0
-    return float((p[inside] * np.log(p[inside] / np.maximum(q[inside], LEAST_SHARE))).sum())
 
 
 def _distributions(logits, multi_label):
@@ -110,3 +145,19 @@ def _distributions(logits, multi_label):
 
 def _entropy(p):
     return torch.special.entr(p).sum(-1) / np.log(2)
+
+
+MEASURE = Measure(
+    name="distance from Retrain",
+    group="distance",
+    explanation="Gaps and divergences of 0 and agreements of 100% would be Retrain itself. The "
+    "column of Retrain gives the distance of a second Retrain from the first.",
+    compute=compute,
+    rows=(
+        Row("average_gap_points", "average gap as tabulated by SalUn, points"),
+        *(Row(f"agreement_{name}_percent", f"same predictions, {name} set") for name in SETS),
+        *(Row(f"js_divergence_{name}", f"JS divergence, {name} set, bits") for name in SETS),
+    ),
+    warnings=warnings,
+    columns=(Column("average_gap_points", "average gap", derive=gap_of_trials),),
+)

@@ -1,11 +1,14 @@
-"""Membership inference by one number an image: is a member better known than a non-member?
+"""Membership inference with one score per image: does the model know members better?
 
-A member is an image that the model was trained on (and has to have forgotten), a non-member one
-that it never saw. Every score below is higher for what is known better.
+A member is an image that the model was trained on (and was to forget), a non-member one that it
+never saw. Each score is higher for an image that the model knows better.
 """
+
+from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,26 +16,82 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
 from evaluation.figure import Figure, undefined
-from evaluation.metrics.clinical import wilson_proportion
+from evaluation.measure import Column, Measure, Row, tpr_key
+from evaluation.statistics import wilson_proportion
 
-RESAMPLES = 1000
+if TYPE_CHECKING:
+    from evaluation.audit import Context
+
+ATTACKS = ("loss", "confidence", "entropy", "modified_entropy")
+RESAMPLES = 1000  # of the bootstrap
 CONFIDENCE = 0.95
 FOLDS = 5
 CHUNK_SIZE = 100  # bootstrap resamples held in memory together
-LOW_RATES = (0.01, 0.001)  # false positive rates: few accusations, and those right
+LOW_RATES = (0.01, 0.001)  # false positive rates at which true positive rates are given
+Scores = tuple[np.ndarray, np.ndarray]  # of members (M,) and of non-members (N,)
 
 
 @dataclass(frozen=True)
 class AttackFigures:
-    """Shares, 0 to 1, each with its interval. tpr: by false positive rate."""
+    """Fractions, 0 to 1, each with its interval. tpr: by false positive rate."""
 
     auc: Figure
     balanced_accuracy: Figure
     tpr: dict[float, Figure]
 
 
-def membership_scores(logits, labels):
-    """Four scores of each image, by attack: (N,) float64 numpy, from (N, K) logits, (N,) labels.
+def compute(context: Context) -> dict[str, Figure]:
+    """Return the figures of the attacks on any model, and how much they differ from Retrain's."""
+    scores = attack_scores(context)
+    figures = {}
+    for name, pair in scores.items():
+        found = attack(*pair, context.seed)
+        figures[f"attack_{name}_auc"] = found.auc
+        figures[f"attack_{name}_balanced_accuracy_percent"] = found.balanced_accuracy.times(100)
+        for rate in LOW_RATES:
+            figures[tpr_key(f"attack_{name}", rate)] = found.tpr[rate].times(100)
+    if context.retrain and not context.is_retrain:
+        theirs = attack_scores(context.retrain)
+        for name in ATTACKS:
+            difference = auc_difference(scores[name], theirs[name], context.seed)
+            figures[f"attack_{name}_auc_minus_retrain"] = difference
+    return figures
+
+
+def attack_scores(context: Context) -> dict[str, Scores]:
+    """Return the scores of (forget set, comparable non-members) by attack.
+
+    Non-members are compared if they are of the same kind as the forget set, so that an attack has
+    to detect what was trained on and not merely which class an image has.
+    """
+    forget, _ = context.outputs["train"].split()
+    unseen = context.outputs[context.non_members].comparable_part()
+    members, others = (
+        membership_scores(*context.request.scored_logits(part.logits, part.labels))
+        for part in (forget, unseen)
+    )
+    return {name: (members[name], others[name]) for name in ATTACKS}
+
+
+def control_warnings(context: Context) -> list[str]:
+    """Return a line for each attack that succeeds on Retrain as well."""
+    return [
+        f"the attack by {name.replace('_', ' ')} distinguishes forget and {context.non_members} "
+        "images on Retrain too, which saw neither: read the AUC minus Retrain's"
+        for name in ATTACKS
+        if context.retrain and separates(context.retrain.figures[f"attack_{name}_auc"])
+    ]
+
+
+def separates(figure: Figure | None) -> bool:
+    """Whether the whole interval of an AUC is above, or below, the 0.5 of guessing."""
+    if figure is None or not figure.is_defined:
+        return False
+    return figure.low > 0.5 or figure.high < 0.5
+
+
+def membership_scores(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, np.ndarray]:
+    """Return four scores of each image, by attack: (N,) float64, from (N, K) logits, (N,) labels.
 
     loss: minus the cross entropy (Yeom et al., CSF 2018). confidence, entropy and modified entropy
     as in Song and Mittal, "Systematic evaluation of privacy risks of machine learning models",
@@ -40,7 +99,7 @@ def membership_scores(logits, labels):
 
         Mentr = -(1 - p_y) log p_y - sum over i != y of p_i log(1 - p_i)        (eq. 8)
 
-    Confidence ranks images as the loss does, so that the two differ in thresholds alone.
+    Confidence ranks images as the loss does, so that the two differ in their thresholds only.
     """
     log_p, log_not = _logs(torch.as_tensor(logits).double())
     p = log_p.exp()
@@ -57,21 +116,20 @@ def membership_scores(logits, labels):
     return {name: score.numpy() for name, score in scores.items()}
 
 
-def attack(members, non_members, seed=1):
-    """How well a score tells members (M,) from non-members (N,): AttackFigures.
+def attack(members: np.ndarray, non_members: np.ndarray, seed: int = 1) -> AttackFigures:
+    """Return how well a score separates members (M,) from non-members (N,).
 
-    auc: 0.5 is guessing; below 0.5 the members are known worse, which tells them apart as well.
+    auc: 0.5 is guessing; below 0.5 the members are known worse, which distinguishes them as well.
     balanced_accuracy: with a threshold chosen on other images (cross-fitting, FOLDS folds), because
-    the best threshold of the very images that are judged finds a difference where there is none.
-    tpr: the share of members found when at most that share of non-members is accused, the
-    threshold as low as that allows (Carlini et al., "Membership inference attacks from first
-    principles", IEEE S&P 2022); undefined with fewer non-members than one false alarm asks for,
-    and on the high side where only one or two false alarms are allowed.
+    the best threshold of the images that are classified finds a difference where there is none.
+    tpr: the true positive rate at the lowest threshold that keeps the false positive rate (Carlini
+    et al., "Membership inference attacks from first principles", IEEE S&P 2022); undefined if the
+    rate allows less than one false positive, and too high if it allows only one or two.
     Intervals: percentile bootstrap of members and non-members each, RESAMPLES times; with fewer
-    than some 40 images of either kind that of the AUC is too narrow. No resample of members that
-    are all missed finds one: the interval of a rate is at least Wilson's of the share found. That
-    of the balanced accuracy joins Wilson's intervals of both kinds (Newcombe, "Interval estimation
-    for the difference between independent proportions", 1998, method 10, for a sum).
+    than about 40 images of either kind that of the AUC is too narrow. If no member is found, no
+    resample finds one, so the interval of a true positive rate is at least Wilson's. That of the
+    balanced accuracy combines Wilson's intervals of both kinds (Newcombe, "Interval estimation for
+    the difference between independent proportions", 1998, method 10, for a sum).
     """
     members, non_members = np.asarray(members, float), np.asarray(non_members, float)
     why = too_few(len(members), len(non_members))
@@ -97,20 +155,20 @@ def attack(members, non_members, seed=1):
     )
 
 
-def too_few(members, non_members):
-    """Why so many members and non-members cannot be attacked, None if they can."""
+def too_few(members: int, non_members: int) -> str | None:
+    """Return why these numbers of members and non-members are too small, None if they are not."""
     names = (members, "image", " of the request"), (non_members, "non-member", "")
     for count, what, which in names:
         if count < FOLDS:
-            return f"{count} {what}{'s' if count != 1 else ''}{which}, and {FOLDS} are the least"
+            return f"{count} {what}{'s' if count != 1 else ''}{which}, and the minimum is {FOLDS}"
     return None
 
 
-def auc_difference(scores, other_scores, seed=1):
-    """AUC of one model's scores less that of another's on the same images, a Figure.
+def auc_difference(scores: Scores, other_scores: Scores, seed: int = 1) -> Figure:
+    """Return the AUC of one model's scores minus that of another's on the same images.
 
-    scores, other_scores: (members (M,), non-members (N,)). Its bootstrap draws the same images for
-    both models, so that what makes an image hard for either cancels out.
+    The bootstrap draws the same images for both models, so that what makes an image difficult for
+    both cancels out.
     """
     counts = [len(part) for part in scores]
     why = too_few(*counts)
@@ -131,7 +189,7 @@ def auc_difference(scores, other_scores, seed=1):
 
 
 def _weighted_auc(members, non_members, weights):
-    """(B,) AUC with each image counted `weights` (B, M + N) times."""
+    """(B,) AUC where each image counts `weights` (B, M + N) times."""
     scores = np.concatenate([members, non_members])
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])  # of equal scores
@@ -145,7 +203,7 @@ def _weighted_auc(members, non_members, weights):
 
 
 def _logs(logits):
-    """(log p, log(1 - p)) of (N, K) logits, exact for a p that rounds to 1 as well."""
+    """(log p, log(1 - p)) of (N, K) logits, exact even where p rounds to 1."""
     log_p = logits.log_softmax(1)
     top = log_p.argmax(1, keepdim=True)
     others = log_p.scatter(1, top, -torch.inf).logsumexp(1, keepdim=True)
@@ -154,32 +212,32 @@ def _logs(logits):
 
 
 def _found(members, non_members, rate):
-    """(M,) bool: which members are found with at most that share of non-members accused."""
-    accused = int(np.floor(rate * len(non_members) + 1e-9))
-    threshold = np.sort(non_members)[::-1][accused]  # the highest that must not be accused
+    """(M,) bool: the true positives at a false positive rate of at most `rate`."""
+    false_positives = int(np.floor(rate * len(non_members) + 1e-9))
+    threshold = np.sort(non_members)[::-1][false_positives]  # the highest negative
     return members > threshold
 
 
 def _bootstrap(members, non_members, rates, rng):
     """(RESAMPLES, 1 + len(rates)): AUC and true positive rates of resampled images.
 
-    A resample is a count for each distinct score, so that sorting is done once for all of them.
+    A resample is a count for each distinct score, so that scores are sorted only once.
     """
     values = np.unique(np.concatenate([members, non_members]))
-    shares = [_shares(values, part) for part in (members, non_members)]
+    proportions = [_proportions(values, part) for part in (members, non_members)]
     rows = []
     for _ in range(RESAMPLES // CHUNK_SIZE):
-        m = rng.multinomial(len(members), shares[0], CHUNK_SIZE) / len(members)
-        n = rng.multinomial(len(non_members), shares[1], CHUNK_SIZE) / len(non_members)
+        m = rng.multinomial(len(members), proportions[0], CHUNK_SIZE) / len(members)
+        n = rng.multinomial(len(non_members), proportions[1], CHUNK_SIZE) / len(non_members)
         below = n.cumsum(1) - n
         columns = [(m * (below + n / 2)).sum(1)]
-        caught, accused = (part[:, ::-1].cumsum(1) for part in (m, n))
-        columns += [np.where(accused <= rate + 1e-9, caught, 0).max(1) for rate in rates]
+        tpr, fpr = (part[:, ::-1].cumsum(1) for part in (m, n))
+        columns += [np.where(fpr <= rate + 1e-9, tpr, 0).max(1) for rate in rates]
         rows.append(np.stack(columns, 1))
     return np.concatenate(rows)
 
 
-def _shares(values, scores):
+def _proportions(values, scores):
     counts = np.bincount(np.searchsorted(values, scores), minlength=len(values))
     return counts / len(scores)
 
@@ -189,10 +247,11 @@ def _balanced_accuracy(members, non_members, rng):
     truth = np.repeat([True, False], [len(members), len(non_members)])
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=int(rng.integers(2**31)))
     called = np.empty(len(scores), bool)
-    for known, judged in folds.split(scores, truth):
-        called[judged] = scores[judged] >= _best_threshold(scores[known], truth[known])
-    right = called == truth
-    kinds = [wilson_proportion(right[part], "no image") for part in (truth, ~truth)]
+    for fitted, held_out in folds.split(scores, truth):
+        threshold = _best_threshold(scores[fitted], truth[fitted])
+        called[held_out] = scores[held_out] >= threshold
+    correct = called == truth
+    kinds = [wilson_proportion(correct[part], "no image") for part in (truth, ~truth)]
     value = float(np.mean([kind.value for kind in kinds]))
     below = math.hypot(*(kind.value - kind.low for kind in kinds)) / 2
     above = math.hypot(*(kind.high - kind.value for kind in kinds)) / 2
@@ -200,21 +259,47 @@ def _balanced_accuracy(members, non_members, rng):
 
 
 def _best_threshold(scores, truth):
-    """The score from which on an image is called a member, for the best balanced accuracy.
+    """The lowest score of an image that is called a member, for the best balanced accuracy.
 
-    Midway to the next lower score: as far from those that are called non-members.
+    It lies midway between the scores on either side.
     """
     values = np.unique(scores)
-    caught = 1 - np.searchsorted(np.sort(scores[truth]), values) / truth.sum()
-    accused = 1 - np.searchsorted(np.sort(scores[~truth]), values) / (~truth).sum()
-    best = np.argmax(caught - accused)
+    tpr = 1 - np.searchsorted(np.sort(scores[truth]), values) / truth.sum()
+    fpr = 1 - np.searchsorted(np.sort(scores[~truth]), values) / (~truth).sum()
+    best = np.argmax(tpr - fpr)
     if best == 0:
         return -np.inf
     middle = (values[best - 1] + values[best]) / 2
-    return middle if middle > values[best - 1] else values[best]  # neighbours have no middle
+    return middle if middle > values[best - 1] else values[best]  # none between adjacent floats
 
 
 def _interval(drawn):
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(drawn, [tail, 100 - tail])
     return float(low), float(high)
+
+
+MEASURE = Measure(
+    name="attacks by a score of each image",
+    group="privacy",
+    explanation="An AUC above 0.5 detects forgotten images because they are known better than "
+    "unseen ones, below 0.5 because they are conspicuously unknown. An interval that contains 0.5, "
+    "or a difference from Retrain whose interval contains 0, shows no memory (with few images it "
+    "shows little).",
+    compute=compute,
+    rows=tuple(
+        row
+        for name in ATTACKS
+        for row in (
+            Row(f"attack_{name}_auc", f"attack by {name.replace('_', ' ')}: AUC"),
+            Row(f"attack_{name}_auc_minus_retrain", "  AUC minus Retrain's"),
+            Row(f"attack_{name}_balanced_accuracy_percent", "  balanced accuracy"),
+            *(
+                Row(tpr_key(f"attack_{name}", rate), f"  TPR at {100 * rate:g}% FPR")
+                for rate in LOW_RATES
+            ),
+        )
+    ),
+    warnings=control_warnings,
+    columns=(Column("attack_loss_auc", "attack AUC", digits=3),),
+)

@@ -8,7 +8,8 @@ from medmnist import INFO
 
 from tests.helpers.documents import page, read
 from tests.helpers.environment import REPOSITORY
-from unlearn.registry import METHODS, describe_options, describe_recipe
+from unlearn.engine.method import describe_options, describe_recipe
+from unlearn.registry import METHODS
 from utils.data.loading import NAMES, SYNTHETIC
 from utils.data.synthetic import SPLIT_SIZES
 

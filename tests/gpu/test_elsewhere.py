@@ -7,9 +7,10 @@ from functools import partial
 import pytest
 import torch
 
-from evaluation.measures import attack_scores, sets_of
+from evaluation.metrics.membership import attack_scores
 from evaluation.metrics.relearn import relearn_steps
-from evaluation.outputs import compute_outputs
+from evaluation.outputs import compute_outputs, sets_of
+from tests.helpers.contexts import make_context
 from tests.helpers.methods import BUILD_ANEW, REQUEST, config_for
 from tests.helpers.simulated_device import GpuSyncCounter, SimulatedDevice
 from tests.helpers.tiny import split_set, tiny_dataset, tiny_set, trained_model
@@ -139,7 +140,7 @@ def test_measures_take_their_figures_from_there(there, multi_label):
         for name, part in outputs.items():
             assert len(part) == len(covered[name])
             assert {part.logits.device.type, part.features.device.type} == {"cpu"}
-        sets_of(outputs), attack_scores(outputs, request, "val")
+        sets_of(outputs), attack_scores(make_context(request, outputs))
 
 
 def test_relearning_stays_on_its_device(there):

@@ -13,9 +13,7 @@ from tests.helpers.tiny import (
     trained_model,
 )
 from unlearn.engine.config import UnlearnConfig
-from unlearn.registry import (
-    METHODS,
-)
+from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import entry_percents, gradient_saliency, mask_at
 from utils.train.recipe import Recipe

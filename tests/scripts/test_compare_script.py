@@ -155,7 +155,15 @@ def test_a_method_that_fails_is_a_row_with_its_reason_and_is_tried_again(
         patch.setattr(UnlearnJob, "run", fail)
         printed = done("main_compare", *flags)
     assert "DELETE failed: seed 1: the loss is not finite any more at step 3" in printed
-    assert table()["GA"]["failure"] == "seed 1: RuntimeError: a bug in two lines"
+    log = Path(f"results/{NAME}.log")
+    said = f"seed 1: RuntimeError: a bug in two lines (traceback: {log})"
+    assert table()["GA"]["failure"] == said
+    assert f"GA failed: {said}\n" in printed
+    heading, *traceback = log.read_text().splitlines()
+    assert (heading, traceback[0]) == ("GA, seed 1", "Traceback (most recent call last):")
+    assert traceback[-2:] == ["RuntimeError: a bug", "in two lines"]
+    assert "in fail" in traceback[-4]
+    assert "DELETE" not in log.read_text()  # that was no bug
     assert table()["FT_with_SalUn"]["failure"] == ""
     assert set(list(table())[-2:]) == {"DELETE", "GA"}
     done("main_compare", *flags)

@@ -21,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 
 import evaluation.shadows
 from evaluation.metrics.blind import blind_attack
-from evaluation.report import GROUPS
+from evaluation.registry import GROUPS, MEASURES
 from models.architectures import ModelSpec, build_model
 from models.checkpoint import (
     load_model,
@@ -208,7 +208,7 @@ def test_what_is_printed_is_what_is_written(measured):
     assert printed.count("Accuracy: ") == 3
     prefixes = {"base model": "base_", "this model": "", "Retrain": "retrain_"}
     seen = set()
-    for key, label in [row for group in GROUPS.values() for row in group.rows]:
+    for key, label, _ in [row for measure in MEASURES.values() for row in measure.rows]:
         if not any(prefix + key in results for prefix in prefixes.values()):
             continue
         if label.startswith("  "):
@@ -220,7 +220,7 @@ def test_what_is_printed_is_what_is_written(measured):
     for above, below in zip(rows, rows[1:], strict=False):
         if above[0].startswith("attack by "):
             attack = above[0].removeprefix("attack by ").removesuffix(": AUC").replace(" ", "_")
-            assert below[0] == "more than on Retrain"
+            assert below[0] == "AUC minus Retrain's"
             for prefix, cell in zip(prefixes.values(), below[1:], strict=True):
                 check_cell(cell, results, f"{prefix}attack_{attack}_auc_minus_retrain")
         for number, name in enumerate(GREY_NAMES):
@@ -230,18 +230,22 @@ def test_what_is_printed_is_what_is_written(measured):
                         check_cell(cell, results, f"{prefix}class_{number}_{what}_percent")
     assert {"attack_loss_auc", "probe_accuracy_percent", "klom_test_nats"} <= seen
     assert {"retrain_average_gap_points", "base_relearn_steps", "unlearn_seconds"} <= seen
+    text = " ".join(printed.split())  # without line breaks
     for group in GROUPS.values():
-        said = " ".join(printed.split())  # it is wrapped
-        assert f" {group.name.capitalize()}: {group.reading}. " in said
+        assert f" {group.name.capitalize()}: {group.question} " in text
+    for name, measure in MEASURES.items():
+        # no costs and no groups were given, and `destinations` has a table of its own
+        shown = name not in ("expected_cost", "fairness", "destinations")
+        assert (f" - {measure.name}: {measure.explanation} " in text) == shown, name
 
 
 def groups_said(printed):
-    """Names of the groups whose reading is printed."""
-    said = " ".join(printed.split())
+    """Names of the groups whose question is printed."""
+    text = " ".join(printed.split())
     return [
-        each.name
-        for each in GROUPS.values()
-        if f"{each.name.capitalize()}: {each.reading}." in said
+        group.name
+        for group in GROUPS.values()
+        if f"{group.name.capitalize()}: {group.question}" in text
     ]
 
 
@@ -378,7 +382,7 @@ def test_too_few_models_for_klom(family, done, grey):
     check_plain(results)
     for name in ("forget", "retain", "test"):
         why = results[f"klom_{name}_nats_undefined"]
-        assert why == "3 models and 2 Retrains, and 3 of each are the least"
+        assert why == "3 models and 2 Retrains, and the minimum is 3 of each"
 
 
 def test_what_it_cost(measured, in_family):
@@ -439,7 +443,7 @@ def test_a_base_model_is_measured_as_well(couple, done, grey):
     assert (results["method"], results["parent_id"]) == (None, None)
     assert results["retrain_model_ids"] == [RETRAIN]
     assert results["unlearn_seconds"] is None
-    assert results["unlearn_seconds_undefined"] == "the model file tells of no unlearning"
+    assert results["unlearn_seconds_undefined"] == "the model file records no unlearning"
     assert not [key for key in results if key.startswith("base_")]
     assert "base model:" not in printed
 
@@ -477,17 +481,19 @@ def test_accuracies_alone(couple, done, grey):
 
 @pytest.mark.parametrize("group", sorted(GROUPS))
 def test_each_group_alone(couple, done, grey, group, monkeypatch):
-    monkeypatch.setattr("evaluation.metrics.relearn.MOST_STEPS", 3)
+    monkeypatch.setattr("evaluation.metrics.relearn.MAX_STEPS", 3)
     printed = done("main_test_unlearn", *model_flags(grey, FORGOTTEN), "--measures", group)
     results = results_of(FORGOTTEN)
     check_plain(results)
     assert groups_said(printed) == [group]
-    for key, _ in GROUPS[group].rows:
+    for key in [row.key for measure in MEASURES.values() for row in measure.rows_of(group)]:
+        if "{" in key:
+            continue  # a row per class, or per patient group
         needs_more = re.search("finding|cost|klom|group|odds", key)
         assert (key in results) == (not needs_more), key
     if group == "inside":
         reason = results["retrain_relearn_steps_undefined"]
-        assert reason == "not known again after 3 steps"
+        assert reason == "not relearned after 3 steps"
 
 
 # Retrain, the yardstick
@@ -500,7 +506,7 @@ def test_retrain_is_found_by_itself(family, done, grey):
     assert results_of(FORGOTTEN)["retrain_model_ids"] == [RETRAIN]  # with the base model's seed
     (family / "model_weights" / f"{RETRAIN}.pt").unlink()
     flags = (*flags, "distance", "cost")
-    said = "Retrain: none at hand; main_unlearn.py --unlearn Retrain makes the yardstick\n"
+    said = "Retrain: none available; create one with main_unlearn.py --unlearn Retrain\n"
     assert said in done("main_test_unlearn", *flags)
     results = results_of(FORGOTTEN)
     check_plain(results)
@@ -508,13 +514,15 @@ def test_retrain_is_found_by_itself(family, done, grey):
     assert not [key for key in results if re.match("retrain_(?!model_ids|weights_digests)", key)]
     for key in ("average_gap_points", "js_divergence_forget", "share_of_retrain_time_percent"):
         assert results[key] is None
-        assert results[f"{key}_undefined"].startswith("no Retrain is at hand: main_unlearn.py")
+        assert results[f"{key}_undefined"].startswith(
+            "no Retrain is available: create one with main_unlearn.py"
+        )
 
 
 def test_a_yardstick_by_another_recipe_is_taken_on_demand_alone(family, done, grey):
     flags = (*model_flags(grey, FORGOTTEN), "--measures", "forgetting")
     printed = done("main_test_unlearn", *flags, "--retrain_model_id", *RETRAINS[1:])
-    said = f"the yardstick {SECOND_RETRAIN} is not the base model's recipe: seed 2 (not 1)"
+    said = f"Retrain {SECOND_RETRAIN} differs from the base model's recipe: seed 2 (not 1)"
     assert f"\nWARNING: {said}\n" in printed
     results = results_of(FORGOTTEN)
     assert results["warnings"] == [said]
@@ -527,12 +535,12 @@ def test_a_retrain_of_another_base_model_is_not_taken(couple, done, grey):
     """The base model was trained anew, under its old name, and so was its Retrain."""
     changed_copy(RETRAIN, RETRAIN, 0, parent_digest="0" * 64)
     printed = done("main_test_unlearn", *model_flags(grey, FORGOTTEN), "--measures", "forgetting")
-    assert "Retrain: none at hand" in printed
+    assert "Retrain: none available" in printed
 
 
 def test_retrain_is_not_compared_with_itself(couple, done, grey):
     printed = done("main_test_unlearn", *model_flags(grey, RETRAIN))
-    assert "Retrain: none at hand" not in printed
+    assert "Retrain: none available" not in printed
     results = results_of(RETRAIN)
     check_plain(results)
     assert results["method"] == "Retrain"
@@ -653,7 +661,7 @@ def test_costs_and_groups_by_hand(couple, done, grey):
         said, truth, group_of = logits.argmax(1)[kept], labels[kept], groups[kept]
         cost = sum(COSTS[pair] for pair in zip(truth, said, strict=True)) / kept.sum()
         assert results[f"{prefix}expected_cost"] == pytest.approx(cost)
-        label = "expected cost an image, {} classes"
+        label = "expected cost per image, {} classes"
         check_cell(cells(printed, label.format("kept"))[title], results, f"{prefix}expected_cost")
         all_costs = COSTS[labels, logits.argmax(1)]
         key = f"{prefix}expected_cost_all_classes"
@@ -839,7 +847,7 @@ def test_a_class_without_val_images(couple, done):
     printed = done("main_test_unlearn", *model_flags("gap.npz", FORGOTTEN))
     results = results_of(FORGOTTEN)
     check_plain(results)
-    why = "0 non-members, and 5 are the least"
+    why = "0 non-members, and the minimum is 5"
     for prefix in ("", "base_", "retrain_"):
         for name in ("loss", "confidence", "entropy", "modified_entropy"):
             key = f"{prefix}attack_{name}_auc"
@@ -890,7 +898,7 @@ def multi(multi_folder, workplace):
 
 
 def test_multi_label_data_in_all_groups(multi, done, data_files, monkeypatch):
-    monkeypatch.setattr("evaluation.metrics.relearn.MOST_STEPS", 20)
+    monkeypatch.setattr("evaluation.metrics.relearn.MAX_STEPS", 20)
     data = data_files["multi"]
     Path("groups.txt").write_text("\n".join(["f", "m"] * 20))
     flags = (*model_flags(data, MULTI), "--group_file", "groups.txt")
@@ -1324,7 +1332,7 @@ def test_a_class_that_no_attack_can_ask_about(hasty, refused, grey):
 
 def test_too_few_images_to_attack_are_refused_before_any_shadow_model(trained, refused, grey):
     Path("one.txt").write_text("7\n")
-    says = "1 image of the request, and 5 are the least: there is too little to attack"
+    says = "1 image of the request, and the minimum is 5: there is too little to attack"
     asked = ("--forget_indices", "one.txt", "--shadow_models", "4")
     assert refused(says, "main_mia", *model_flags(grey), *asked) == []
 

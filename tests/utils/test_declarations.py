@@ -39,7 +39,7 @@ def test_values_are_evaluated_and_functions_deferred(file):
     option, work, imported = found.value
     assert option.value == 6
     assert work == Deferred("declared_here", "work")
-    assert imported == Deferred("declared_here", "imported")
+    assert imported == Deferred("somewhere", "imported")
     assert "declared_here" not in sys.modules
 
 
@@ -62,3 +62,12 @@ def test_a_name_that_the_file_does_not_have(tmp_path):
     path.write_text("DECLARED = missing(3)\n")
     with pytest.raises(NameError, match="missing"):
         read_declaration(path, "broken", "DECLARED", {})
+
+
+def test_constants_are_followed_into_files_of_the_same_package(tmp_path):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "shared.py").write_text("LIMIT = 5\n\n\ndef work():\n    pass\n")
+    path = tmp_path / "package" / "user.py"
+    path.write_text("from package.shared import LIMIT, work\n\nDECLARED = [LIMIT + 1, work]\n")
+    found = read_declaration(path, "package.user", "DECLARED", {})
+    assert found == [6, Deferred("package.shared", "work")]

@@ -12,15 +12,10 @@ from torch import nn
 
 from models.features import classifier_head
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
-from unlearn.engine.method import Option
 from utils.train.losses import classification_loss
 from utils.train.training import gradient_step
 
 LAYERS = (nn.Conv2d, nn.Linear, nn.MultiheadAttention)
-DEFAULT_K = 6
-OPTIONS = {
-    "k": Option(DEFAULT_K, "number of last layers that are trained; more than all is all", 1)
-}
 
 
 def split_at_last(network, k):

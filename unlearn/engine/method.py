@@ -8,7 +8,8 @@ from utils.train.recipe import Recipe
 BATCH_SIZE = 100  # images: default of every method but those that train by the base model's recipe
 MAX_BATCHES_PER_STEP = 3  # batches at most: methods put two together
 FISHER_BATCH_SIZE = 10  # images: of Fisher and SSD, whose gradients random signs keep apart
-ALL = "all"  # every method, where several may be named
+ONE_STEP = Recipe(epochs=0, lr=0.0, batch_size=BATCH_SIZE)  # of a method without epochs
+ONE_STEP_IGNORES = ("epochs", "lr", "optimizer", "weight_decay", "precision")
 EVERY_CLASS = "all"  # how an option that holds classes is written when it is empty
 
 
@@ -49,16 +50,19 @@ def write_option(value):
 
 @dataclass(frozen=True)
 class Method:
-    """A row.
+    """Description of one unlearning method.
 
-    run: (model, forget_set, retain_set, UnlearnConfig) -> model. recipe: the default one; None: the
-    base model's own. options: the method's own settings. paper: where it is from. follows_gradient:
-    whether there is a variant inside a mask, and uses_mask: whether this is it. one_step: the
-    method has neither epochs nor a rate. one_image: it may go by batches of a single image, which
-    batch normalisation cannot learn from. ignores: settings of a recipe that have no effect.
-    one_label: it needs exactly one class an image. other_class: it needs a class, or finding, other
-    than an image's own. last_layer: it needs the one last layer, of which a model in shards has
-    many. needs_shards: it needs a base model that was trained in shards.
+    id: what `--unlearn` takes; used in model ids. name: the technique. run: (model, forget_set,
+    retain_set, UnlearnConfig) -> model. recipe: default settings; None for the base model's own.
+    paper: its source. family, summary: group and one line for lists of methods.
+    options: the method's own settings by name. follows_gradient: whether there is a variant
+    inside a saliency mask; uses_mask: whether this is it. one_step: the method has neither epochs
+    nor a learning rate. one_image: it accepts batches of a single image, which batch normalisation
+    cannot train on. ignores: settings of the recipe without effect. one_label: it needs exactly one
+    class per image. other_class: it needs a class (or finding) other than an image's own.
+    last_layer: it needs a single last layer, of which a sharded model has several. needs_shards: it
+    needs a base model that was trained in shards. plugin: `file` and `sha256` of the plug-in file
+    that declares it, None for a built-in method.
     """
 
     id: str
@@ -66,6 +70,8 @@ class Method:
     run: Callable
     recipe: Recipe | None
     paper: str
+    family: str
+    summary: str
     options: Mapping[str, Option] = field(default_factory=dict, hash=False)
     follows_gradient: bool = True
     one_step: bool = False
@@ -76,3 +82,21 @@ class Method:
     last_layer: bool = False
     needs_shards: bool = False
     uses_mask: bool = False
+    plugin: Mapping[str, str] | None = field(default=None, hash=False)
+
+
+def describe_recipe(method: Method) -> str:
+    """Return the default settings in words, such as `5 epochs at 3e-06, adam`."""
+    if method.recipe is None:
+        return "the base model's"
+    if method.one_step:
+        return "one step"
+    optimizer = "" if method.recipe.optimizer == "sgd" else f", {method.recipe.optimizer}"
+    return f"{method.recipe.epochs} epochs at {method.recipe.lr:g}{optimizer}"
+
+
+def describe_options(method: Method) -> str:
+    """Return the method's own options with their defaults, such as `alpha=10 lambda=1`."""
+    return " ".join(
+        f"{name}={write_option(option.default)}" for name, option in method.options.items()
+    )

@@ -16,9 +16,11 @@ half are images to forget need fewer. The retain images go on from epoch to epoc
 import torch
 
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
+from unlearn.engine.method import BATCH_SIZE, Method
 from unlearn.engine.pairing import Paired
 from unlearn.methods.random_label import draw_wrong_labels
 from utils.train.losses import classification_loss
+from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 
@@ -38,3 +40,16 @@ def amnesiac(model, forget_set, retain_set, config):
             yield EpochPlan(paired, gradient_step(loss_function), cosine_factor(epoch, epochs))
 
     return run_epochs(model, passes, config)
+
+
+METHOD = Method(
+    id="Amnesiac",
+    name="Amnesiac relabelling",
+    run=amnesiac,
+    recipe=Recipe(3, 0.01, BATCH_SIZE),
+    paper="Graves et al., AAAI 2021",
+    family="other labels",
+    summary="trains on wrong labels that are drawn once, mixed with part of the retain set",
+    one_image=True,
+    other_class=True,
+)

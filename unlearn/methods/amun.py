@@ -31,10 +31,11 @@ import torch
 from unlearn.components.adversarial import logits_and_gradient
 from unlearn.engine.combined import Combined
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
-from unlearn.engine.method import Option
+from unlearn.engine.method import BATCH_SIZE, Method, Option
 from utils.data.datasets import ImageSet
 from utils.runtime.errors import UserError
 from utils.train.losses import classification_loss
+from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 OPTIONS = {
@@ -119,3 +120,18 @@ def _unit(gradient):
 
 def _length(images):
     return torch.linalg.vector_norm(images, dim=(1, 2, 3), keepdim=True)
+
+
+METHOD = Method(
+    id="AMUN",
+    name="Adversarial Machine Unlearning",
+    run=amun,
+    recipe=Recipe(3, 0.01, BATCH_SIZE),
+    paper="Ebrahimpour-Boroojeny et al., ICML 2025",
+    family="other labels",
+    summary="trains on adversarial examples of the forgotten images, with the wrong class that "
+    "the model predicts for them",
+    one_label=True,
+    other_class=True,
+    options=OPTIONS,
+)

@@ -26,8 +26,9 @@ from torch import nn
 
 from unlearn.components.teacher import teacher_probabilities
 from unlearn.engine.loop import EpochPlan, run_epochs
-from unlearn.engine.method import Option
+from unlearn.engine.method import BATCH_SIZE, Method, Option
 from utils.train.losses import distillation_loss
+from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 OPTIONS = {
@@ -74,3 +75,16 @@ def make_incompetent(model, seed):
             for parameter in module.parameters(recurse=False):
                 nn.init.trunc_normal_(parameter, std=INITIAL_DEVIATION)
     return fresh.to(next(model.parameters()).device)
+
+
+METHOD = Method(
+    id="BadTeacher",
+    name="Bad Teacher",
+    run=bad_teacher,
+    recipe=Recipe(3, 3e-4, BATCH_SIZE, optimizer="adam"),
+    paper="Chundawat et al., AAAI 2023",
+    family="distillation",
+    summary="distils the forget set from an untrained teacher, and retain images from the base "
+    "model",
+    options=OPTIONS,
+)

@@ -25,7 +25,9 @@ from torch import nn
 from models.features import classifier_head
 from unlearn.engine.loop import EpochPlan, run_epochs
 from unlearn.engine.masking import WeightMask
+from unlearn.engine.method import BATCH_SIZE, Method
 from utils.train.losses import classification_loss
+from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 
@@ -76,3 +78,17 @@ def _expanded_mask(mask, head_name):
             extra = torch.ones_like(changeable[name][:1])
             changeable[name] = torch.cat([changeable[name], extra])
     return WeightMask(changeable)
+
+
+METHOD = Method(
+    id="BoundaryExpanding",
+    name="Boundary Expanding",
+    run=boundary_expanding,
+    recipe=Recipe(5, 1e-4, BATCH_SIZE, weight_decay=0.0),
+    paper="Chen et al., CVPR 2023",
+    family="other labels",
+    summary="moves forgotten images into an extra class and then removes this class",
+    one_label=True,
+    one_image=True,
+    last_layer=True,
+)

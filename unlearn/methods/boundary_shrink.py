@@ -23,8 +23,9 @@ import torch
 
 from unlearn.components.adversarial import logits_and_gradient
 from unlearn.engine.loop import EpochPlan, run_epochs
-from unlearn.engine.method import Option
+from unlearn.engine.method import BATCH_SIZE, Method, Option
 from utils.train.losses import classification_loss
+from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 OPTIONS = {
@@ -62,3 +63,18 @@ def neighbour_labels(model, image_set, bound, request, batch_size):
             logits = model(stepped)
         found.append(logits.masked_fill(barred, -torch.inf).argmax(1))
     return torch.cat(found)
+
+
+METHOD = Method(
+    id="BoundaryShrink",
+    name="Boundary Shrink",
+    run=boundary_shrink,
+    recipe=Recipe(5, 3e-5, BATCH_SIZE, weight_decay=0.0),
+    paper="Chen et al., CVPR 2023",
+    family="other labels",
+    summary="trains forgotten images with the label of the nearest other class",
+    one_label=True,
+    one_image=True,
+    other_class=True,
+    options=OPTIONS,
+)

@@ -8,8 +8,24 @@ layer is: unlearn/last_layers.py.
 """
 
 from unlearn.components.last_layers import train_last_layers
+from unlearn.engine.method import BATCH_SIZE, Method, Option
+from utils.train.recipe import Recipe
 
 
 def fine_tune_last_layers(model, forget_set, retain_set, config):
     """Fine-tune the last layers on the retain set; the forget set is not looked at."""
     return train_last_layers(model, retain_set, config)
+
+
+OPTIONS = {"k": Option(6, "number of last layers to train; a larger number trains all layers", 1)}
+METHOD = Method(
+    id="CF_k",
+    name="Fine tuning of the last k layers",
+    run=fine_tune_last_layers,
+    recipe=Recipe(3, 0.03, BATCH_SIZE),
+    paper="Goel et al., 2022",
+    family="fine-tuning",
+    summary="trains the last k layers on the retain set; the other layers stay bitwise identical",
+    last_layer=True,
+    options=OPTIONS,
+)

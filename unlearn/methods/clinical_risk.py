@@ -22,9 +22,10 @@ import torch
 from torch.nn import functional
 
 from unlearn.engine.loop import EpochPlan, run_epochs
-from unlearn.engine.method import Option
+from unlearn.engine.method import BATCH_SIZE, Method, Option
 from unlearn.methods.random_label import draw_wrong_labels
 from utils.runtime.errors import UserError
+from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 OPTIONS = {"risky": Option((), "classes whose images are made undecided, not called another class")}
@@ -56,3 +57,18 @@ def _risky(labels, chosen, classes):
             f"--unlearn_options risky: there is no class {max(chosen)}, the last is {classes - 1}"
         )
     return torch.isin(labels, torch.tensor(chosen, device=labels.device))
+
+
+METHOD = Method(
+    id="CRA",
+    name="Clinically Risk-Aware Labeling",
+    run=clinical_risk_aware,
+    recipe=Recipe(5, 0.01, BATCH_SIZE),
+    paper="Falcao and Cordeiro, 2026",
+    family="other labels",
+    summary="RL, but images of the risky classes are trained towards a uniform prediction instead "
+    "of a wrong class; the loss is inferred from the paper's abstract",
+    one_label=True,
+    other_class=True,
+    options=OPTIONS,
+)

@@ -22,8 +22,10 @@ method for them.
 import torch
 
 from unlearn.engine.loop import EpochPlan, run_epochs
+from unlearn.engine.method import BATCH_SIZE, Method
 from utils.train.losses import distillation_loss
 from utils.train.prediction import predict
+from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 
@@ -44,3 +46,19 @@ def masked_probabilities(logits, labels, request):
     return logits.masked_fill(
         request.excluded_classes(labels, logits.shape[1]), -torch.inf
     ).softmax(1)
+
+
+METHOD = Method(
+    id="DELETE",
+    name="Decoupled Distillation",
+    run=delete,
+    # Adam as in GA: gradients are large at first, and near zero in the end
+    recipe=Recipe(5, 1e-5, BATCH_SIZE, optimizer="adam", weight_decay=0.0),
+    paper="Zhou et al., CVPR 2025",
+    family="distillation",
+    summary="distils the base model's own predictions without the forgotten class, from the "
+    "forget set alone",
+    one_label=True,
+    one_image=True,
+    other_class=True,
+)

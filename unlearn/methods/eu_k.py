@@ -15,6 +15,8 @@ import torch
 
 from models.architectures import build_model
 from unlearn.components.last_layers import own_tensors, split_at_last, train_last_layers
+from unlearn.engine.method import BATCH_SIZE, Method, Option
+from utils.train.recipe import Recipe
 
 
 def exact_last_layers(model, forget_set, retain_set, config):
@@ -26,3 +28,19 @@ def exact_last_layers(model, forget_set, retain_set, config):
             for old, new in zip(own_tensors(module), own_tensors(fresh_module), strict=True):
                 old.copy_(new)
     return train_last_layers(model, retain_set, config)
+
+
+OPTIONS = {"k": Option(6, "number of last layers to train; a larger number trains all layers", 1)}
+METHOD = Method(
+    id="EU_k",
+    name="Exact unlearning of the last k layers",
+    run=exact_last_layers,
+    recipe=Recipe(3, 0.03, BATCH_SIZE),
+    paper="Goel et al., 2022",
+    family="fine-tuning",
+    summary="re-initialises the last k layers and trains them on the retain set; the other layers "
+    "stay bitwise identical",
+    follows_gradient=False,
+    last_layer=True,
+    options=OPTIONS,
+)

@@ -6,7 +6,9 @@ so that something fades, falls from epoch to epoch so that what is kept settles.
 """
 
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
+from unlearn.engine.method import BATCH_SIZE, Method
 from utils.train.losses import classification_loss
+from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 
@@ -20,3 +22,14 @@ def fine_tune(model, forget_set, retain_set, config):
             yield EpochPlan(retain_set, gradient_step(classification_loss), rate)
 
     return run_epochs(model, passes, config)
+
+
+METHOD = Method(
+    id="FT",
+    name="Fine Tuning",
+    run=fine_tune,
+    recipe=Recipe(5, 0.03, BATCH_SIZE),
+    paper="Warnecke et al., NDSS 2023",
+    family="fine-tuning",
+    summary="trains on the retain set only, with a decreasing learning rate",
+)

@@ -21,11 +21,13 @@ Choices:
   1e-11 to 1e-9 does here; the default makes 0.006.
 """
 
+from dataclasses import replace
+
 import torch
 
 from unlearn.components.fisher import diagonal_fisher, random_signs
 from unlearn.components.one_step import finished
-from unlearn.engine.method import Option
+from unlearn.engine.method import FISHER_BATCH_SIZE, ONE_STEP, ONE_STEP_IGNORES, Method, Option
 from utils.train.losses import probabilities
 
 OPTIONS = {"alpha": Option(1e-12, "the noise: its standard deviation grows with alpha^(1/4)")}
@@ -60,3 +62,20 @@ def own_label_scores(logits, multi_label, generator):
         return (logits * signs * (p * (1 - p)).sqrt()).sum(1)
     root = signs * p.sqrt()
     return (logits * (root - p * root.sum(1, keepdim=True))).sum(1)
+
+
+METHOD = Method(
+    id="Fisher",
+    name="Fisher Forgetting",
+    run=fisher_forgetting,
+    recipe=replace(ONE_STEP, batch_size=FISHER_BATCH_SIZE),
+    paper="Golatkar et al., CVPR 2020",
+    family="noise",
+    summary="adds noise to the weights: the less the retain set depends on a weight, the more "
+    "noise",
+    follows_gradient=False,
+    one_step=True,
+    one_image=True,
+    options=OPTIONS,
+    ignores=ONE_STEP_IGNORES,
+)

@@ -15,6 +15,8 @@ back.) Three choices that are left open decide whether anything is left of the m
 """
 
 from unlearn.engine.loop import EpochPlan, run_epochs
+from unlearn.engine.method import BATCH_SIZE, Method
+from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 
@@ -36,3 +38,16 @@ def bounded_losses(request, logits, labels):
     losses = request.losses(logits, labels)
     beyond = (losses - request.chance_loss(logits, labels)).relu()
     return losses - beyond  # the smaller of the two, and NaN where infinite
+
+
+METHOD = Method(
+    id="GA",
+    name="Gradient Ascent",
+    run=gradient_ascent,
+    # Adam would follow a decay wherever the gradient is near zero
+    recipe=Recipe(5, 3e-6, BATCH_SIZE, optimizer="adam", weight_decay=0.0),
+    paper="Thudi et al., EuroS&P 2022",
+    family="gradient ascent",
+    summary="maximises the loss of the forget set, up to the loss of a random guess",
+    one_image=True,
+)

@@ -35,7 +35,7 @@ import torch
 
 from unlearn.components.fisher import check_finite, image_losses, signed_gradients
 from unlearn.components.one_step import finished
-from unlearn.engine.method import Option
+from unlearn.engine.method import ONE_STEP, ONE_STEP_IGNORES, Method, Option
 
 OPTIONS = {
     "alpha": Option(0.1, "share of the step to the leave-out solution"),
@@ -90,3 +90,18 @@ def _move(model, step, mask):
         if mask:
             part = torch.where(mask.changeable[name].to(part.device), part, 0.0)
         weight.add_(part)
+
+
+METHOD = Method(
+    id="IU",
+    name="Influence Unlearning",
+    run=influence_unlearning,
+    recipe=ONE_STEP,
+    paper="Izzo et al., AISTATS 2021",
+    family="weight edits",
+    summary="one influence-function step, with the inverse Fisher information by WoodFisher",
+    one_step=True,
+    one_image=True,
+    options=OPTIONS,
+    ignores=ONE_STEP_IGNORES,
+)

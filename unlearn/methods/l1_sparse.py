@@ -13,8 +13,9 @@ so they come near zero and are not set to zero. The rate falls from epoch to epo
 """
 
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
-from unlearn.engine.method import Option
+from unlearn.engine.method import BATCH_SIZE, Method, Option
 from utils.train.losses import classification_loss
+from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 OPTIONS = {"gamma": Option(5e-4, "weight of the L1 penalty in the first epoch; it falls linearly")}
@@ -39,3 +40,15 @@ def _penalised(model, gamma):
         return classification_loss(logits, labels) + gamma * norm
 
     return loss_function
+
+
+METHOD = Method(
+    id="L1_sparse",
+    name="L1-sparse fine tuning",
+    run=l1_sparse,
+    recipe=Recipe(3, 0.03, BATCH_SIZE),
+    paper="Jia et al., NeurIPS 2023",
+    family="fine-tuning",
+    summary="trains on the retain set with an L1 penalty on the weights that decreases to zero",
+    options=OPTIONS,
+)

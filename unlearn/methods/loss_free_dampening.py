@@ -18,7 +18,7 @@ Choices:
 import torch
 
 from unlearn.components.fisher import check_finite
-from unlearn.engine.method import Option
+from unlearn.engine.method import ONE_STEP, ONE_STEP_IGNORES, Method, Option
 from unlearn.methods.synaptic_dampening import dampened
 
 OPTIONS = {
@@ -49,3 +49,18 @@ def output_sensitivity(model, image_set, count, generator):
     check_finite(total)
     torch._foreach_div_(total, len(drawn))
     return dict(zip(weights, total, strict=True))
+
+
+METHOD = Method(
+    id="LFSSD",
+    name="Loss-Free SSD",
+    run=loss_free_dampening,
+    recipe=ONE_STEP,
+    paper="Foster et al., ICLR 2024 Tiny Papers",
+    family="weight edits",
+    summary="SSD without a loss and without labels",
+    follows_gradient=False,
+    one_step=True,
+    options=OPTIONS,
+    ignores=("batch_size", *ONE_STEP_IGNORES),
+)

@@ -32,8 +32,9 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unlearn.engine.loop import EpochPlan, run_epochs
-from unlearn.engine.method import Option
+from unlearn.engine.method import BATCH_SIZE, Method, Option
 from unlearn.methods.random_label import draw_wrong_labels
+from utils.train.recipe import Recipe
 
 OPTIONS = {"delta": Option(4.0, "stop once the other classes are this sensitive, 1 = as before")}
 
@@ -123,3 +124,20 @@ def _step(seen, limit):
         return loss.detach()
 
     return step
+
+
+METHOD = Method(
+    id="MUMis",
+    name="Minimising Input Sensitivity",
+    run=mu_mis,
+    # Adam as in GA: gradients differ by orders of magnitude between models
+    recipe=Recipe(5, 5e-5, BATCH_SIZE, optimizer="adam", weight_decay=0.0),
+    paper="Cheng et al., ICLR 2026",
+    family="gradient ascent",
+    summary="reduces the sensitivity of the true class's logit to the forgotten images to that of "
+    "other classes",
+    one_label=True,
+    one_image=True,
+    other_class=True,
+    options=OPTIONS,
+)

@@ -18,10 +18,11 @@ jointly: each step sees a batch of both sets. What is chosen here:
 """
 
 from unlearn.engine.loop import EpochPlan, run_epochs
-from unlearn.engine.method import Option
+from unlearn.engine.method import BATCH_SIZE, Method, Option
 from unlearn.engine.pairing import Paired, split_pair
 from unlearn.methods.gradient_ascent import bounded_losses
 from utils.train.losses import classification_loss
+from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 OPTIONS = {"beta": Option(0.8, "weight of the retain set; the forget set has 1 - beta", 0.0, 1.0)}
@@ -42,3 +43,16 @@ def neg_grad_plus(model, forget_set, retain_set, config):
             yield EpochPlan(paired, gradient_step(loss_function), update_statistics=False)
 
     return run_epochs(model, passes, config)
+
+
+METHOD = Method(
+    id="NegGradPlus",
+    name="NegGrad+",
+    run=neg_grad_plus,
+    recipe=Recipe(5, 1e-5, BATCH_SIZE, optimizer="adam", weight_decay=0.0),
+    paper="Kurmanji et al., NeurIPS 2023",
+    family="gradient ascent",
+    summary="gradient ascent on the forget set and descent on retain images, in the same step",
+    one_image=True,
+    options=OPTIONS,
+)

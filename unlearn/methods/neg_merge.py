@@ -25,9 +25,10 @@ from dataclasses import replace
 import torch
 
 from unlearn.engine.loop import EpochPlan, run_epochs
-from unlearn.engine.method import Option
+from unlearn.engine.method import BATCH_SIZE, Method, Option
 from utils.runtime.errors import NotFiniteError
 from utils.train.prediction import predict
+from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 OPTIONS = {
@@ -92,3 +93,19 @@ class SignConsensus:
             name: torch.where(self._signs[name] != 0, part / self.count, 0)
             for name, part in self._sums.items()
         }
+
+
+METHOD = Method(
+    id="NegMerge",
+    name="Sign-Consensual Negation",
+    run=neg_merge,
+    # decay would make all signs agree
+    recipe=Recipe(3, 0.002, BATCH_SIZE, weight_decay=0.0),
+    paper="Kim et al., ICML 2025",
+    family="weight edits",
+    summary="subtracts the weight changes on whose sign several models fine-tuned on the forget "
+    "set agree",
+    follows_gradient=False,
+    one_image=True,
+    options=OPTIONS,
+)

@@ -14,7 +14,9 @@ true label.
 import torch
 
 from unlearn.engine.loop import EpochPlan, run_epochs
+from unlearn.engine.method import BATCH_SIZE, Method
 from utils.train.losses import classification_loss
+from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 
@@ -70,3 +72,16 @@ def _swapped_findings(labels, num_classes, request, generator):
     order = torch.rand(labels.shape, generator=generator).to(labels.device)
     ranks = order.masked_fill(~free, -1).argsort(1, descending=True).argsort(1)
     return wrong.masked_fill(free & (ranks < wanted), 1)
+
+
+METHOD = Method(
+    id="RL",
+    name="Random Labeling",
+    run=random_label,
+    recipe=Recipe(5, 0.01, BATCH_SIZE),
+    paper="Golatkar et al., CVPR 2020",
+    family="other labels",
+    summary="trains on the forget set with random wrong labels, drawn again in each epoch, and on "
+    "the retain set",
+    other_class=True,
+)

@@ -6,6 +6,7 @@ recipe: what would have come about had the forget set never been there.
 
 from models.architectures import build_model
 from models.shards import training_run
+from unlearn.engine.method import Method
 from unlearn.engine.progress import train
 
 
@@ -21,3 +22,16 @@ def retrain(model, forget_set, retain_set, config):
     if config.base_selection == "best":
         fresh.load_state_dict(run.best_weights)
     return fresh.eval()
+
+
+METHOD = Method(
+    id="Retrain",
+    name="Retrain",
+    run=retrain,
+    recipe=None,
+    paper="the definition",
+    family="exact",
+    summary="trains a new model on the retain set with the base model's recipe and seed: the "
+    "reference",
+    follows_gradient=False,
+)

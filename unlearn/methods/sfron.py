@@ -38,11 +38,11 @@ from torch import nn
 
 from unlearn.components.fisher import diagonal_fisher, image_losses
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
-from unlearn.engine.method import Option
+from unlearn.engine.method import BATCH_SIZE, Method, Option
 from unlearn.engine.pairing import Paired
 from utils.runtime.errors import UserError
 from utils.train.losses import classification_loss
-from utils.train.recipe import MIN_TRAIN_IMAGES
+from utils.train.recipe import MIN_TRAIN_IMAGES, Recipe
 from utils.train.training import TOO_FEW, gradient_step
 
 OPTIONS = {
@@ -123,3 +123,17 @@ def _outer_step(mask, alpha, config):
         return repaired.mean() + 0 * losses.mean().detach()  # not finite if either is not
 
     return step
+
+
+METHOD = Method(
+    id="SFRon",
+    name="Saliency Forgetting in the Remain-preserving manifold",
+    run=sfron,
+    recipe=Recipe(2, 0.01, BATCH_SIZE),
+    paper="Huang et al., NeurIPS 2024",
+    family="gradient ascent",
+    summary="forgets along directions to which the retain loss is insensitive, with fast and slow "
+    "weights",
+    one_image=True,
+    options=OPTIONS,
+)

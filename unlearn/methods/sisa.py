@@ -32,6 +32,7 @@ Choices that the paper leaves open:
 
 from models.architectures import build_shard
 from models.shards import ShardedRun, shards_of_images
+from unlearn.engine.method import Method
 from unlearn.engine.progress import train
 
 
@@ -50,3 +51,17 @@ def sisa(model, forget_set, retain_set, config):
     if config.base_selection == "best":
         model.load_state_dict(run.best_weights)
     return model.eval()
+
+
+METHOD = Method(
+    id="SISA",
+    name="Exact Unlearning by Shards",
+    run=sisa,
+    recipe=None,
+    paper="Bourtoule et al., IEEE S&P 2021",
+    family="exact",
+    summary="retrains only the shards that held forgotten images, for a base model trained in "
+    "shards",
+    follows_gradient=False,
+    needs_shards=True,
+)

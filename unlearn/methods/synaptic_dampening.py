@@ -18,11 +18,13 @@ dampening", AAAI 2024: with I the diagonal Fisher information of all training im
   15 at any share. alpha is the setting to look for first on other data.
 """
 
+from dataclasses import replace
+
 import torch
 
 from unlearn.components.fisher import diagonal_fisher, image_losses
 from unlearn.components.one_step import finished
-from unlearn.engine.method import Option
+from unlearn.engine.method import FISHER_BATCH_SIZE, ONE_STEP, ONE_STEP_IGNORES, Method, Option
 
 OPTIONS = {
     "alpha": Option(3.35, "how many times as important to the forget set a weight must be"),
@@ -55,3 +57,19 @@ def dampen(model, of_forget, of_retain, share, options):
         forget, whole = of_forget[name], torch.lerp(of_retain[name], of_forget[name], share)
         beta = (options["dampening"] * whole / forget).clamp(max=1)
         weight.copy_(torch.where(forget > options["alpha"] * whole, beta * weight, weight))
+
+
+METHOD = Method(
+    id="SSD",
+    name="Selective Synaptic Dampening",
+    run=selective_synaptic_dampening,
+    recipe=replace(ONE_STEP, batch_size=FISHER_BATCH_SIZE),
+    paper="Foster et al., AAAI 2024",
+    family="weight edits",
+    summary="shrinks the weights that matter far more to the forget set than to all images",
+    follows_gradient=False,
+    one_step=True,
+    one_image=True,
+    options=OPTIONS,
+    ignores=ONE_STEP_IGNORES,
+)

@@ -24,9 +24,10 @@ Choices, the first four as the authors' code makes them:
 import torch
 
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
-from unlearn.engine.method import Option
+from unlearn.engine.method import BATCH_SIZE, Method, Option
 from unlearn.engine.pairing import Paired, split_pair
 from utils.train.losses import classification_loss
+from utils.train.recipe import Recipe
 
 OPTIONS = {"rho": Option(0.5, "how far the weights are moved to where the forget loss is high")}
 
@@ -68,3 +69,15 @@ def _move(weights, gradients, distance):
     scale = distance / norm.clamp_min(torch.finfo(norm.dtype).tiny)
     for weight, gradient in zip(weights, gradients, strict=True):
         weight.add_(gradient * scale)
+
+
+METHOD = Method(
+    id="UAM",
+    name="Unlearning-Aware Minimization",
+    run=unlearning_aware,
+    recipe=Recipe(3, 0.03, BATCH_SIZE),
+    paper="Kim et al., NeurIPS 2025",
+    family="fine-tuning",
+    summary="minimises the retain loss at weights that are moved to where the forget loss is high",
+    options=OPTIONS,
+)

@@ -27,10 +27,11 @@ import torch
 from torch.nn import functional
 
 from unlearn.engine.loop import EpochPlan, run_epochs
-from unlearn.engine.method import Option
+from unlearn.engine.method import BATCH_SIZE, Method, Option
 from unlearn.engine.pairing import Paired, split_pair
 from utils.data.datasets import ImageSet
 from utils.train.losses import classification_loss
+from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 OPTIONS = {
@@ -95,3 +96,17 @@ def learn_noise(model, classes, options, generator, batch_size):
 def as_images(model, noise):
     """Float images that the Classifier normalises to `noise`."""
     return (model.mean + model.std * noise) * 255
+
+
+METHOD = Method(
+    id="UNSIR",
+    name="Impair and Repair",
+    run=unsir,
+    recipe=Recipe(2, 0.01, BATCH_SIZE, optimizer="sgd"),
+    paper="Tarun et al., TNNLS 2023",
+    family="noise",
+    summary="learns noise that maximises the error of the classes, impairs the model with it, "
+    "repairs it with retain images",
+    one_label=True,
+    options=OPTIONS,
+)

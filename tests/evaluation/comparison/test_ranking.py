@@ -8,7 +8,7 @@ import pytest
 from evaluation.comparison.ranking import COLUMNS, cells, ranked_rows, to_csv, to_markdown
 
 
-def figures(unlearn, remaining, test, mia, seconds=None, device="cpu"):
+def figures(unlearn, remaining, test, mia, seconds=None, device="cpu", method="GA"):
     found = {
         "unlearn_accuracy_percent": unlearn,
         "remaining_accuracy_percent": remaining,
@@ -17,12 +17,17 @@ def figures(unlearn, remaining, test, mia, seconds=None, device="cpu"):
         "attack_loss_auc": 0.5,
         "weights_digest": "not a figure",
     }
-    return found if seconds is None else found | {"seconds": seconds, "device": device}
+    if seconds is None:
+        return found
+    return found | {"seconds": seconds, "device": device, "method": method}
 
 
 BASE = figures(0.0, 100.0, 80.0, 0.0)
 TRIALS = {
-    "Retrain": {1: figures(100, 98, 82, 100, 40), 2: figures(98, 98, 80, 100, 50)},
+    "Retrain": {
+        1: figures(100, 98, 82, 100, 40, method="Retrain"),
+        2: figures(98, 98, 80, 100, 50, method="Retrain"),
+    },
     "GA": {1: figures(90, 98, 82, 90, 4), 2: figures(98, 94, 84, 96, 10)},
     "FT": {1: figures(100, 98, 82, 96, 20, device="cuda")},
 }

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.metrics.blind import blind_attack
+from evaluation.figure import Figure
+from evaluation.metrics.blind import blind_attack, control_warnings
 from evaluation.metrics.membership import FOLDS
+from tests.helpers.contexts import make_context
+from unlearn.request.request import ForgetRequest
 from utils.data.datasets import ImageSet
 
 
@@ -65,6 +68,26 @@ def test_a_view_is_judged_by_its_own_images():
 
 @pytest.mark.parametrize("few", [0, 1, FOLDS - 1])
 def test_too_few_images_are_a_reason(few):
-    assert "and 5 are the least" in blind_attack(noise(few, 0), noise(30, 1)).why_undefined
+    assert "and the minimum is 5" in blind_attack(noise(few, 0), noise(30, 1)).why_undefined
     assert "non-member" in blind_attack(noise(30, 0), noise(few, 1)).why_undefined
     assert blind_attack(noise(FOLDS, 0, brighter=50), noise(FOLDS, 1)).is_defined
+
+
+def test_images_that_differ_without_a_model_are_warned_of():
+    high, low, none = Figure(0.8, 0.7, 0.9), Figure(0.2, 0.1, 0.3), Figure(0.5, 0.4, 0.6)
+    keys = ("attack_blind_auc", "blind_retain_val_auc", "blind_retain_test_auc")
+    quiet = dict.fromkeys(keys, none)
+
+    def lines(non_members="val", **figures):
+        request = ForgetRequest((1,))
+        fields = {"figures": quiet | figures, "non_members": non_members}
+        return control_warnings(make_context(request, **fields))
+
+    assert lines() == []
+    (line,) = lines("test", attack_blind_auc=high)
+    assert line.startswith("forget and test images differ without any model")
+    (line,) = lines(blind_retain_val_auc=high)
+    assert "retained training images and val images differ" in line
+    assert "mia_efficacy_val_percent" in line
+    (line,) = lines(blind_retain_test_auc=low)
+    assert "mia_efficacy_percent" in line

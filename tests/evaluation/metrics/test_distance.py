@@ -1,42 +1,27 @@
-"""Distances are 0 for the same model and elsewhere what a formula, a loop or an integral finds."""
-
-import math
+"""Distances are 0 for the same model and elsewhere those of a formula or a loop."""
 
 import numpy as np
 import pytest
 import torch
-from scipy.integrate import quad
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import norm
 
+from evaluation.audit import BASE, RETRAIN
 from evaluation.figure import Figure, undefined
 from evaluation.metrics.distance import (
-    BINNED_FROM,
-    BINS,
     GAP_KEYS,
-    LARGEST_MARGIN,
-    LEAST_MODELS,
-    LEAST_SHARE,
     agreement,
     average_gap,
+    gap_of_trials,
     js_divergence,
-    klom,
-    margins,
+    warnings,
 )
+from tests.helpers.contexts import make_context
+from unlearn.request.request import ForgetRequest
 
 
 def random_logits(seed, count=40, classes=5, scale=3.0):
     generator = torch.Generator().manual_seed(seed)
     return scale * torch.randn(count, classes, generator=generator)
-
-
-def margin_groups(*models, images=6):
-    """Margins of unlearned and of Retrain models, whose means and spreads differ by image."""
-    rng = np.random.default_rng(models[0])
-    return [
-        rng.normal(rng.normal(0, 2, images), rng.uniform(0.5, 2, images), (count, images))
-        for count in models
-    ]
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -92,83 +77,31 @@ def test_average_gap_by_hand():
 @pytest.mark.parametrize("key", GAP_KEYS)
 def test_average_gap_passes_on_why_it_is_undefined(key):
     figures = dict.fromkeys(GAP_KEYS, Figure(50.0))
-    broken = figures | {key: undefined("nobody there")}
+    broken = figures | {key: undefined("no images")}
     for pair in ((figures, broken), (broken, figures)):
-        assert average_gap(*pair).why_undefined == f"{key} is not defined: nobody there"
+        assert average_gap(*pair).why_undefined == f"{key} is undefined: no images"
 
 
-def test_margins_are_log_odds():
-    logits = random_logits(0).double()
-    labels = torch.arange(40) % 5
-    p = logits.softmax(1)[torch.arange(40), labels].numpy()
-    np.testing.assert_allclose(margins(logits, labels), np.log(p / (1 - p)), rtol=1e-9)
-    extreme = torch.tensor([[1e4, 0, 0], [1e4, 0, 0], [40.0, -40, -40]])
-    expected = [1e4 - math.log(2), -1e4, 80 - math.log(2)]
-    np.testing.assert_allclose(margins(extreme, torch.tensor([0, 1, 0])), expected, rtol=1e-12)
+def test_a_retrain_that_was_trained_too_little_is_named():
+    def lines(base, retrain):
+        request, key = ForgetRequest((1,)), "remaining_accuracy_percent"
+        others = {
+            name: make_context(request, title=title, figures={key: figure})
+            for name, title, figure in (("base", BASE, base), ("retrain", RETRAIN, retrain))
+            if figure
+        }
+        return warnings(make_context(request, **others))
+
+    assert lines(Figure(99.0), Figure(95.0)) == []
+    [line] = lines(Figure(99.0), Figure(60.0))
+    assert "Retrain recognises 60.0% of the kept training images, the base model 99.0%" in line
+    assert lines(None, Figure(60.0)) == []
+    assert lines(undefined("no images"), Figure(60.0)) == []
 
 
-@pytest.mark.parametrize("models", [(3, 3), (30, 30), (3, 5), (BINNED_FROM - 1, BINNED_FROM + 10)])
-def test_klom_of_few_models_against_an_integral(models):
-    ours, retrains = margin_groups(*models)
-    found = klom(ours, retrains)
-    for image in range(ours.shape[1]):
-        q, p = (
-            norm(part[:, image].mean(), part[:, image].std(ddof=1)) for part in (ours, retrains)
-        )
-        ends = p.mean() - 12 * p.std(), p.mean() + 12 * p.std()
-        expected, _ = quad(
-            lambda x, p=p, q=q: p.pdf(x) * (p.logpdf(x) - q.logpdf(x)), *ends, limit=200
-        )
-        assert found[image] == pytest.approx(expected, rel=1e-6)
-
-
-@pytest.mark.parametrize("models", [(BINNED_FROM, BINNED_FROM), (BINNED_FROM + 40, 100)])
-def test_klom_of_many_models_against_a_loop(models):
-    ours, retrains = margin_groups(*models)
-    found = klom(ours, retrains)
-    for image in range(ours.shape[1]):
-        both = [part[:, image].tolist() for part in (retrains, ours)]
-        low, high = min(map(min, both)), max(map(max, both))
-        shares = []
-        for values in both:
-            bins = [0] * BINS
-            for value in values:
-                bins[min(int((value - low) / (high - low) * BINS), BINS - 1)] += 1
-            shares.append([count / len(values) for count in bins])
-        expected = sum(
-            p * math.log(p / max(q, LEAST_SHARE)) for p, q in zip(*shares, strict=True) if p
-        )
-        assert found[image] == pytest.approx(expected)
-        assert expected > 0
-
-
-@pytest.mark.parametrize("models", [LEAST_MODELS, 7, BINNED_FROM - 1, BINNED_FROM])
-def test_klom_of_identical_groups_is_nothing(models):
-    group, _ = margin_groups(models, models)
-    assert (klom(group, group.copy()) == 0).all()
-    np.testing.assert_allclose(klom(group, group[::-1]), 0, atol=1e-12)
-    still = np.full((models, 2), [[3.0, -1e6]])  # models that all say the same
-    assert (klom(still, still) == 0).all()
-    assert (klom(still + 1, still)[:1] > 1).all()
-
-
-def test_klom_of_groups_of_one_kind_is_small_and_grows_with_their_distance():
-    rng = np.random.default_rng(0)
-    same, shifted = (
-        np.median(klom(rng.normal(shift, 1, (100, 200)), rng.normal(0, 1, (100, 200))))
-        for shift in (0, 4)
-    )
-    assert 5 * same < shifted
-
-
-def test_klom_cuts_margins_off():
-    rng = np.random.default_rng(0)
-    ours = rng.normal(0, 1, (4, 1))
-    beyond, at_the_end = (np.array([[top], [top - 5], [0.0]]) for top in (1e9, LARGEST_MARGIN + 5))
-    assert klom(ours, beyond) == klom(ours, at_the_end)
-
-
-@pytest.mark.parametrize("models", [(1, 5), (5, 1), (2, 5), (5, 2)])
-def test_one_or_two_models_have_no_spread(models):
-    with pytest.raises(ValueError, match="3 models of each kind"):
-        klom(*margin_groups(*models))
+def test_gap_of_trials_is_that_of_their_figures():
+    ours = dict(zip(GAP_KEYS, (90.0, 99.0, 95.0, 70.0), strict=True))
+    theirs = dict(zip(GAP_KEYS, (100.0, 98.0, 95.5, 90.0), strict=True))
+    assert gap_of_trials(ours, theirs) == (10 + 1 + 0.5 + 20) / 4
+    assert gap_of_trials(ours, None) is None
+    assert gap_of_trials(ours | {GAP_KEYS[3]: None}, theirs) is None

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from evaluation.figure import Figure
-from evaluation.metrics.clinical import wilson_proportion
-from evaluation.metrics.fairness import group_gaps
+from evaluation.metrics.fairness import compute, group_gaps
+from evaluation.statistics import wilson_proportion
+from tests.helpers.contexts import certain_outputs, make_context, random_predictions
+from unlearn.request.request import ForgetRequest
 
 # Group A: class 0 right in 3 of 4, class 1 in 1 of 2. Group B: 2 of 2, and 1 of 4.
 GROUPS = np.repeat(["A", "B"], 6)
@@ -155,3 +157,47 @@ def test_gaps_by_chance_against_lots_drawn_here():
     assert np.mean(by_chance) == pytest.approx(np.mean(drawn), rel=0.07)
     assert len({gaps.accuracy_gap for gaps in found}) == 1 < len(set(by_chance))
     assert found[1] == group_gaps(predicted, labels, groups, 2)
+
+
+def figures_of(predicted, labels, groups):
+    request = ForgetRequest((1,))
+    outputs = {"test": certain_outputs(predicted, labels, request)}
+    return compute(make_context(request, outputs, groups=groups))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_figures_are_of_images_of_kept_classes(seed):
+    predicted, labels = random_predictions(seed)
+    groups = np.random.default_rng(9).choice(["f", "m"], 200)
+    figures = figures_of(predicted, labels, groups)
+    kept = labels != 1
+    gaps = group_gaps(predicted[kept], labels[kept], groups[kept], 4)
+    for name in ("accuracy_gap", "equalized_odds_gap"):
+        for ending in ("", "_by_chance"):
+            key = f"{name}{ending}_points"
+            key = f"group_{key}" if name == "accuracy_gap" else key
+            assert figures[key] == getattr(gaps, name + ending).times(100)
+            assert figures[key].is_defined
+    accuracies = []
+    for group in "fm":
+        own = kept & (groups == group)
+        accuracies.append(figures[f"group_accuracy_percent:{group}"].value)
+        assert accuracies[-1] == pytest.approx(100 * np.mean(predicted[own] == labels[own]))
+    gap = figures["group_accuracy_gap_points"].value
+    assert gap == pytest.approx(max(accuracies) - min(accuracies))
+    # predictions for images of the forgotten class do not count
+    assert figures_of(np.where(kept, predicted, 3), labels, groups) == figures
+
+
+def test_groups_of_findings_are_compared_by_kept_findings():
+    predicted, labels = random_predictions(0, multi_label=True)
+    groups = np.random.default_rng(9).choice(["f", "m"], 200)
+    figures = figures_of(predicted, labels, groups)
+    gaps = group_gaps(predicted[:, [0, 2, 3]], labels[:, [0, 2, 3]], groups, 3)
+    assert figures["group_accuracy_gap_points"] == gaps.accuracy_gap.times(100)
+    assert figures["equalized_odds_gap_points"] == gaps.equalized_odds_gap.times(100)
+    assert figures["group_accuracy_percent:f"] == gaps.accuracies["f"].times(100)
+
+
+def test_without_groups_there_are_no_figures():
+    assert figures_of(*random_predictions(0), None) == {}

@@ -6,9 +6,9 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from evaluation.metrics.lira import (
-    LEAST_SPREAD,
     MIN_SHADOW_MODELS,
     MIN_SHADOWS_FOR_OWN_SPREAD,
+    MIN_SPREAD,
     likelihood_ratios,
     shadow_memberships,
 )
@@ -47,7 +47,7 @@ def test_no_image_is_preferred():
 
 @pytest.mark.parametrize("count", [0, 2, MIN_SHADOW_MODELS - 1, 7, 65])
 def test_numbers_of_models_that_make_no_pairs(count):
-    with pytest.raises(ValueError, match=f"{count} shadow models: an even number"):
+    with pytest.raises(ValueError, match=f"{count} shadow models: the number must be even"):
         shadow_memberships(count, 5)
 
 
@@ -125,7 +125,7 @@ def test_models_that_all_say_the_same(count):
     found = likelihood_ratios(np.array([1.0, 1, 2]), shadows, seen)
     assert np.isfinite(found).all()
     assert found[0] == found[2] == 0
-    assert found[1] == pytest.approx(0.5 / LEAST_SPREAD**2)
+    assert found[1] == pytest.approx(0.5 / MIN_SPREAD**2)
 
 
 def auc(ratios):

@@ -8,17 +8,23 @@ import torch
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from evaluation.figure import Figure
+from evaluation.audit import RETRAIN
+from evaluation.figure import Figure, undefined
 from evaluation.metrics.membership import (
+    ATTACKS,
     FOLDS,
     LOW_RATES,
     RESAMPLES,
     attack,
     auc_difference,
+    control_warnings,
     membership_scores,
+    separates,
 )
+from tests.helpers.contexts import make_context
+from unlearn.request.request import ForgetRequest
 
-NAMES = ("loss", "confidence", "entropy", "modified_entropy")
+REQUEST = ForgetRequest((1,))
 
 
 def song_and_mittal(logits, label):
@@ -56,7 +62,7 @@ def test_scores_against_a_loop_over_images(classes, scale):
     logits, labels = scale * rng.normal(size=(50, classes)), rng.integers(classes, size=50)
     expected = [song_and_mittal(*image) for image in zip(logits.tolist(), labels, strict=True)]
     scores = membership_scores(torch.tensor(logits), torch.tensor(labels))
-    assert tuple(scores) == NAMES
+    assert tuple(scores) == ATTACKS
     np.testing.assert_allclose(np.stack([*scores.values()], 1), expected, rtol=1e-9, atol=1e-12)
 
 
@@ -219,9 +225,9 @@ def test_members_known_worse_are_below_a_half():
 @pytest.mark.parametrize(
     ("members", "non_members", "reason"),
     [
-        (0, 50, "0 images of the request, and 5 are the least"),
-        (50, 1, "1 non-member, and 5 are the least"),
-        (FOLDS - 1, FOLDS - 1, "4 images of the request, and 5 are the least"),
+        (0, 50, "0 images of the request, and the minimum is 5"),
+        (50, 1, "1 non-member, and the minimum is 5"),
+        (FOLDS - 1, FOLDS - 1, "4 images of the request, and the minimum is 5"),
     ],
 )
 def test_too_few_images_are_a_reason(members, non_members, reason):
@@ -239,7 +245,7 @@ def test_memorised_images_are_found_by_every_score():
     members, others = (
         membership_scores(torch.tensor(part), torch.full((100,), 2)) for part in (known, unknown)
     )
-    for name in NAMES:
+    for name in ATTACKS:
         found = attack(members[name], others[name])
         assert found.auc.value > 0.99
         assert found.balanced_accuracy.value > 0.95
@@ -325,10 +331,41 @@ def test_intervals_hold_the_true_difference_as_often_as_they_say():
 
 def test_differences_of_too_few_images_have_a_reason():
     for counts, reason in (
-        ((0, 50), "0 images of the request, and 5 are the least"),
-        ((50, 1), "1 non-member, and 5 are the least"),
+        ((0, 50), "0 images of the request, and the minimum is 5"),
+        ((50, 1), "1 non-member, and the minimum is 5"),
     ):
         pair = tuple(np.zeros(count) for count in counts)
         assert auc_difference(pair, pair).why_undefined == reason
     pair = np.arange(FOLDS), np.arange(FOLDS)
     assert auc_difference(pair, pair).value == 0
+
+
+@pytest.mark.parametrize(
+    ("figure", "expected"),
+    [
+        (Figure(0.7, 0.6, 0.8), True),
+        (Figure(0.3, 0.2, 0.4), True),
+        (Figure(0.7, 0.49, 0.9), False),
+        (Figure(0.51, 0.501, 0.52), True),  # hardly above guessing, but above
+        (Figure(0.49, 0.48, 0.499), True),
+        (Figure(0.7, 0.5, 1), False),
+        (Figure(0.3, 0, 0.5), False),
+        (undefined("no images"), False),
+        (None, False),
+    ],
+)
+def test_an_auc_separates_if_its_whole_interval_is_on_one_side(figure, expected):
+    assert separates(figure) == expected
+
+
+def test_attacks_that_succeed_on_retrain_are_warned_of():
+    low, none = Figure(0.2, 0.1, 0.3), Figure(0.5, 0.4, 0.6)
+    quiet = {f"attack_{name}_auc": none for name in ATTACKS}
+    retrain = make_context(REQUEST, title=RETRAIN, figures=quiet)
+    context = make_context(REQUEST, retrain=retrain)
+    assert control_warnings(context) == []
+    retrain.figures = quiet | {"attack_modified_entropy_auc": low}
+    (line,) = control_warnings(context)
+    says = "the attack by modified entropy distinguishes forget and val images on Retrain too"
+    assert line.startswith(says)
+    assert control_warnings(make_context(REQUEST)) == []

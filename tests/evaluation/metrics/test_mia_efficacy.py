@@ -66,7 +66,7 @@ def test_members_are_not_the_first_of_a_sorted_set():
 
 
 def test_large_sets_are_judged_by_a_part_of_them(monkeypatch):
-    monkeypatch.setattr(module, "LARGEST", 20)
+    monkeypatch.setattr(module, "MAX_IMAGES", 20)
     seen = []
     fit = SVC.fit
     monkeypatch.setattr(

@@ -7,11 +7,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.preprocessing import StandardScaler
 
-from evaluation.measures import inside_figures
-from evaluation.metrics import probe
-from evaluation.metrics.forgetting import forgetting_figures
+from evaluation.metrics import accuracy, probe
 from evaluation.metrics.probe import probe_accuracy
 from evaluation.outputs import compute_outputs
+from tests.helpers.contexts import make_context
 from tests.helpers.tiny import tiny_dataset, trained_model
 from unlearn.request.request import ForgetRequest
 
@@ -54,7 +53,7 @@ def test_against_a_plain_regression():
 
 @pytest.mark.parametrize(("covered", "expected"), [(200, 20), (15, 15), (5, 5), (390, 30)])
 def test_few_of_many_images_keep_both_sides(covered, expected, monkeypatch):
-    monkeypatch.setattr(probe, "MOST", 40)
+    monkeypatch.setattr(probe, "MAX_IMAGES", 40)
     fitted = []
     fit = LogisticRegression.fit
     monkeypatch.setattr(
@@ -74,11 +73,8 @@ def test_editing_the_last_layer_hides_nothing_from_the_probe(multi_label):
         edited.network[-1].bias[2] = -50
     figures = []
     for each in (model, edited):
-        outputs = compute_outputs(each, dataset, request)
-        figures.append(
-            forgetting_figures(outputs, request, dataset.task)
-            | inside_figures(each, outputs, dataset, request)
-        )
+        context = make_context(request, compute_outputs(each, dataset, request), task=dataset.task)
+        figures.append(accuracy.compute(context) | probe.compute(context))
     before, after = figures
     assert before["unlearn_accuracy_percent"].value < 10
     assert after["unlearn_accuracy_percent"].value == 100

@@ -116,17 +116,17 @@ def test_one_known_batch_is_not_yet_the_whole_set(monkeypatch):
     model = Classifier(
         Constant([1.0] + [0.0] * (NUM_CLASSES - 1)), ModelSpec("constant", NUM_CLASSES, 1, SIZE)
     )
-    monkeypatch.setattr(relearn, "MOST_STEPS", 60)
+    monkeypatch.setattr(relearn, "MAX_STEPS", 60)
     assert not relearn_steps(model, images, REQUEST).is_defined
 
 
 def test_limits_are_reasons(monkeypatch):
     needed = relearn_steps(hidden_model(), forget_set(), REQUEST).value
-    monkeypatch.setattr(relearn, "MOST_STEPS", needed)
+    monkeypatch.setattr(relearn, "MAX_STEPS", needed)
     assert relearn_steps(hidden_model(), forget_set(), REQUEST).value == needed
-    monkeypatch.setattr(relearn, "MOST_STEPS", needed - 1)
+    monkeypatch.setattr(relearn, "MAX_STEPS", needed - 1)
     found = relearn_steps(hidden_model(), forget_set(), REQUEST)
-    assert found.why_undefined == f"not known again after {needed - 1} steps"
+    assert found.why_undefined == f"not relearned after {needed - 1} steps"
     nobody = tiny_set(8).subset(slice(0, 0))
     reason = relearn_steps(hidden_model(), nobody, REQUEST).why_undefined
     assert reason == "no training image of the request"

@@ -10,8 +10,9 @@ from tests.helpers.environment import BASE, model_flags
 from tests.helpers.tiny import split_set, tiny_set, trained_model, weights_of
 from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.method import Option, write_option
+from unlearn.engine.settings import chosen_config, default_config
 from unlearn.model_ids import parse_unlearned_model_id, unlearned_model_id
-from unlearn.registry import METHODS, chosen_config, default_config
+from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from utils.runtime.errors import UserError
 from utils.train.prediction import predict

@@ -39,16 +39,9 @@ from tests.helpers.tiny import (
 )
 from unlearn.engine import loop as descent
 from unlearn.engine.method import write_option
+from unlearn.engine.settings import check_task, chosen_config, default_config
 from unlearn.methods.random_label import draw_wrong_labels
-from unlearn.registry import (
-    METHODS,
-    check_task,
-    chosen_config,
-    default_config,
-    describe_methods,
-    find_method,
-    find_methods,
-)
+from unlearn.registry import METHODS, describe_methods, find_method, find_methods
 from unlearn.request.request import ForgetRequest
 from utils.data.datasets import ImageSet
 from utils.runtime.errors import UserError
@@ -359,7 +352,7 @@ def test_retrain_does_not_depend_on_the_base_weights():
 
 @by_id
 def test_methods_have_one_shape(method):
-    parameters = list(inspect.signature(method.run).parameters)
+    parameters = list(inspect.signature(method.run.load()).parameters)
     assert parameters == ["model", "forget_set", "retain_set", "config"]
     assert method.uses_mask == method.id.endswith("_with_SalUn")
     assert (f"{method.id}_with_SalUn" in METHODS) == (
@@ -383,12 +376,14 @@ def test_methods_are_found_in_any_letter_case(method):
     ],
 )
 def test_unknown_methods_are_refused_and_the_nearest_named(text, near):
-    with pytest.raises(UserError, match=f"--unlearn {text}: .*did you mean {near}.*; there are"):
+    with pytest.raises(
+        UserError, match=f"--unlearn {text}: .*did you mean {near}.*; choose one of"
+    ):
         find_method(text)
 
 
 def test_a_method_like_no_other_is_refused_with_the_list():
-    with pytest.raises(UserError, match="--unlearn zzz: no such method; there are Retrain, RL"):
+    with pytest.raises(UserError, match="--unlearn zzz: no such method; choose one of Retrain, RL"):
         find_method("zzz")
 
 
@@ -513,6 +508,7 @@ def test_a_row_for_every_method(method):
         variant = f"{method.id}_with_SalUn" in METHODS
         assert lines[number].split()[1] == ("yes" if variant else "-")
         assert lines[number + 1] == f"    {method.name}: {method.paper}"
+        assert method.summary.startswith(lines[number + 2].strip())
 
 
 @by_id

@@ -10,7 +10,8 @@ import main_unlearn
 from models.checkpoint import read_record
 from tests.helpers.environment import TRAIN
 from tests.helpers.tiny import same_weights, tiny_model, tiny_set, weights_of
-from unlearn.registry import METHODS, default_config
+from unlearn.engine.settings import default_config
+from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from utils.runtime import processes
 from utils.runtime.errors import UserError

@@ -6,7 +6,8 @@ import torch
 from models.architectures import build_model, make_spec
 from models.checkpoint import read_record, save_model
 from tests.helpers.tiny import same_weights, tiny_model, tiny_set, trained_model
-from unlearn.registry import METHODS, default_config
+from unlearn.engine.settings import default_config
+from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from utils.train import precision
 from utils.train.losses import classification_loss
