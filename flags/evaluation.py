@@ -12,7 +12,6 @@ from flags.types import even_integer, integer
 from utils.train.recipe import PREDICTION_BATCH
 
 
-
 def prediction_flags(parser: ArgumentParser) -> None:
     """Add the batch size of predictions."""
     group = parser.add_argument_group("evaluation")

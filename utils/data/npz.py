@@ -24,7 +24,7 @@ from numpy.lib.format import (
     read_magic,
 )
 
-from utils.data.settings import MAX_SIDE, MIN_SIDE
+from utils.data.settings import MIN_SIDE
 from utils.io.archives import CHUNK_SIZE, open_checked_zip, open_regular_file
 from utils.runtime.errors import UserError
 

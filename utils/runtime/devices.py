@@ -36,7 +36,9 @@ def pick_device(name: str = "auto", threads: int | None = None) -> "torch.device
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError, ImportError):
-        raise UserError(f"--device {name} is not available: use auto, cpu, cuda or cuda:1") from None
+        raise UserError(
+            f"--device {name} is not available: use auto, cpu, cuda or cuda:1"
+        ) from None
     if threads:
         torch.set_num_threads(threads)
     if device.type == "cuda":

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from utils.runtime import processes
-from utils.runtime.signals import EXIT_TERMINATED, Terminated, handle_termination
-from utils.runtime.startup import EXIT_INTERRUPTED, NOTHING_SAVED
+from utils.runtime.signals import Terminated, handle_termination
+from utils.runtime.startup import EXIT_INTERRUPTED, EXIT_TERMINATED, NOTHING_SAVED
 from utils.runtime.streams import drop_output, flush, harden_stdio
 
 EXIT_BAD_INPUT = 2
@@ -21,7 +21,7 @@ CPU_ALLOCATOR = "DefaultCPUAllocator"  # in the message of torch's RuntimeError 
 
 
 class UserError(Exception):
-    """Bad input or a place that cannot be written: the message says what is wrong and what to do."""
+    """Bad input or a file that cannot be written; the message says what is wrong and what to do."""
 
 
 class NotFiniteError(UserError):

@@ -19,6 +19,8 @@ from datetime import timedelta
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+from utils.runtime.startup import import_libraries
+
 TIMEOUT = timedelta(hours=1)  # of one rank for the others: rank 0 may be downloading a data set
 REPORT_SECONDS = 1.0  # for the rank that reports why all of them end
 GLOO_CONNECTION = "gloo/transport"  # in the RuntimeErrors of gloo's lost connections
@@ -71,6 +73,7 @@ def join_process_group() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", 1)) < 2 or "LOCAL_RANK" not in os.environ:
         yield
         return
+    import_libraries()
     import torch.distributed as dist
 
     _group = _join()

@@ -9,9 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from utils.runtime.startup import EXIT_INTERRUPTED, end_at_once
+from utils.runtime.startup import (
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    end_at_once,
+    is_importing,
+)
 
-EXIT_TERMINATED = 143  # 128 + SIGTERM
 REPEAT_SECONDS = 5.0  # a signal that is repeated within this time is ignored
 RETRY_SECONDS = 0.01
 
@@ -34,6 +38,8 @@ def handle_termination() -> Iterator[None]:
 
     def stop(number, _):
         nonlocal stopped
+        if is_importing():
+            end_at_once(number)
         if not is_repeated():
             stopped = time.monotonic()
             raise KeyboardInterrupt if number == signal.SIGINT else Terminated
