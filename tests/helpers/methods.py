@@ -21,7 +21,7 @@ from utils.train.recipe import Recipe
 REQUEST = ForgetRequest((1,))
 CONFIG = UnlearnConfig(REQUEST, Recipe(3, 0.01, 7), show=False)
 RECIPE = Recipe(epochs=2, lr=0.02, batch_size=5, optimizer="adamw", weight_decay=0.01, seed=7)
-BUILD_ANEW = ("Retrain", "EU_k", "SISA")  # they need an architecture that can be built
+TRAIN_FROM_SCRATCH = ("Retrain", "EU_k", "SISA")  # they need an architecture that can be built
 OWN_RECIPE = [method for method in METHODS.values() if method.recipe]
 by_id = pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.id)
 by_own_recipe = pytest.mark.parametrize("method", OWN_RECIPE, ids=lambda method: method.id)
@@ -66,7 +66,7 @@ def with_recipe(config, **changes):
 
 def unlearned(method, image_set, *, seed=1, epochs=3):
     multi_label = image_set.labels.ndim == 2
-    if method.id in BUILD_ANEW:
+    if method.id in TRAIN_FROM_SCRATCH:
         model = real_model(shards=2 if method.needs_shards else 0)
     else:
         model = trained_model(multi_label=multi_label, dropout=0.3)

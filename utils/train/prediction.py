@@ -1,17 +1,27 @@
-"""The loop over batches that only looks."""
+"""Prediction: the logits of all images of a set."""
+
+from typing import TYPE_CHECKING
 
 import torch
 
 from utils.data.prefetch import iter_batches
 
-PREDICTION_BATCH = 256  # images: on a CPU the fastest of 50 to 512, on a GPU more gain little
+if TYPE_CHECKING:
+    from models.architectures import Classifier
+    from utils.data.datasets import CompositeSet, ImageSet
+
+PREDICTION_BATCH = 256  # images: the fastest of 50 to 512 on a CPU; a GPU gains little from more
 
 
 @torch.inference_mode()
-def predict(model, image_set, batch_size=PREDICTION_BATCH):
-    """Logits (M, K) float32 of an ImageSet, on its device, in evaluation mode.
+def predict(
+    model: "Classifier",
+    image_set: "ImageSet | CompositeSet",
+    batch_size: int = PREDICTION_BATCH,
+) -> torch.Tensor:
+    """Return the logits (M, K) float32 of M images, on their device, in evaluation mode.
 
-    An empty set gives (0, K). The model is left in the mode it was in.
+    The logits of an empty set are (0, K). The model's training or evaluation mode is restored.
     """
     if len(image_set) == 0:
         return torch.zeros(0, model.spec.num_classes, device=image_set.device)

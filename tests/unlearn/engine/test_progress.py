@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.checkpoint import save_with_digest
-from tests.helpers.methods import BUILD_ANEW, REQUEST, config_for, real_model
+from tests.helpers.methods import REQUEST, TRAIN_FROM_SCRATCH, config_for, real_model
 from tests.helpers.tiny import same_weights, split_set, tiny_set, trained_model
 from unlearn.engine import loop
 from unlearn.engine.pairing import Paired
@@ -41,7 +41,7 @@ class Stopping(Progress):
 
 
 def run(method, progress):
-    if method.id in BUILD_ANEW:
+    if method.id in TRAIN_FROM_SCRATCH:
         model = real_model(shards=2 if method.needs_shards else 0)
     else:
         model = trained_model(dropout=0.3)

@@ -12,11 +12,11 @@ from scipy.stats import chisquare
 
 from models.architectures import build_model, make_spec
 from tests.helpers.methods import (
-    BUILD_ANEW,
     CONFIG,
     OWN_RECIPE,
     RECIPE,
     REQUEST,
+    TRAIN_FROM_SCRATCH,
     by_id,
     by_own_recipe,
     by_task,
@@ -131,7 +131,7 @@ def test_no_more_images_than_two_batches_have_gradients_at_a_time(method):
         seen.append(len(inputs[0]) if torch.is_grad_enabled() else 0)
 
     image_set, model = tiny_set(120), trained_model()
-    if method.id in BUILD_ANEW:
+    if method.id in TRAIN_FROM_SCRATCH:
         model = real_model()
     config = config_for(method, image_set, epochs=2)
     with torch.nn.modules.module.register_module_forward_pre_hook(watch):
@@ -441,7 +441,7 @@ def test_a_setting_is_refused_where_it_changes_nothing_and_only_there(method_id)
 )
 def test_batches_of_one_image_work_or_are_refused(method):
     def run():
-        model = real_model() if method.id in BUILD_ANEW else trained_model()
+        model = real_model() if method.id in TRAIN_FROM_SCRATCH else trained_model()
         config = with_recipe(config_for(method, tiny_set(12), epochs=1), batch_size=1)
         return method.run(model, *split_set(REQUEST, tiny_set(12)), config)
 
@@ -466,7 +466,7 @@ def test_of_one_class_alone_single_images_are_forgotten_or_it_is_refused(method,
         assert re.search("has one only: choose another|is multi-label: choose another", str(error))
         return
     model = tiny_model(1)
-    if method.id in BUILD_ANEW:
+    if method.id in TRAIN_FROM_SCRATCH:
         model = build_model(make_spec(SMALL_ARCH, 1, 1, SIZE), seed=0)
     config = replace(config_for(method, dataset.train, epochs=1), request=request)
     method.run(model, *request.split(dataset, "train"), config)
