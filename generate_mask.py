@@ -23,13 +23,13 @@ from evaluation.pictures import layer_saliency
 from models.loading import load_model_and_data
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import (
-    entry_percents,
+    compute_percentiles,
     gradient_saliency,
     is_saliency,
-    load_percents,
+    load_percentiles,
     saliency_origin,
     saliency_path,
-    save_percents,
+    save_percentiles,
 )
 from utils.io.files import PICTURE_FOLDER, check_overwrite, ensure_folder
 from utils.io.locks import exclusive_lock
@@ -74,7 +74,7 @@ def main(argv=None):
 def _tell_finished(args, model, request, origin, path):
     print(f"{request.description}: {path}, finished already")
     if not _picture_path(args, path).exists():
-        percents = load_percents(path, model, request, origin, "generate_mask.py")
+        percents = load_percentiles(path, model, request, origin, "generate_mask.py")
         _save_picture(args, request, path, percents)
 
 
@@ -88,8 +88,8 @@ def _make_mask(args, model, dataset, request, origin, path, only):
         return
     began = time.perf_counter()
     saliency = gradient_saliency(model, forget_set, request, args.batch_size)
-    percents = entry_percents(saliency)
-    save_percents(path, percents, request, origin)
+    percents = compute_percentiles(saliency)
+    save_percentiles(path, percents, request, origin)
     seconds, megabytes = time.perf_counter() - began, path.stat().st_size / 1e6
     print(f"{name}: {path}, {megabytes:.1f} MB, {seconds:.1f} s")
     _save_picture(args, request, path, percents)
@@ -105,7 +105,7 @@ def _picture_path(args, path):
 
 
 def _every_class(dataset):
-    return [ForgetRequest.of_classes([str(n)], dataset) for n in range(dataset.num_classes)]
+    return [ForgetRequest.from_classes([str(n)], dataset) for n in range(dataset.num_classes)]
 
 
 if __name__ == "__main__":

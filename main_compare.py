@@ -33,9 +33,9 @@ from evaluation.comparison.trials import Comparison, Trial
 from models.loading import load_model_and_data
 from unlearn.engine.method import BATCH_SIZE, MAX_BATCHES_PER_STEP
 from unlearn.lineage.parents import RETRAIN
-from unlearn.model_ids import FORGOTTEN, decimal_part
+from unlearn.model_ids import FORGOTTEN, encode_number
 from unlearn.registry import METHODS, find_methods
-from unlearn.saliency import to_percent
+from unlearn.saliency import threshold_to_percent
 from utils.io.files import (
     MODEL_FOLDER,
     PICTURE_FOLDER,
@@ -57,7 +57,7 @@ def main(argv=None):
     groups = (trained_model_flags, data_flags, compare_flags, device_flags, overwrite_flag)
     args = make_parser(__doc__, *groups).parse_args(argv)
     if any(method.uses_mask for method in find_methods(args.unlearn)):
-        to_percent(args.mask_thresh)
+        threshold_to_percent(args.mask_thresh)
     ensure_folder(MODEL_FOLDER)
     ensure_folder(RESULT_FOLDER)
     ensure_folder(PICTURE_FOLDER)
@@ -70,7 +70,7 @@ def main(argv=None):
     request = asked_request(args, dataset)
     name = f"{args.model_id}{FORGOTTEN}{request.id_part()}_comparison"
     if args.mask_thresh != MASK_THRESH:  # figures of another threshold are another table
-        name += f"_mask{decimal_part(args.mask_thresh)}"
+        name += f"_mask{encode_number(args.mask_thresh)}"
     check_id(name, "the comparison's name")
     with exclusive_lock(RESULT_FOLDER / f"{name}.json", f"the comparison {name}"):
         return _compare(args, argv, name, methods, model, record, dataset, request)

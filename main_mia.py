@@ -33,7 +33,7 @@ from evaluation.results import (
 )
 from evaluation.shadows import ShadowSetting, query_margins, shadow_margins
 from models.loading import load_model_and_data
-from unlearn.lineage.parents import open_retrains
+from unlearn.lineage.parents import load_retrains
 from utils.io.files import RESULT_FOLDER, check_id, ensure_folder, write_atomically
 from utils.io.locks import exclusive_lock
 from utils.runtime.devices import describe, pick_device
@@ -56,7 +56,7 @@ def _attack(args, argv):
     model, record, dataset = load_model_and_data(device=device, **model_and_data(args))
     request = requested(args, record, dataset)
     path = RESULT_FOLDER / f"{results_name(args.model_id, record, request)}_mia"
-    retrains = open_retrains(args.retrain_model_id, args.model_id, model, record, request, dataset)
+    retrains = load_retrains(args.retrain_model_id, args.model_id, model, record, request, dataset)
     setting = ShadowSetting.of(dataset, request, model, record, args.non_members, args.seed)
     ensure_folder(setting.folder)
 

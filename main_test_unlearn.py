@@ -33,9 +33,14 @@ from evaluation.results import (
     with_earlier,
 )
 from models.loading import load_model_and_data
-from unlearn.lineage.parents import load_parent, open_peers, open_retrains, other_settings
+from unlearn.lineage.parents import (
+    describe_setting_differences,
+    load_parent,
+    load_retrains,
+    load_seed_models,
+)
 from unlearn.lineage.verification import BREAKS, verify
-from unlearn.saliency import load_percents, saliency_origin, saliency_path
+from unlearn.saliency import load_percentiles, saliency_origin, saliency_path
 from utils.data.loading import load_dataset
 from utils.io.csv_files import read_cost_matrix, read_groups
 from utils.io.files import PICTURE_FOLDER, RESULT_FOLDER, ensure_folder, write_atomically
@@ -95,8 +100,8 @@ def _test(args, argv):
     costs = args.cost_matrix and read_cost_matrix(args.cost_matrix, dataset.class_names)
     groups = args.group_file and read_groups(args.group_file, len(dataset.test))
     base, base_note = load_parent(record, model.spec, device)
-    retrains = open_retrains(args.retrain_model_id, args.model_id, model, record, request, dataset)
-    peers = open_peers(args.seed_model_id, model, record, request, dataset)
+    retrains = load_retrains(args.retrain_model_id, args.model_id, model, record, request, dataset)
+    peers = load_seed_models(args.seed_model_id, model, record, request, dataset)
     audit = Audit(
         model,
         dataset,
@@ -165,7 +170,7 @@ def _warnings(record, retrains, dataset):
             "are of images that it never saw"
         )
     for each, (_, other) in list(retrains.items())[:1]:
-        differing = other_settings(other, record.get("recipe", {}))
+        differing = describe_setting_differences(other, record.get("recipe", {}))
         if differing:
             lines.append(f"Retrain {each} differs from the base model's recipe: {differing}")
     return lines
@@ -180,7 +185,7 @@ def _save_saliency(args, record, base, dataset, request, heading):
     command = f"python generate_mask.py --model_id {record['parent_id']} --dataset {args.dataset}"
     origin = saliency_origin(base, dataset, record["parent_digest"])
     try:
-        percents = load_percents(path, base, request, origin, command)
+        percents = load_percentiles(path, base, request, origin, command)
     except UserError as error:  # the figures are saved already
         print(f"no picture of the saliency: {error}")
         return

@@ -29,11 +29,11 @@ from unlearn.engine.progress import Progress
 from unlearn.job import UnlearnJob
 from unlearn.registry import find_method
 from unlearn.saliency import (
-    load_percents,
-    mask_at,
+    load_percentiles,
+    mask_from_percentiles,
     saliency_origin,
     saliency_path,
-    to_percent,
+    threshold_to_percent,
 )
 from utils.io.files import MODEL_FOLDER, ensure_folder
 from utils.io.locks import exclusive_lock
@@ -48,7 +48,7 @@ def main(argv=None):
     args = make_parser(__doc__, *groups).parse_args(argv)
     method = find_method(args.unlearn)
     if method.uses_mask:
-        to_percent(args.mask_thresh)
+        threshold_to_percent(args.mask_thresh)
     ensure_folder(MODEL_FOLDER)
     device = pick_device(args.device, args.threads)
     model, record, dataset = load_model_and_data(device=device, **model_and_data(args))
@@ -56,7 +56,7 @@ def main(argv=None):
         raise UserError(f"{args.model_id} is an unlearned model already: give its base model's id")
     request = asked_request(args, dataset)
     request.split_for_unlearning(dataset)  # raises what is wrong with it
-    job = UnlearnJob.of(
+    job = UnlearnJob.create(
         args.model_id,
         record,
         method,
@@ -68,8 +68,8 @@ def main(argv=None):
     )
     path = model_path(job.model_id)
     with exclusive_lock(path, path):
-        told = job.record(record, model_digest(model, record), dataset)
-        if args.resume and job.finished(told):
+        told = job.make_record(record, model_digest(model, record), dataset)
+        if args.resume and job.find_finished(told):
             Progress(job.model_id, told).delete()
             print(f"model: {path}, finished already\nmodel_id: {job.model_id}")
         else:
@@ -82,21 +82,21 @@ def _unlearn(args, argv, job, told, model, dataset):
     mask = None
     if method.uses_mask:
         mask = _load_mask(args, model, dataset, request, told["parent_digest"])
-        print(f"mask {args.mask_thresh:g}: {100 * mask.share():.2f}% of the weights may change")
-    progress = job.progress(told, mask, resume=args.resume, overwrite=args.overwrite)
+        print(f"mask {args.mask_thresh:g}: {100 * mask.fraction():.2f}% of the weights may change")
+    progress = job.open_progress(told, mask, resume=args.resume, overwrite=args.overwrite)
     forget_set, retain_set = request.split_for_unlearning(dataset)
     print(
         f"{method.name}: {args.model_id} forgets {request.description}, {len(forget_set):,} of "
-        f"{len(dataset.train):,} images; {job.course()} on {describe(device)}"
+        f"{len(dataset.train):,} images; {job.describe_schedule()} on {describe(device)}"
     )
     print(dataset.describe_placement(MAX_BATCHES_PER_STEP * job.config.recipe.batch_size))
-    if progress.saved:
-        print(f"going on after pass {progress.saved}, which is saved")
+    if progress.saved_epochs:
+        print(f"going on after pass {progress.saved_epochs}, which is saved")
     try:
         model, seconds = job.run(model, forget_set, retain_set, mask, progress)
         path = job.save(model, told, seconds, device, command_line(argv, __file__), mask)
     except KeyboardInterrupt as interrupt:
-        raise interrupt_with_hint(interrupt, progress.words()) from None
+        raise interrupt_with_hint(interrupt, progress.interrupt_hint()) from None
     progress.delete()
     if weights_digest(model.network.state_dict()) == told["parent_digest"]:
         print(f"note: {method.id} has changed nothing, the weights are those of {args.model_id}")
@@ -108,7 +108,9 @@ def _load_mask(args, model, dataset, request, base_digest):
     asked = shlex.join(typed_request(args))
     command = f"python generate_mask.py --model_id {args.model_id} --dataset {args.dataset} {asked}"
     origin = saliency_origin(model, dataset, base_digest)
-    return mask_at(load_percents(path, model, request, origin, command), args.mask_thresh)
+    return mask_from_percentiles(
+        load_percentiles(path, model, request, origin, command), args.mask_thresh
+    )
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from unlearn.engine.progress import UNFINISHED_FOLDER
 from unlearn.model_ids import FORGOTTEN
 from unlearn.registry import find_methods
 from unlearn.request.request import ForgetRequest
-from unlearn.saliency import to_percent
+from unlearn.saliency import threshold_to_percent
 from utils.data.loading import load_dataset
 from utils.io.files import MODEL_FOLDER, PICTURE_FOLDER, SALIENCY_FOLDER, check_id
 from utils.plots.bars import method_comparison
@@ -84,12 +84,12 @@ def main(argv=None):
     _check_base(parser, args)
     methods = find_methods(args.unlearn)
     if any(method.uses_mask for method in methods):
-        to_percent(args.mask_thresh)
+        threshold_to_percent(args.mask_thresh)
     dataset = load_dataset(**data_source(args))
     request = asked_request(args, dataset)
     if request is None:
         shown = str(min(CLASS_SHOWN, dataset.num_classes - 1))
-        request = ForgetRequest.of_classes([shown], dataset)
+        request = ForgetRequest.from_classes([shown], dataset)
     request.split_for_unlearning(dataset)
     name = args.save_model_id
     if name is None:

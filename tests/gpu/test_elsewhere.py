@@ -14,13 +14,13 @@ import torch
 from evaluation.metrics.membership import attack_scores
 from evaluation.metrics.relearn import relearn_steps
 from evaluation.outputs import compute_outputs, sets_of
-from tests.helpers.contexts import make_context
+from tests.evaluation.contexts import make_context
 from tests.helpers.methods import REQUEST, TRAIN_FROM_SCRATCH, config_for
 from tests.helpers.simulated_device import GpuSyncCounter, SimulatedDevice
 from tests.helpers.tiny import split_set, tiny_dataset, tiny_set, trained_model
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
-from unlearn.saliency import entry_percents, gradient_saliency
+from unlearn.saliency import compute_percentiles, gradient_saliency
 from utils.runtime.devices import to_device_async
 from utils.train.prediction import predict
 from utils.train.recipe import Recipe
@@ -55,7 +55,7 @@ def unfused(kind, *weights, fused=None, **settings):
 
 def halves(image_set, device):
     """Return the forget and the retain set on `device`, selected by labels on the CPU."""
-    covered, moved = REQUEST.members(image_set.labels), image_set.to(device)
+    covered, moved = REQUEST.has_requested_class(image_set.labels), image_set.to(device)
     return [moved.subset(part.nonzero()[:, 0].to(device)) for part in (covered, ~covered)]
 
 
@@ -67,7 +67,7 @@ def syncs_of(counter, method, batch_size, multi_label=False, streamed=False):
         config,
         recipe=replace(config.recipe, epochs=1, batch_size=batch_size),
         options={name: SMALL_OPTIONS.get(name, value) for name, value in config.options.items()},
-        comparable_val=config.comparable_val.to(counter.device),
+        matching_val=config.matching_val.to(counter.device),
         retain_val=config.retain_val.to(counter.device),
     )
     sets = [part.stream_to(counter.device, 2) for part in split_set(REQUEST, image_set)]
@@ -94,7 +94,7 @@ def test_batches_are_copied_without_synchronization(counter, method_id):
 
 
 @pytest.mark.parametrize(
-    "method", [each for each in TESTED if not each.one_label], ids=lambda method: method.id
+    "method", [each for each in TESTED if not each.single_label_only], ids=lambda method: method.id
 )
 def test_methods_keep_findings_on_their_device(counter, method):
     syncs_of(counter, method, 6, multi_label=True)
@@ -128,7 +128,7 @@ def test_saliency_and_predictions_do_not_synchronize(counter, multi_label):
         found.append(counted.syncs)
     assert found == [[], []]
     with counter():
-        percents = entry_percents(saliency)
+        percents = compute_percentiles(saliency)
     assert all(part.device.type == "cpu" for part in percents.values())
 
 
@@ -136,7 +136,7 @@ def test_saliency_and_predictions_do_not_synchronize(counter, multi_label):
 def test_outputs_are_copied_to_the_cpu_for_the_measures(counter, multi_label):
     dataset = tiny_dataset(multi_label=multi_label)
     request = ForgetRequest((1,))
-    covered = {name: request.covered(dataset, name) for name in dataset.splits}
+    covered = {name: request.in_forget_set(dataset, name) for name in dataset.splits}
     with counter():
         outputs = compute_outputs(
             trained_model().to(counter.device), dataset.to(counter.device), request

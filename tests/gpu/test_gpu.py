@@ -22,7 +22,7 @@ from tests.helpers.tiny import (
     weights_of,
 )
 from unlearn.registry import METHODS
-from unlearn.saliency import entry_percents, gradient_saliency
+from unlearn.saliency import compute_percentiles, gradient_saliency
 from utils.runtime.devices import pick_device
 from utils.train import cuda_graphs
 from utils.train.precision import pick_precision
@@ -56,7 +56,7 @@ def unlearned(method, device, *, precision=FLOAT32, dropout=0.3):
     config = replace(
         config,
         recipe=replace(config.recipe, precision=precision),
-        comparable_val=config.comparable_val.to(device),
+        matching_val=config.matching_val.to(device),
         retain_val=config.retain_val.to(device),
     )
     return method.run(model.to(device), *split_set(REQUEST, image_set), config)
@@ -191,7 +191,9 @@ def test_saliency_and_predictions_match_a_cpu(gpu):
         model = trained_model().to(device)
         forget_set, _ = split_set(REQUEST, image_set.to(device))
         saliency = gradient_saliency(model, forget_set, REQUEST)
-        found.append((predict(model, image_set.to(device)), saliency, entry_percents(saliency)))
+        found.append(
+            (predict(model, image_set.to(device)), saliency, compute_percentiles(saliency))
+        )
     (cpu_logits, cpu_saliency, percents), (gpu_logits, gpu_saliency, others) = found
     torch.testing.assert_close(gpu_logits.cpu(), cpu_logits, **ROUNDING)
     for name, values in cpu_saliency.items():

@@ -27,7 +27,12 @@ import torch
 from models.architectures import build_model, make_spec
 from models.checkpoint import load_model, save_model
 from unlearn.request.request import ForgetRequest
-from unlearn.saliency import entry_percents, load_percents, origin_of, save_percents
+from unlearn.saliency import (
+    compute_percentiles,
+    load_percentiles,
+    origin_from_digests,
+    save_percentiles,
+)
 from utils.data.npz import ARRAY_KEYS, read_npz
 from utils.io.tensor_files import content_digest
 from utils.runtime.errors import UserError
@@ -57,8 +62,10 @@ class SampleFiles:
             path = save_model(model_id, model, record)
             saliency = {name: p.detach().abs() for name, p in model.named_parameters()}
             mask = Path(f"mask_{model_id}.pt")
-            origin = origin_of(hashlib.sha256(path.read_bytes()).hexdigest(), spec, "0" * 64)
-            save_percents(mask, entry_percents(saliency), REQUEST, origin)
+            origin = origin_from_digests(
+                hashlib.sha256(path.read_bytes()).hexdigest(), spec, "0" * 64
+            )
+            save_percentiles(mask, compute_percentiles(saliency), REQUEST, origin)
             self.masks[mask] = model, origin
             for save in (np.savez, np.savez_compressed):
                 data = Path(f"data_{model_id}_{save.__name__}.npz")
@@ -78,7 +85,7 @@ class SampleFiles:
             return content_digest({"weights": dict(model.network.state_dict()), "record": record})
         if kind == "mask":
             model, origin = self.masks[path]
-            return content_digest(load_percents(path, model, REQUEST, origin, "create it"))
+            return content_digest(load_percentiles(path, model, REQUEST, origin, "create it"))
         return data_digest(read_npz(path))
 
 

@@ -15,7 +15,7 @@ from tests.helpers.tiny import (
 from unlearn.engine.config import UnlearnConfig
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
-from unlearn.saliency import entry_percents, gradient_saliency, mask_at
+from unlearn.saliency import compute_percentiles, gradient_saliency, mask_from_percentiles
 from utils.train.recipe import Recipe
 
 REQUEST = ForgetRequest((1,))
@@ -40,7 +40,7 @@ def config_for(method, image_set, *, seed=1, epochs=3):
     mask, recipe = None, replace(method.recipe or RECIPE, seed=seed)
     if method.uses_mask:
         saliency = gradient_saliency(trained_model(), split_set(REQUEST, image_set)[0], REQUEST)
-        mask = mask_at(entry_percents(saliency), 0.5)
+        mask = mask_from_percentiles(compute_percentiles(saliency), 0.5)
     if method.recipe and not method.one_step:
         recipe = replace(recipe, epochs=epochs, lr=0.01, batch_size=7)
     return UnlearnConfig(
@@ -48,7 +48,7 @@ def config_for(method, image_set, *, seed=1, epochs=3):
         recipe,
         {name: option.default for name, option in method.options.items()},
         mask=mask,
-        comparable_val=unseen[0],
+        matching_val=unseen[0],
         retain_val=unseen[1],
         show=False,
     )

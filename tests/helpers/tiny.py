@@ -73,7 +73,7 @@ def _trained_weights(multi_label):
 
 def split_set(request, image_set):
     """Return (forget_set, retain_set) of a request for classes."""
-    forgotten = request.members(image_set.labels)
+    forgotten = request.has_requested_class(image_set.labels)
     return image_set.subset(forgotten), image_set.subset(~forgotten)
 
 

@@ -46,10 +46,12 @@ def test_memory_does_not_grow_over_epochs_of_unlearning(method_id, workplace):
     method, sizes = METHODS[method_id], {}
 
     class MeasuringProgress(Progress):
-        def keep_pass(self, state, optimizer):
-            super().keep_pass(state, optimizer)
+        def save_epoch(self, state, optimizer):
+            super().save_epoch(state, optimizer)
             self.finish()
-            sizes[self.saved] = resident_bytes() if self.saved in (WARM_UP, LAST) else 0
+            sizes[self.saved_epochs] = (
+                resident_bytes() if self.saved_epochs in (WARM_UP, LAST) else 0
+            )
 
     options = {name: option.default for name, option in method.options.items()}
     config = UnlearnConfig(

@@ -131,7 +131,7 @@ def test_records_without_precision_and_compiled_get_their_defaults(tmp_path, mon
 
 def test_a_method_trains_in_its_precision():
     request, train_set = ForgetRequest((1,)), tiny_set(24)
-    covered = request.members(train_set.labels)
+    covered = request.has_requested_class(train_set.labels)
     sets = train_set.subset(covered), train_set.subset(~covered)
     made = {}
     for name in (FLOAT32, BF16):
