@@ -60,7 +60,7 @@ def run_epochs(model, passes, config, *, count=None):
     generator = torch.Generator().manual_seed(recipe.seed)
     optimizer = make_optimizer(model, recipe.optimizer, recipe.lr, recipe.weight_decay)
     if config.mask:
-        config.mask.protect(model, optimizer)
+        config.mask.apply_to(model, optimizer)
     device = next(model.parameters()).device
     count = count or recipe.epochs
     with (

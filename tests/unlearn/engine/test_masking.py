@@ -95,7 +95,7 @@ def test_protection_ends_with_its_handle():
     optimizer = torch.optim.SGD(model.parameters(), 1.0)
     mask = WeightMask({"weight": torch.tensor([[True, False]])})
     before = model.weight.detach().clone()
-    handle = mask.protect(model, optimizer)
+    handle = mask.apply_to(model, optimizer)
     model.weight.grad = torch.ones(1, 2)
     optimizer.step()
     assert torch.equal(model.weight, before - torch.tensor([[1.0, 0.0]]))

@@ -207,7 +207,7 @@ def test_what_a_model_has_forgotten():
     for forgotten in ("f1-s1", "3-f1-s1", "samples-0123456789ab"):
         with pytest.raises(UserError, match="no record of which images it has forgotten"):
             ForgetRequest.from_model(f"base_FORGOTTEN_{forgotten}_{tail}", {}, dataset)
-    with pytest.raises(UserError, match="has forgotten nothing: say which --class_to_forget"):
+    with pytest.raises(UserError, match="has forgotten nothing: give the --class_to_forget"):
         ForgetRequest.from_model("base", {}, dataset)
     old = ForgetRequest.from_model("any", {"forget_request": {"class_to_forget": 3}}, dataset)
     assert (old, old.description) == (ForgetRequest((3,)), "class 3 tissue d")
@@ -296,12 +296,15 @@ def test_a_list_of_images(tmp_path):
         ("1.0\n", "line 1: '1.0' is not a whole number"),
         ("²\n", "line 1: '²' is not a whole number"),
         ("1 2\n", "line 1: '1 2' is not a whole number"),
-        ("\n\n24\n", "line 3: '24' is no training image: they are 0 to 23"),
-        ("-1\n", "line 1: '-1' is no training image"),
-        ("9" * 5000, "line 1: '9.*' is no training image"),
-        ("3\n# again\n03\n", "line 3: 3 is there already, in line 1: give it once"),
-        ("# nothing\n", "holds no index"),
-        ("", "holds no index"),
+        (
+            "\n\n24\n",
+            "line 3: '24' is not the index of a training image: give a number from 0 to 23",
+        ),
+        ("-1\n", "line 1: '-1' is not the index of a training image"),
+        ("9" * 5000, "line 1: '9.*' is not the index of a training image"),
+        ("3\n# again\n03\n", "line 3: 3 is a duplicate of line 1: give each index once"),
+        ("# nothing\n", "contains no index"),
+        ("", "contains no index"),
     ],
 )
 def test_faults_of_a_list(tmp_path, text, says):
@@ -356,11 +359,14 @@ def test_words_of_a_request_can_be_shown_and_its_conditions_are_exact(tmp_path):
         ),
         (["patient_id"], "--forget_where patient_id: give a condition as COLUMN=VALUE"),
         (["=3"], "give a condition as COLUMN=VALUE"),
-        (["patient_id=99"], "no training image has patient_id=99; there are '0', '1', .*, ..."),
-        (["device=cirrus 800"], "has device=cirrus 800; there are 'Cirrus 800', 'Cirrus 801'"),
+        (
+            ["patient_id=99"],
+            "no training image has patient_id=99; values: '0', '1', .*, ...",
+        ),
+        (["device=cirrus 800"], "has device=cirrus 800; values: 'Cirrus 800', 'Cirrus 801'"),
         (
             ["patient_id=3", "device=Cirrus 801"],
-            "no training image with patient_id=3 has device=Cirrus 801; there are 'Cirrus 800'$",
+            "no training image with patient_id=3 has device=Cirrus 801; values: 'Cirrus 800'$",
         ),
         (["patient_id=3", "patient_id=4"], "patient_id cannot be both 3 and 4: all conditions"),
     ],
