@@ -67,17 +67,17 @@ def main(argv: list[str] | None = None) -> None:
 
 def _report_finished(args, model, request, origin, path):
     """Print that the mask exists, and save its picture if it is missing."""
-    from unlearn.saliency import load_percents
+    from unlearn.saliency import load_percentiles
 
     print(f"{request.description}: {path}, finished already")
     if not _picture_path(args, path).exists():
-        percents = load_percents(path, model, request, origin, "generate_mask.py")
+        percents = load_percentiles(path, model, request, origin, "generate_mask.py")
         _save_picture(args, request, path, percents)
 
 
 def _make_mask(args, model, dataset, request, origin, path, only):
     """Compute and save one mask. only: whether it is the only one, so that errors end the run."""
-    from unlearn.saliency import entry_percents, gradient_saliency, save_percents
+    from unlearn.saliency import compute_percentiles, gradient_saliency, save_percentiles
 
     name = request.description
     forget_set, _ = request.split(dataset, "train")
@@ -88,8 +88,8 @@ def _make_mask(args, model, dataset, request, origin, path, only):
         return
     began = time.perf_counter()
     saliency = gradient_saliency(model, forget_set, request, args.batch_size)
-    percents = entry_percents(saliency)
-    save_percents(path, percents, request, origin)
+    percents = compute_percentiles(saliency)
+    save_percentiles(path, percents, request, origin)
     seconds, megabytes = time.perf_counter() - began, path.stat().st_size / 1e6
     print(f"{name}: {path}, {megabytes:.1f} MB, {seconds:.1f} s")
     _save_picture(args, request, path, percents)
@@ -110,7 +110,7 @@ def _picture_path(args, path):
 def _every_class(dataset):
     from unlearn.request.request import ForgetRequest
 
-    return [ForgetRequest.of_classes([str(n)], dataset) for n in range(dataset.num_classes)]
+    return [ForgetRequest.from_classes([str(n)], dataset) for n in range(dataset.num_classes)]
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from arg_parser import (
     trained_model_flags,
 )
 from unlearn.engine.method import BATCH_SIZE, MAX_BATCHES_PER_STEP
-from unlearn.model_ids import FORGOTTEN, decimal_part
+from unlearn.model_ids import FORGOTTEN, encode_number
 from unlearn.registry import METHODS, find_methods
 from utils.io.files import (
     MODEL_FOLDER,
@@ -47,10 +47,10 @@ def main(argv: list[str] | None = None) -> list:
     import_libraries()
     from models.loading import load_model_and_data
     from unlearn.lineage.parents import RETRAIN
-    from unlearn.saliency import to_percent
+    from unlearn.saliency import threshold_to_percent
 
     if any(method.uses_mask for method in chosen):
-        to_percent(args.mask_thresh)
+        threshold_to_percent(args.mask_thresh)
     ensure_folder(MODEL_FOLDER)
     ensure_folder(RESULT_FOLDER)
     ensure_folder(PICTURE_FOLDER)
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> list:
     request = read_request(args, dataset)
     name = f"{args.model_id}{FORGOTTEN}{request.id_part()}_comparison"
     if args.mask_thresh != MASK_THRESH:  # each threshold has its own table
-        name += f"_mask{decimal_part(args.mask_thresh)}"
+        name += f"_mask{encode_number(args.mask_thresh)}"
     check_id(name, "the comparison's name")
     with exclusive_lock(RESULT_FOLDER / f"{name}.json", f"the comparison {name}"):
         return _compare(args, argv, name, methods, model, record, dataset, request)

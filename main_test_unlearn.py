@@ -83,7 +83,7 @@ def _test(args, argv):
         with_earlier,
     )
     from models.loading import load_model_and_data
-    from unlearn.lineage.parents import load_parent, open_peers, open_retrains
+    from unlearn.lineage.parents import load_parent, load_retrains, load_seed_models
     from utils.io.csv_files import read_cost_matrix, read_groups
     from utils.plots.saving import save_picture
 
@@ -100,8 +100,8 @@ def _test(args, argv):
     costs = args.cost_matrix and read_cost_matrix(args.cost_matrix, dataset.class_names)
     groups = args.group_file and read_groups(args.group_file, len(dataset.test))
     base, base_note = load_parent(record, model.spec, device)
-    retrains = open_retrains(args.retrain_model_id, args.model_id, model, record, request, dataset)
-    peers = open_peers(args.seed_model_id, model, record, request, dataset)
+    retrains = load_retrains(args.retrain_model_id, args.model_id, model, record, request, dataset)
+    peers = load_seed_models(args.seed_model_id, model, record, request, dataset)
     audit = Audit(
         model,
         dataset,
@@ -163,7 +163,7 @@ def _test(args, argv):
 
 def _warnings(record, retrains, dataset):
     """Return warnings about the figures that are known before any is measured."""
-    from unlearn.lineage.parents import other_settings
+    from unlearn.lineage.parents import describe_setting_differences
 
     lines = []
     if record.get("train_digest", dataset.train_digest()) != dataset.train_digest():
@@ -172,7 +172,7 @@ def _warnings(record, retrains, dataset):
             "are of images that it never saw"
         )
     for each, (_, other) in list(retrains.items())[:1]:
-        differing = other_settings(other, record.get("recipe", {}))
+        differing = describe_setting_differences(other, record.get("recipe", {}))
         if differing:
             lines.append(f"Retrain {each} differs from the base model's recipe: {differing}")
     return lines
@@ -181,7 +181,7 @@ def _warnings(record, retrains, dataset):
 def _save_saliency(args, record, base, dataset, request, heading):
     """Save the picture of the mask that the model was unlearned with, if there was one."""
     from evaluation.pictures import layer_saliency
-    from unlearn.saliency import load_percents, saliency_origin, saliency_path
+    from unlearn.saliency import load_percentiles, saliency_origin, saliency_path
     from utils.plots.saving import save_picture
 
     threshold = record.get("settings", {}).get("mask_thresh")
@@ -191,7 +191,7 @@ def _save_saliency(args, record, base, dataset, request, heading):
     command = f"python generate_mask.py --model_id {record['parent_id']} --dataset {args.dataset}"
     origin = saliency_origin(base, dataset, record["parent_digest"])
     try:
-        percents = load_percents(path, base, request, origin, command)
+        percents = load_percentiles(path, base, request, origin, command)
     except UserError as error:  # the figures are saved already
         print(f"no picture of the saliency: {error}")
         return

@@ -43,10 +43,10 @@ def main(argv: list[str] | None = None) -> str:
     from models.loading import load_model_and_data
     from unlearn.engine.progress import Progress
     from unlearn.job import UnlearnJob
-    from unlearn.saliency import to_percent
+    from unlearn.saliency import threshold_to_percent
 
     if method.uses_mask:
-        to_percent(args.mask_thresh)
+        threshold_to_percent(args.mask_thresh)
     ensure_folder(MODEL_FOLDER)
     device = pick_device(args.device, args.threads)
     model, record, dataset = load_model_and_data(device=device, **open_model_arguments(args))
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> str:
         raise UserError(f"{args.model_id} is an unlearned model already: give its base model's id")
     request = read_request(args, dataset)
     request.split_for_unlearning(dataset)  # raises what is wrong with it
-    job = UnlearnJob.of(
+    job = UnlearnJob.create(
         args.model_id,
         record,
         method,
@@ -66,8 +66,8 @@ def main(argv: list[str] | None = None) -> str:
     )
     path = model_path(job.model_id)
     with exclusive_lock(path, path):
-        new_record = job.record(record, model_digest(model, record), dataset)
-        if args.resume and job.finished(new_record):
+        new_record = job.make_record(record, model_digest(model, record), dataset)
+        if args.resume and job.find_finished(new_record):
             Progress(job.model_id, new_record).delete()
             print(f"model: {path}, finished already\nmodel_id: {job.model_id}")
         else:
@@ -82,21 +82,21 @@ def _unlearn(args, argv, job, record, model, dataset):
     mask = None
     if method.uses_mask:
         mask = _load_mask(args, model, dataset, request, record["parent_digest"])
-        print(f"mask {args.mask_thresh:g}: {100 * mask.share():.2f}% of the weights may change")
-    progress = job.progress(record, mask, resume=args.resume, overwrite=args.overwrite)
+        print(f"mask {args.mask_thresh:g}: {100 * mask.fraction():.2f}% of the weights may change")
+    progress = job.open_progress(record, mask, resume=args.resume, overwrite=args.overwrite)
     forget_set, retain_set = request.split_for_unlearning(dataset)
     print(
         f"{method.name}: {args.model_id} forgets {request.description}, {len(forget_set):,} of "
-        f"{len(dataset.train):,} images; {job.course()} on {describe(device)}"
+        f"{len(dataset.train):,} images; {job.describe_schedule()} on {describe(device)}"
     )
     print(dataset.describe_placement(MAX_BATCHES_PER_STEP * job.config.recipe.batch_size))
-    if progress.saved:
-        print(f"resuming after pass {progress.saved}")
+    if progress.saved_epochs:
+        print(f"resuming after epoch {progress.saved_epochs}")
     try:
         model, seconds = job.run(model, forget_set, retain_set, mask, progress)
         path = job.save(model, record, seconds, device, command_line(argv, __file__), mask)
     except KeyboardInterrupt as interrupt:
-        raise interrupt_with_hint(interrupt, progress.words()) from None
+        raise interrupt_with_hint(interrupt, progress.interrupt_hint()) from None
     progress.delete()
     if weights_digest(model.network.state_dict()) == record["parent_digest"]:
         print(f"note: {method.id} has changed nothing, the weights are those of {args.model_id}")
@@ -104,13 +104,20 @@ def _unlearn(args, argv, job, record, model, dataset):
 
 
 def _load_mask(args, model, dataset, request, base_digest):
-    from unlearn.saliency import load_percents, mask_at, saliency_origin, saliency_path
+    from unlearn.saliency import (
+        load_percentiles,
+        mask_from_percentiles,
+        saliency_origin,
+        saliency_path,
+    )
 
     path = saliency_path(args.model_id, request)
     flags = ["--model_id", args.model_id, "--dataset", args.dataset, *request_arguments(args)]
     command = shlex.join(["python", "generate_mask.py", *flags])
     origin = saliency_origin(model, dataset, base_digest)
-    return mask_at(load_percents(path, model, request, origin, command), args.mask_thresh)
+    return mask_from_percentiles(
+        load_percentiles(path, model, request, origin, command), args.mask_thresh
+    )
 
 
 if __name__ == "__main__":

@@ -82,17 +82,17 @@ def main(argv: list[str] | None = None) -> list[dict]:
     import_libraries()
     from unlearn.engine.progress import UNFINISHED_FOLDER
     from unlearn.request.request import ForgetRequest
-    from unlearn.saliency import to_percent
+    from unlearn.saliency import threshold_to_percent
     from utils.data.loading import load_dataset
 
     _check_base(parser, args)
     if any(method.uses_mask for method in methods):
-        to_percent(args.mask_thresh)
+        threshold_to_percent(args.mask_thresh)
     dataset = load_dataset(**load_dataset_arguments(args))
     request = read_request(args, dataset)
     if request is None:
         shown = str(min(CLASS_SHOWN, dataset.num_classes - 1))
-        request = ForgetRequest.of_classes([shown], dataset)
+        request = ForgetRequest.from_classes([shown], dataset)
     request.split_for_unlearning(dataset)
     name = args.save_model_id
     if name is None:

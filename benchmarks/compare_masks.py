@@ -19,7 +19,7 @@ import torch
 
 from models.architectures import build_model, make_spec
 from unlearn.request.request import ForgetRequest
-from unlearn.saliency import entry_percents, mask_at, save_percents
+from unlearn.saliency import compute_percentiles, mask_from_percentiles, save_percentiles
 
 THRESHOLDS = [percent / 100 for percent in range(10, 101, 10)]
 
@@ -39,8 +39,8 @@ def main():
         one = Path(folder) / "one.pt"
         for _ in range(rounds):
             began = time.perf_counter()
-            percents = entry_percents(saliency)
-            save_percents(one, percents, ForgetRequest((3,)), {})
+            percents = compute_percentiles(saliency)
+            save_percentiles(one, percents, ForgetRequest((3,)), {})
             middle = time.perf_counter()
             plain, plain_bytes = _two_argsorts_a_threshold(saliency, Path(folder))
             end = time.perf_counter()
@@ -49,7 +49,11 @@ def main():
                 f"one count {middle - began:.2f} s, two argsorts a threshold {end - middle:.2f} s"
             )
         differing = sum(
-            int((mask_at(percents, threshold).changeable[name] != mask[name].bool()).sum())
+            int(
+                (
+                    mask_from_percentiles(percents, threshold).changeable[name] != mask[name].bool()
+                ).sum()
+            )
             for threshold, mask in zip(THRESHOLDS, plain, strict=True)
             for name in mask
         )

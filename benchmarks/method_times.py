@@ -9,7 +9,7 @@ from timing import in_turn, timed
 
 from unlearn.engine.config import UnlearnConfig
 from unlearn.registry import METHODS
-from unlearn.saliency import mask_at
+from unlearn.saliency import mask_from_percentiles
 from utils.runtime.errors import UserError
 from utils.text import format_table
 
@@ -39,7 +39,7 @@ def methods_table(work, rounds, base_epochs, quick):
     epochs = [timed(lambda: work.train_for(1, work.recipe), work.device)[0] for _ in range(rounds)]
     retrain = statistics.median(epochs) * work.recipe.epochs * len(retain_set) / len(work.train)
     base = work.train_for(base_epochs, work.recipe)
-    mask = mask_at(work.percents(work.request), HALF)
+    mask = mask_from_percentiles(work.percents(work.request), HALF)
     sets, few = (forget_set, retain_set), QUICK_OPTIONS if quick else {}
     rows = [_row(method, work, base, sets, mask, few, retrain, rounds) for method in SHOWN]
     title = (
@@ -90,6 +90,6 @@ def _config(method, work, mask, few, epochs):
         {name: few.get(name, option.default) for name, option in method.options.items()},
         mask=mask,
         retain_val=retain_val,
-        comparable_val=forgotten_val,
+        matching_val=forgotten_val,
         show=False,
     )

@@ -10,7 +10,12 @@ import torch
 from evaluation.audit import MODEL, Audit
 from models.architectures import build_model, make_spec
 from unlearn.request.request import ForgetRequest
-from unlearn.saliency import entry_percents, gradient_saliency, mask_at, save_percents
+from unlearn.saliency import (
+    compute_percentiles,
+    gradient_saliency,
+    mask_from_percentiles,
+    save_percentiles,
+)
 from utils.data.loading import load_dataset
 from utils.train.prediction import predict
 from utils.train.recipe import BF16, Recipe
@@ -122,10 +127,10 @@ class Work:
         for number in range(self.classes):
             request = ForgetRequest((number,))
             percents = self.percents(request)
-            save_percents(self.folder / f"class_{number}.pt", percents, request, {})
+            save_percentiles(self.folder / f"class_{number}.pt", percents, request, {})
             for threshold in plain.THRESHOLDS:
-                mask_at(percents, threshold)
+                mask_from_percentiles(percents, threshold)
 
     def percents(self, request):
         forget_set, _ = request.split(self.dataset, "train")
-        return entry_percents(gradient_saliency(self.model, forget_set, request))
+        return compute_percentiles(gradient_saliency(self.model, forget_set, request))

@@ -81,7 +81,10 @@ def compute_outputs(
         logits, features = predict_with_features(model, split, batch_size)
         if not logits.isfinite().all():
             raise UserError(f"the model is broken: its outputs for {name} images are not finite")
-        covered, comparable = request.covered(dataset, name), request.comparable(dataset, name)
+        covered, comparable = (
+            request.in_forget_set(dataset, name),
+            request.matches_forget_set(dataset, name),
+        )
         outputs[name] = Outputs(
             logits, split.labels.cpu(), features, covered.cpu(), comparable.cpu()
         )

@@ -8,7 +8,7 @@ from evaluation.audit import BASE, MODEL
 from evaluation.metrics.destinations import destinations
 from evaluation.metrics.membership import membership_scores
 from evaluation.outputs import sets_of
-from unlearn.saliency import mask_at
+from unlearn.saliency import mask_from_percentiles
 from utils.plots.bars import forgotten_destinations, saliency_by_layer
 from utils.plots.before_after import (
     confidence_histograms,
@@ -65,7 +65,7 @@ def before_and_after(outputs, dataset, request, heading, seed=1):
 
 def layer_saliency(percents, heading, threshold):
     """The Figure of how much of each layer the mask at `threshold` takes in."""
-    mask = mask_at(percents, threshold).changeable
+    mask = mask_from_percentiles(percents, threshold).changeable
     layers = {name.removeprefix("network."): part for name, part in mask.items() if part.ndim > 1}
     shares = [100 * part.float().mean().item() for part in layers.values()]
     return saliency_by_layer(list(layers), shares, f"{heading}, mask {threshold:g}")
@@ -82,7 +82,7 @@ def _confidences(outputs, request):
 
 def _feature_map(panels, dataset, request, heading, seed):
     """Training images, because the forget set is among them; each panel has its own components."""
-    labels, covered = dataset.train.labels.cpu(), request.covered(dataset, "train").cpu()
+    labels, covered = dataset.train.labels.cpu(), request.in_forget_set(dataset, "train").cpu()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     forgotten = covered[order]
     some = order[forgotten][:MAPPED_FORGOTTEN]  # a rare class too is to be seen

@@ -79,7 +79,7 @@ def heading(
         "weights_digest": record.get("weights_digest"),
         "method": record.get("method"),
         "parent_id": record.get("parent_id"),
-        **request.brief(dataset),
+        **request.summary(dataset),
         "dataset": dataset.name,
         **{f"{split}_digest": dataset.digest(split) for split in dataset.splits},
         "seed": seed,

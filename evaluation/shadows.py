@@ -16,7 +16,7 @@ from evaluation.metrics.klom import margins
 from evaluation.metrics.membership import too_few
 from models.architectures import ModelSpec, build_model
 from models.checkpoint import REFUSALS, load_with_digest, save_with_digest
-from unlearn.engine.settings import recorded_config
+from unlearn.engine.settings import config_from_record
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import make_mask
@@ -39,7 +39,7 @@ class ShadowSetting:
     pool: every image of training and non-member split. retain: (R,) positions in it of the images
     to be kept. queries: (Q,) positions of the forget set and then of the non-members; the first
     `members` of them are the forget set. val_set: for the choice of the epoch; of it retain_val
-    are not to be forgotten, and comparable_val are of the forget set's kind. origin: plain data
+    are not to be forgotten, and matching_val are of the forget set's kind. origin: plain data
     that tells this attack's shadow models from another's.
     """
 
@@ -52,7 +52,7 @@ class ShadowSetting:
     members: int
     val_set: ImageSet
     retain_val: ImageSet
-    comparable_val: ImageSet
+    matching_val: ImageSet
     origin: dict
 
     @classmethod
@@ -79,7 +79,7 @@ class ShadowSetting:
             torch.cat([dataset.train.labels, other.labels]),
         )
         pool = replace(pool, workers=dataset.train.workers)
-        covered = request.covered(dataset, "train")
+        covered = request.in_forget_set(dataset, "train")
         forget = covered.nonzero()[:, 0]
         unseen = _unseen_queries(dataset, request, non_members, len(forget), seed)
         for images, what in ((forget, "training"), (unseen, non_members)):
@@ -112,8 +112,8 @@ class ShadowSetting:
             torch.cat([forget, unseen + len(dataset.train)]),
             len(forget),
             dataset.val.subset(rest),
-            dataset.val.subset(rest & ~request.covered(dataset, "val")),
-            dataset.val.subset(rest & request.comparable(dataset, "val")),
+            dataset.val.subset(rest & ~request.in_forget_set(dataset, "val")),
+            dataset.val.subset(rest & request.matches_forget_set(dataset, "val")),
             origin,
         )
 
@@ -170,7 +170,7 @@ def _unseen_queries(dataset, request, non_members, most, seed):
     Of a request for classes all of its images. Single images are compared with as many of their
     kind, drawn by `seed`, so that validation images are left to choose the epoch by.
     """
-    found = request.comparable(dataset, non_members).nonzero()[:, 0]
+    found = request.matches_forget_set(dataset, non_members).nonzero()[:, 0]
     if request.indices is None or len(found) <= most:
         return found
     order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))
@@ -201,11 +201,11 @@ def _trained(setting, number, seen, show):
 
 def _unlearned(setting, number, model, forget_set, retain_set, show):
     method = setting.method
-    config = recorded_config(method, setting.request, setting.record)
+    config = config_from_record(method, setting.request, setting.record)
     config = replace(
         config,
         recipe=replace(config.recipe, seed=config.recipe.seed + 1 + number),
-        comparable_val=setting.comparable_val,
+        matching_val=setting.matching_val,
         retain_val=setting.retain_val,
         show=show,
     )

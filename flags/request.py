@@ -90,18 +90,20 @@ def _find_request_error(args, required):
 
 def read_request(args: Namespace, dataset: "MedicalDataset") -> "ForgetRequest | None":
     """Return the request of the flags that `request_flags` adds, or None if none is given."""
-    from unlearn.request.files import listed_request, matching_request
+    from unlearn.request.files import request_from_indices_file, request_from_metadata
     from unlearn.request.request import ForgetRequest
 
     if args.forget_fraction is not None:
         seed = DEFAULT_SEED if args.forget_seed is None else args.forget_seed
-        return ForgetRequest.of_fraction(args.forget_fraction, seed, args.class_to_forget, dataset)
+        return ForgetRequest.from_fraction(
+            args.forget_fraction, seed, args.class_to_forget, dataset
+        )
     if args.class_to_forget is not None:
-        return ForgetRequest.of_classes(args.class_to_forget, dataset)
+        return ForgetRequest.from_classes(args.class_to_forget, dataset)
     if args.forget_indices is not None:
-        return listed_request(args.forget_indices, dataset)
+        return request_from_indices_file(args.forget_indices, dataset)
     if args.metadata is not None:
-        return matching_request(args.metadata, args.forget_where, dataset)
+        return request_from_metadata(args.metadata, args.forget_where, dataset)
     return None
 
 
@@ -116,9 +118,9 @@ def request_for_model(
 
     request = read_request(args, dataset)
     if request is None:
-        return ForgetRequest.of_model(args.model_id, record, dataset)
+        return ForgetRequest.from_model(args.model_id, record, dataset)
     if "forget_request" in record:
-        forgotten = ForgetRequest.of_model(args.model_id, record, dataset)
+        forgotten = ForgetRequest.from_model(args.model_id, record, dataset)
         if forgotten != request:
             raise UserError(
                 f"{request.description}: {args.model_id} has forgotten another request "

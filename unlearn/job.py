@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from models.checkpoint import model_path, read_record, save_model, weights_digest
 from models.loading import dataset_record
 from unlearn.engine.config import UnlearnConfig
-from unlearn.engine.method import Method, write_option
+from unlearn.engine.method import Method, format_option
 from unlearn.engine.progress import Progress
-from unlearn.engine.settings import check_task, chosen_config, default_config
+from unlearn.engine.settings import check_applicable, default_config, override_config
 from unlearn.model_ids import unlearned_model_id
 from utils.io.files import check_id, check_overwrite
 from utils.runtime.devices import describe
@@ -37,17 +37,19 @@ class UnlearnJob:
     model_id: str
 
     @classmethod
-    def of(cls, base_id, base_record, method, request, dataset, *, settings, options, mask_thresh):
-        """The job with the method's defaults but for `settings` and `options`, as chosen_config.
+    def create(
+        cls, base_id, base_record, method, request, dataset, *, settings, options, mask_thresh
+    ):
+        """The job with the method's defaults but for `settings` and `options`, as override_config.
 
         Raises UserError if the method has no such settings or cannot work on the data.
         """
-        check_task(method, dataset, base_record.get("spec", {}).get("shards", 0))
+        check_applicable(method, dataset, base_record.get("spec", {}).get("shards", 0))
         defaults = default_config(method, request, base_record)
-        config = chosen_config(method, defaults, settings, options)
+        config = override_config(method, defaults, settings, options)
         config = replace(
             config,
-            comparable_val=dataset.val.subset(request.comparable(dataset, "val")),
+            matching_val=dataset.val.subset(request.matches_forget_set(dataset, "val")),
             retain_val=request.split(dataset, "val")[1],
         )
         mask_thresh = mask_thresh if method.uses_mask else None
@@ -63,12 +65,12 @@ class UnlearnJob:
         check_id(model_id, "the new model's id")  # before any work is done
         return cls(base_id, method, config, mask_thresh, model_id)
 
-    def course(self):
+    def describe_schedule(self):
         """`5 epochs at rate 0.01`, for the terminal."""
         recipe = self.config.recipe
         epochs = f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}"
         course = f"{epochs} at rate {recipe.lr:g}" if recipe.epochs else "one step"
-        options = (f"{name} {write_option(value)}" for name, value in self.config.options.items())
+        options = (f"{name} {format_option(value)}" for name, value in self.config.options.items())
         return ", ".join([course, *options])
 
     def run(self, model, forget_set, retain_set, mask=None, progress=None):
@@ -89,7 +91,7 @@ class UnlearnJob:
                 progress.finish()
         return model, progress.seconds() if progress else time.perf_counter() - began
 
-    def finished(self, record):
+    def find_finished(self, record):
         """The record of the model that is there if it is the very one, by `record`; else None."""
         if not model_path(self.model_id).exists():
             return None
@@ -100,19 +102,19 @@ class UnlearnJob:
         same = all(found.get(key) == record[key] for key in record if key not in NAMES)
         return found if same else None
 
-    def progress(self, record, mask, *, resume, overwrite):
+    def open_progress(self, record, mask, *, resume, overwrite):
         """The Progress to begin with, of the model that has this `record`; mask: None for none.
 
         Raises UserError if a model, or the beginning of one, is there that would be lost.
         """
         origin = {key: value for key, value in record.items() if key not in NAMES}
         origin["mask_digest"] = mask and weights_digest(mask.changeable)
-        progress = Progress.of(self.model_id, origin, resume=resume, overwrite=overwrite)
-        if not progress.saved:
+        progress = Progress.open(self.model_id, origin, resume=resume, overwrite=overwrite)
+        if not progress.saved_epochs:
             check_overwrite([model_path(self.model_id)], overwrite)
         return progress
 
-    def record(self, base_record, base_digest, dataset):
+    def make_record(self, base_record, base_digest, dataset):
         """What tells the model that comes out from every other, as plain data."""
         request = self.config.request
         settings = asdict(self.config.recipe) | {"mask_thresh": self.mask_thresh}

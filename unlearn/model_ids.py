@@ -24,7 +24,7 @@ PATTERN = re.compile(
 )
 
 
-def decimal_part(number):
+def encode_number(number):
     """Digits of a number for an id: 0.001 -> '001', 0.5 -> '5', 1e-05 -> '00001', 1.5 -> '1p5'."""
     text = format(Decimal(repr(float(number))), "f")
     whole, _, fraction = text.partition(".")
@@ -32,8 +32,8 @@ def decimal_part(number):
     return fraction if whole == "0" else f"{whole}p{fraction}"
 
 
-def read_decimal_part(digits):
-    """The number that `decimal_part` wrote."""
+def decode_number(digits):
+    """The number that `encode_number` wrote."""
     return float(digits.replace("p", ".") if "p" in digits else f"0.{digits}")
 
 
@@ -44,8 +44,8 @@ def unlearned_model_id(base, forgotten, method_id, epochs=0, lr=0.0, mask_thresh
     None for methods without a mask. others: (name, value) of further settings that are not
     defaults, as ("batch", 50); a tuple of classes (0, 3) is written 0x3.
     """
-    mask = "" if mask_thresh is None else f"_mask{decimal_part(mask_thresh)}"
-    course = f"_unlearnEpochs{epochs}_unlearnlr{decimal_part(lr)}" if epochs else ""
+    mask = "" if mask_thresh is None else f"_mask{encode_number(mask_thresh)}"
+    course = f"_unlearnEpochs{epochs}_unlearnlr{encode_number(lr)}" if epochs else ""
     tail = "".join(f"_{name}-{_value_part(value)}" for name, value in others)
     return f"{base}{FORGOTTEN}{forgotten}_{method_id.upper()}{mask}{course}{tail}"
 
@@ -53,7 +53,7 @@ def unlearned_model_id(base, forgotten, method_id, epochs=0, lr=0.0, mask_thresh
 def _value_part(value):
     if isinstance(value, tuple):
         return "x".join(map(str, value)) or "all"
-    return decimal_part(value) if isinstance(value, float) else value
+    return encode_number(value) if isinstance(value, float) else value
 
 
 def parse_unlearned_model_id(model_id):
@@ -67,7 +67,7 @@ def parse_unlearned_model_id(model_id):
         return None
     parts = match.groupdict()
     epochs = parts["epochs"]
-    mask, lr = (parts[key] and read_decimal_part(parts[key]) for key in ("mask_thresh", "lr"))
+    mask, lr = (parts[key] and decode_number(parts[key]) for key in ("mask_thresh", "lr"))
     return {
         **parts,
         "mask_thresh": mask,

@@ -88,7 +88,7 @@ def with_salun(method: Method) -> Method:
 def with_variants(methods: Iterable[Method]) -> dict[str, Method]:
     """Return methods and their SalUn variants by id, all variants after all methods."""
     methods = list(methods)
-    variants = [with_salun(method) for method in methods if method.follows_gradient]
+    variants = [with_salun(method) for method in methods if method.supports_mask]
     return {method.id: method for method in [*methods, *variants]}
 
 
@@ -137,7 +137,7 @@ def describe_methods() -> str:
     rows = [
         [
             method.id,
-            "yes" if method.follows_gradient else "-",
+            "yes" if method.supports_mask else "-",
             describe_recipe(method),
             describe_options(method),
         ]

@@ -45,7 +45,7 @@ def gradient_saliency(model, forget_set, request, batch_size=PREDICTION_BATCH):
     return {name: part.detach() for name, part in saliency.items()}
 
 
-def entry_percents(saliency):
+def compute_percentiles(saliency):
     """The smallest whole percent at which each weight is inside the mask: uint8 by name.
 
     At p percent floor(N p / 100) of N weights are inside: the most salient, and among equals
@@ -54,25 +54,27 @@ def entry_percents(saliency):
     flat = torch.cat([part.detach().flatten() for part in saliency.values()])
     if not flat.isfinite().all():
         raise UserError("the gradients are not finite: the model's weights are broken")
-    parts = _percents_of(flat).split([part.numel() for part in saliency.values()])
+    parts = _percentiles_of(flat).split([part.numel() for part in saliency.values()])
     return {
         name: part.reshape(saliency[name].shape) for name, part in zip(saliency, parts, strict=True)
     }
 
 
-def mask_at(percents, threshold):
+def mask_from_percentiles(percents, threshold):
     """The WeightMask at `threshold`, a share of all weights in whole percent, above 0, up to 1."""
-    percent = to_percent(threshold)
+    percent = threshold_to_percent(threshold)
     changeable = {name: part <= percent for name, part in percents.items()}
     return WeightMask(changeable, weights_digest(percents))
 
 
 def make_mask(model, forget_set, request, threshold):
     """The WeightMask of a model at `threshold`, from its saliency, without any file."""
-    return mask_at(entry_percents(gradient_saliency(model, forget_set, request)), threshold)
+    return mask_from_percentiles(
+        compute_percentiles(gradient_saliency(model, forget_set, request)), threshold
+    )
 
 
-def to_percent(threshold):
+def threshold_to_percent(threshold):
     """0.25 -> 25. Raises UserError outside (0, 1] and between whole percents."""
     percent = round(threshold * PERCENTS)
     if not 1 <= percent <= PERCENTS or abs(percent - threshold * PERCENTS) > 1e-6:
@@ -96,21 +98,21 @@ def saliency_origin(model, dataset, digest=None):
     digest: of the model's weights, if it is known already.
     """
     digest = digest or weights_digest(model.network.state_dict())
-    return origin_of(digest, model.spec, dataset.train_digest())
+    return origin_from_digests(digest, model.spec, dataset.train_digest())
 
 
-def origin_of(model_digest, spec, train_digest):
+def origin_from_digests(model_digest, spec, train_digest):
     """The same from what a record tells."""
     return {"model_digest": model_digest, "spec": asdict(spec), "train_digest": train_digest}
 
 
-def save_percents(path, percents, request, origin):
+def save_percentiles(path, percents, request, origin):
     """Write one uint8 a weight, with the request and `saliency_origin` that they belong to."""
     content = {"format": FORMAT, "origin": origin | request.record(), "percents": percents}
     save_tensors(path, content | {"percents_digest": weights_digest(percents)})
 
 
-def load_percents(path: Path, model, request, origin, command):
+def load_percentiles(path: Path, model, request, origin, command):
     """Read them back; raises UserError if they are missing, damaged or of another origin.
 
     command: what makes them, for the message.
@@ -148,19 +150,19 @@ def _inside(count):
     return np.arange(1, PERCENTS + 1, dtype=np.int64) * count // PERCENTS
 
 
-def _percents_of(values):
-    """entry_percents of non-negative float32 `values` (N,), where they are if there is room: uint8.
+def _percentiles_of(values):
+    """Percentiles of non-negative float32 `values` (N,): uint8, on the CPU.
 
     Both ways come to the same, on the CPU.
     """
     if not values.is_cpu:
         with suppress(torch.OutOfMemoryError):
-            return _percents_by_sort(values).cpu()
-    return torch.from_numpy(_percents_by_rank(values.cpu().numpy()))
+            return _percentiles_by_sort(values).cpu()
+    return torch.from_numpy(_percentiles_by_rank(values.cpu().numpy()))
 
 
-def _percents_by_sort(values):
-    """entry_percents of non-negative float32 `values` (N,) on a GPU, which sorts fast: uint8.
+def _percentiles_by_sort(values):
+    """Percentiles of non-negative float32 `values` (N,): uint8, on the CPU.
 
     Integers are sorted, the bits of the floats, so that no number is like no other.
     """
@@ -171,8 +173,8 @@ def _percents_by_sort(values):
     return torch.empty_like(bits, dtype=torch.uint8).scatter_(0, order, numbers.to(order.device))
 
 
-def _percents_by_rank(values):
-    """entry_percents of non-negative float32 `values` (N,): uint8.
+def _percentiles_by_rank(values):
+    """Percentiles of non-negative float32 `values` (N,): uint8, on the CPU.
 
     Bits of non-negative floats order as the floats do, so that counting by the upper half of the
     bits tells the ranks that values of one half share. Only where a percent begins among them does

@@ -20,13 +20,13 @@ from unlearn.engine.progress import Progress
 from unlearn.job import UnlearnJob
 from unlearn.registry import METHODS
 from unlearn.saliency import (
-    entry_percents,
+    compute_percentiles,
     gradient_saliency,
     is_saliency,
-    mask_at,
+    mask_from_percentiles,
     saliency_origin,
     saliency_path,
-    save_percents,
+    save_percentiles,
 )
 from utils.io.files import check_overwrite, ensure_folder, write_atomically
 from utils.io.locks import exclusive_lock
@@ -144,7 +144,7 @@ class Comparison:
         return None
 
     def _job(self, trial):
-        return UnlearnJob.of(
+        return UnlearnJob.create(
             self.base_id,
             self.record,
             trial.method,
@@ -166,7 +166,7 @@ class Comparison:
     def _kept_of(self, job):
         """The figures of the model that the job would make, if they are recorded."""
         found = self.kept.get(job.model_id)
-        record = job.finished(self._record(job)) if _is_complete(found) else None
+        record = job.find_finished(self._record(job)) if _is_complete(found) else None
         if record is None:
             return None
         return found if found.get("weights_digest") == record.get("weights_digest") else None
@@ -184,30 +184,30 @@ class Comparison:
         """Create the job's model, or resume it, unless the finished model exists."""
         path, wanted = model_path(job.model_id), self._record(job)
         with exclusive_lock(path, path):
-            if job.finished(wanted) is not None:
+            if job.find_finished(wanted) is not None:
                 Progress(job.model_id, wanted).delete()  # left if a run was killed after saving
                 return
             check_overwrite([path], self.overwrite)
             mask = self._mask if job.method.uses_mask else None
-            progress = job.progress(wanted, mask, resume=True, overwrite=True)
+            progress = job.open_progress(wanted, mask, resume=True, overwrite=True)
             base = copy.deepcopy(self.model)
             model, seconds = job.run(base, *self.sets, mask, progress)
             job.save(model, wanted, seconds, self.dataset.train.device, self.command, mask)
             progress.delete()
 
     def _record(self, job):
-        return job.record(self.record, self.base_digest, self.dataset)
+        return job.make_record(self.record, self.base_digest, self.dataset)
 
     @cached_property
     def _mask(self):
         """The WeightMask of the request; its saliency is saved as by generate_mask."""
-        percents = entry_percents(gradient_saliency(self.model, self.sets[0], self.request))
+        percents = compute_percentiles(gradient_saliency(self.model, self.sets[0], self.request))
         path = saliency_path(self.base_id, self.request)
         ensure_folder(path.parent)
         origin = saliency_origin(self.model, self.dataset, self.base_digest)
         if self.overwrite or is_saliency(path, self.request, origin) is not False:
-            save_percents(path, percents, self.request, origin)
-        return mask_at(percents, self.mask_thresh)
+            save_percentiles(path, percents, self.request, origin)
+        return mask_from_percentiles(percents, self.mask_thresh)
 
     def _measure(self, model, record):
         """The figures of MEASURED as plain data, None for those that the measure does not have."""

@@ -49,7 +49,7 @@ def compute(context: Context) -> dict[str, Figure]:
         return {}
     request = context.request
     # requests for different random draws compare as equal
-    key = request, request.drawn_as, request.drawn_from, context.non_members, context.seed
+    key = request, request.sample_id, request.sampled_classes, context.non_members, context.seed
     known = _computed.setdefault(context.dataset, {})
     if key not in known:
         known[key] = _compute(context.dataset, request, context.non_members, context.seed)
@@ -58,7 +58,7 @@ def compute(context: Context) -> dict[str, Figure]:
 
 def _compute(dataset, request, non_members, seed):
     forget, retain = request.split(dataset, "train")
-    unseen = dataset.splits[non_members].subset(request.comparable(dataset, non_members))
+    unseen = dataset.splits[non_members].subset(request.matches_forget_set(dataset, non_members))
     return {
         "attack_blind_auc": blind_attack(forget, unseen, seed),
         "blind_retain_val_auc": blind_attack(retain, request.split(dataset, "val")[1], seed),

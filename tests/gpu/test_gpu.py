@@ -1,6 +1,6 @@
-"""On a real GPU: the figures of the CPU, the same bits at every run, and files that open anywhere.
+"""On a real GPU: the results of the CPU, bitwise identical repetitions, and portable files.
 
-What is waited for there is counted in test_elsewhere.py.
+Synchronizations between CPU and GPU are counted in test_elsewhere.py.
 """
 
 from dataclasses import replace
@@ -11,7 +11,7 @@ import torch
 from models.architectures import build_model, make_spec
 from models.checkpoint import read_record
 from tests.helpers.environment import BASE, FORGOTTEN, TRAIN, UNLEARN_ONCE
-from tests.helpers.methods import BUILD_ANEW, REQUEST, config_for, real_model
+from tests.helpers.methods import REQUEST, TRAIN_FROM_SCRATCH, config_for, real_model
 from tests.helpers.tiny import (
     SIZE,
     same_weights,
@@ -22,23 +22,23 @@ from tests.helpers.tiny import (
     weights_of,
 )
 from unlearn.registry import METHODS
-from unlearn.saliency import entry_percents, gradient_saliency
+from unlearn.saliency import compute_percentiles, gradient_saliency
 from utils.runtime.devices import pick_device
-from utils.train import cuda_graphs as replay
+from utils.train import cuda_graphs
 from utils.train.precision import pick_precision
 from utils.train.prediction import predict
 from utils.train.recipe import BF16, FLOAT32, Recipe
 from utils.train.training import TrainingRun
 
 pytestmark = [
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here"),
-    # torch tells which operations may differ at every run; here the bits are looked at
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
+    # torch warns of operations that may not be deterministic; these tests compare the bits
     pytest.mark.filterwarnings("ignore:.*deterministic"),
 ]
 ARCHITECTURES = ("resnet18", "shufflenet_v2_x0_5", "mobilenet_v3_small", "densenet121", "vgg11")
-WITHOUT_DRAWS = ("FT", "RL", "GA", "NegGradPlus", "L1_sparse", "DELETE", "SSD", "SCRUB_R")
+WITHOUT_RANDOMNESS = ("FT", "RL", "GA", "NegGradPlus", "L1_sparse", "DELETE", "SSD", "SCRUB_R")
 NEVER = 10**9
-ROUNDING = {"rtol": 1e-3, "atol": 1e-4}  # of some epochs in float32
+ROUNDING = {"rtol": 1e-3, "atol": 1e-4}  # after some epochs in float32
 
 
 @pytest.fixture(scope="module")
@@ -49,47 +49,47 @@ def gpu():
 
 def unlearned(method, device, *, precision=FLOAT32, dropout=0.3):
     model = trained_model(dropout=dropout)
-    if method.id in BUILD_ANEW:
+    if method.id in TRAIN_FROM_SCRATCH:
         model = real_model(shards=2 if method.needs_shards else 0)
     config = config_for(method, tiny_set(40))
     image_set = tiny_set(40).to(device)
     config = replace(
         config,
         recipe=replace(config.recipe, precision=precision),
-        comparable_val=config.comparable_val.to(device),
+        matching_val=config.matching_val.to(device),
         retain_val=config.retain_val.to(device),
     )
     return method.run(model.to(device), *split_set(REQUEST, image_set), config)
 
 
-def assert_close(weights, wanted):
-    for name, values in weights_of(wanted).items():
+def assert_close(weights, expected):
+    for name, values in weights_of(expected).items():
         torch.testing.assert_close(weights_of(weights)[name].cpu(), values.cpu(), **ROUNDING)
 
 
 @pytest.mark.parametrize("precision", [FLOAT32, BF16])
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.id)
-def test_methods_give_the_same_bits_twice(method, precision, gpu):
+def test_methods_are_deterministic(method, precision, gpu):
     first, second = (unlearned(method, gpu, precision=precision) for _ in range(2))
     assert same_weights(first, second)
     assert {weights.device.type for weights in first.parameters()} == {"cuda"}
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.id)
-def test_replayed_methods_give_the_same_bits(method, gpu, monkeypatch):
+def test_methods_are_bitwise_identical_with_graphs(method, gpu, monkeypatch):
     found = []
     for after in (NEVER, 1):
-        monkeypatch.setattr(replay, "EAGER_BATCHES", after)
+        monkeypatch.setattr(cuda_graphs, "EAGER_BATCHES", after)
         found.append(unlearned(method, gpu, precision=BF16))
     assert same_weights(*found)
 
 
-@pytest.mark.parametrize("method_id", WITHOUT_DRAWS)
-def test_methods_do_what_they_do_on_a_cpu(method_id, gpu):
-    there, here = (
+@pytest.mark.parametrize("method_id", WITHOUT_RANDOMNESS)
+def test_methods_give_the_weights_of_a_cpu(method_id, gpu):
+    on_gpu, on_cpu = (
         unlearned(METHODS[method_id], torch.device(device), dropout=0.0) for device in (gpu, "cpu")
     )
-    assert_close(there, here)
+    assert_close(on_gpu, on_cpu)
 
 
 def sets_on(device, **kind):
@@ -108,7 +108,7 @@ def small_network(arch):
 
 @pytest.mark.parametrize("precision", [FLOAT32, BF16])
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_training_gives_the_same_bits_twice(arch, precision, gpu):
+def test_training_is_deterministic(arch, precision, gpu):
     first, second = (
         trained(small_network(arch).to(gpu), sets_on(gpu), precision) for _ in range(2)
     )
@@ -118,90 +118,96 @@ def test_training_gives_the_same_bits_twice(arch, precision, gpu):
 
 @pytest.mark.parametrize("precision", [FLOAT32, BF16])
 @pytest.mark.parametrize("arch", [*ARCHITECTURES, "vit_b_16", "efficientnet_b0"])
-def test_replayed_training_gives_the_same_bits(arch, precision, gpu, monkeypatch):
-    recorded, record = [], replay.record
-    monkeypatch.setattr(replay, "record", lambda *args: recorded.append(args) or record(*args))
+def test_training_is_bitwise_identical_with_graphs(arch, precision, gpu, monkeypatch):
+    captured, capture = [], cuda_graphs.capture_graph
+    monkeypatch.setattr(
+        cuda_graphs, "capture_graph", lambda *args: captured.append(args) or capture(*args)
+    )
     runs = []
     for after in (NEVER, 1):
-        monkeypatch.setattr(replay, "EAGER_BATCHES", after)
+        monkeypatch.setattr(cuda_graphs, "EAGER_BATCHES", after)
         runs.append(trained(small_network(arch).to(gpu), sets_on(gpu), precision))
     assert same_weights(runs[0].model, runs[1].model)
     assert runs[0].history == runs[1].history
-    assert len(recorded) == 2  # whole batches, and the rest of an epoch
+    assert len(captured) == 2  # full batches, and the last batch of an epoch
 
 
-def test_a_graphs_memory_is_free_after_its_run(gpu, monkeypatch):
-    monkeypatch.setattr(replay, "EAGER_BATCHES", 1)
-    held = []
+def test_the_memory_of_a_graph_is_freed_after_its_run(gpu, monkeypatch):
+    monkeypatch.setattr(cuda_graphs, "EAGER_BATCHES", 1)
+    reserved = []
     for _ in range(4):
         trained(small_network("resnet18").to(gpu), sets_on(gpu))
         torch.cuda.empty_cache()
-        held.append(torch.cuda.memory_reserved(gpu))
-    assert max(held[1:]) <= held[0]
+        reserved.append(torch.cuda.memory_reserved(gpu))
+    assert max(reserved[1:]) <= reserved[0]
 
 
-def test_what_cannot_be_recorded_is_learned_without(gpu, monkeypatch):
-    class Waits(torch.nn.Module):
+def test_a_network_that_cannot_be_captured_is_trained_without_graphs(gpu, monkeypatch):
+    class Synchronizes(torch.nn.Module):
         def forward(self, values):
             return values * (2 if values.sum().item() > 0 else 1)
 
-    monkeypatch.setattr(replay, "EAGER_BATCHES", 1)
+    monkeypatch.setattr(cuda_graphs, "EAGER_BATCHES", 1)
     models = [tiny_model(dropout=0.3).to(gpu) for _ in range(2)]
     for model in models:
-        model.network.insert(0, Waits())
+        model.network.insert(0, Synchronizes())
         trained(model, sets_on(gpu))
     assert same_weights(*models)
 
 
-def test_training_in_float32_is_that_of_a_cpu(gpu):
-    here, there = (trained(tiny_model().to(where), sets_on(where)) for where in ("cpu", gpu))
-    assert_close(there.model, here.model)
-    assert not same_weights(tiny_model(), here.model)
+def test_training_in_float32_gives_the_weights_of_a_cpu(gpu):
+    on_cpu, on_gpu = (trained(tiny_model().to(device), sets_on(device)) for device in ("cpu", gpu))
+    assert_close(on_gpu.model, on_cpu.model)
+    assert not same_weights(tiny_model(), on_cpu.model)
 
 
-def test_images_in_host_memory_train_to_the_same_bits(gpu):
-    fed = [images.stream_to(gpu, 2) for images in sets_on("cpu")]
-    models = [trained(tiny_model(dropout=0.3).to(gpu), sets).model for sets in (fed, sets_on(gpu))]
+def test_images_in_host_memory_give_bitwise_identical_weights(gpu):
+    streamed = [images.stream_to(gpu, 2) for images in sets_on("cpu")]
+    models = [
+        trained(tiny_model(dropout=0.3).to(gpu), sets).model for sets in (streamed, sets_on(gpu))
+    ]
     assert same_weights(*models)
 
 
-def test_a_run_goes_on_on_the_other_kind_of_device(gpu):
-    """Momentum and weights lie otherwise on a GPU, with the channels last."""
+def test_a_run_resumes_on_another_type_of_device(gpu):
+    """On a GPU weights and momentum are channels-last."""
 
-    def begun(device):
+    def new_run(device):
         sets = sets_on(device, channels=3)
         return TrainingRun(tiny_model(channels=3).to(device), *sets, Recipe(4, 0.02, 16))
 
-    whole, there, here = begun("cpu"), begun(gpu), begun("cpu")
-    there.run(show=False, epochs=2)
-    here.restore({**there.state(), "layer_randomness": None})
-    for run in (here, whole):
+    whole, on_gpu, resumed = new_run("cpu"), new_run(gpu), new_run("cpu")
+    on_gpu.run(show=False, epochs=2)
+    resumed.restore({**on_gpu.state(), "layer_randomness": None})
+    for run in (resumed, whole):
         run.run(show=False)
-    assert len(here.history) == 4
-    assert_close(here.model, whole.model)
+    assert len(resumed.history) == 4
+    assert_close(resumed.model, whole.model)
 
 
-def test_saliency_and_predictions_are_those_of_a_cpu(gpu):
+def test_saliency_and_predictions_match_a_cpu(gpu):
     image_set, found = tiny_set(60), []
     for device in ("cpu", gpu):
         model = trained_model().to(device)
         forget_set, _ = split_set(REQUEST, image_set.to(device))
         saliency = gradient_saliency(model, forget_set, REQUEST)
-        found.append((predict(model, image_set.to(device)), saliency, entry_percents(saliency)))
-    (here, slow, percents), (there, fast, others) = found
-    torch.testing.assert_close(there.cpu(), here, **ROUNDING)
-    for name, values in slow.items():
-        torch.testing.assert_close(fast[name].cpu(), values, **ROUNDING)
+        found.append(
+            (predict(model, image_set.to(device)), saliency, compute_percentiles(saliency))
+        )
+    (cpu_logits, cpu_saliency, percents), (gpu_logits, gpu_saliency, others) = found
+    torch.testing.assert_close(gpu_logits.cpu(), cpu_logits, **ROUNDING)
+    for name, values in cpu_saliency.items():
+        torch.testing.assert_close(gpu_saliency[name].cpu(), values, **ROUNDING)
     for name, values in percents.items():
         assert (others[name].int() - values.int()).abs().max() <= 1
 
 
 def test_auto_is_bf16(gpu):
-    wanted = BF16 if torch.cuda.get_device_capability() >= (8, 0) else FLOAT32
-    assert pick_precision("auto", gpu) == wanted
+    expected = BF16 if torch.cuda.get_device_capability() >= (8, 0) else FLOAT32
+    assert pick_precision("auto", gpu) == expected
 
 
-def test_what_was_learned_on_a_gpu_opens_on_a_cpu(done, data_files, workplace):
+def test_a_model_trained_on_a_gpu_loads_on_a_cpu(done, data_files, workplace):
     data = ("--dataset", data_files["grey"])
     done("main_train", "--save_model_id", "tiny", *TRAIN, *data)
     assert "cpu" not in read_record(BASE)["device"]

@@ -1,8 +1,8 @@
-"""Runs scripts that die: a process that has imported torch forks one for each, quickly.
+"""Run scripts and kill them: a server process that has imported torch forks one process per run.
 
-As a program it reads a line of JSON a run and answers with one: see `Crashing.run`. A run is killed
-before the nth thing that it does to a file (opens it for writing, syncs, renames or removes it), or
-after some seconds, in both cases by SIGKILL, which nothing can catch.
+Run as a program, it reads one line of JSON per run and writes one; see `Crashing.run`. A run is
+killed before its nth file operation (open for writing, sync, rename, remove), or after a number of
+seconds, by SIGKILL, which cannot be caught.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 class Crashing:
-    """A process that forks; use it in a `with`."""
+    """The server process, as a context manager."""
 
     def __enter__(self):
         self.process = subprocess.Popen(
@@ -41,14 +41,16 @@ class Crashing:
         self.process.stdout.close()
 
     def run(self, folder, script, *flags, event=None, seconds=None, number=signal.SIGKILL):
-        """{"code": exit status, negative for a signal, "events", "out"} of a run in `folder`.
+        """Run a script in `folder`; return {"code", "events", "out"} of the process.
 
-        event: it gets the signal `number` before the nth of its dealings with files. seconds: it
-        is killed after so many.
+        "code" is its exit status, negative for a signal, "events" the number of file operations.
+
+        event: send the signal `number` before this file operation, counted from 1. seconds: kill
+        the run after this time.
         """
-        asked = {"folder": str(folder), "script": script, "flags": list(map(str, flags))}
-        asked |= {"event": event, "seconds": seconds, "number": int(number)}
-        self.process.stdin.write(json.dumps(asked) + "\n")
+        request = {"folder": str(folder), "script": script, "flags": list(map(str, flags))}
+        request |= {"event": event, "seconds": seconds, "number": int(number)}
+        self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
@@ -58,55 +60,55 @@ def _serve():
         importlib.import_module(name)
     importlib.import_module("utils.plots.saving").png_bytes = lambda figure, **_: b"drawn"
     for line in sys.stdin:
-        asked = json.loads(line)
-        out, end = os.pipe()
+        request = json.loads(line)
+        reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
-            os.close(out)
-            _work(end, **asked)
-        os.close(end)
-        timer = threading.Timer(asked["seconds"] or 300, os.kill, (child, signal.SIGKILL))
+            os.close(reader)
+            _work(writer, **request)
+        os.close(writer)
+        timer = threading.Timer(request["seconds"] or 300, os.kill, (child, signal.SIGKILL))
         timer.start()
-        with open(out) as stream:
-            said = stream.read()
+        with open(reader) as stream:
+            output = stream.read()
         _, status = os.waitpid(child, 0)
         timer.cancel()
-        events = said.rpartition("events: ")[2]
-        answer = {"code": os.waitstatus_to_exitcode(status), "out": said}
-        answer["events"] = int(events) if "events: " in said else None
-        print(json.dumps(answer), flush=True)
+        events = output.rpartition("events: ")[2]
+        result = {"code": os.waitstatus_to_exitcode(status), "out": output}
+        result["events"] = int(events) if "events: " in output else None
+        print(json.dumps(result), flush=True)
 
 
-def _work(end, folder, script, flags, event, seconds, number):
+def _work(writer, folder, script, flags, event, seconds, number):
     code = 1
     with contextlib.suppress(BaseException):
-        os.dup2(end, 1)
-        os.dup2(end, 2)
+        os.dup2(writer, 1)
+        os.dup2(writer, 2)
         os.chdir(folder)
         sys.argv = [f"{script}.py", *flags]
-        counted = _count(event, number)
+        count = _count_events(event, number)
         try:
             from utils.runtime.errors import run_script
 
             run_script(importlib.import_module(script).main)
             code = 0
-        except SystemExit as end_of_script:
-            code = end_of_script.code or 0
+        except SystemExit as end:
+            code = end.code or 0
         except BaseException:
             import traceback
 
             traceback.print_exc()
-        print(f"events: {counted[0]}", flush=True)
+        print(f"events: {count[0]}", flush=True)
     os._exit(code)
 
 
-def _count(event, number):
-    """A list of the number of things done to files in the current folder; a signal at the nth."""
-    counted, here = [0], str(Path.cwd())
+def _count_events(event, number):
+    """Return a list whose element counts file operations in the current folder from now on."""
+    count, folder = [0], str(Path.cwd())
 
-    def happens():
-        counted[0] += 1
-        if counted[0] == event:
+    def record_event():
+        count[0] += 1
+        if count[0] == event:
             os.kill(os.getpid(), number)
 
     def hook(name, arguments):
@@ -114,19 +116,19 @@ def _count(event, number):
             return
         if name == "open" and not (isinstance(arguments[2], int) and arguments[2] & WRITES):
             return
-        if isinstance(arguments[0], int) or not os.path.abspath(arguments[0]).startswith(here):
+        if isinstance(arguments[0], int) or not os.path.abspath(arguments[0]).startswith(folder):
             return
-        happens()
+        record_event()
 
     sync = os.fsync
 
-    def counted_sync(descriptor):
-        happens()
+    def counting_sync(descriptor):
+        record_event()
         sync(descriptor)
 
-    os.fsync = counted_sync
+    os.fsync = counting_sync
     sys.addaudithook(hook)
-    return counted
+    return count
 
 
 if __name__ == "__main__":

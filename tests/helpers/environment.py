@@ -83,3 +83,7 @@ def assert_one_line(text, says):
 
 def model_flags(data, model_id=BASE):
     return ("--model_id", model_id, "--dataset", data, "--device", "cpu")
+
+
+def train_flags(data, name, *more):
+    return ("--save_model_id", name, "--dataset", data, "--device", "cpu", *TRAIN, *more)

@@ -1,7 +1,7 @@
-"""Damages real model, mask and data files at random, and reads them: `python -m tests.fuzz_files`.
+"""Fuzz the readers of model, mask and data files: `python -m tests.helpers.fuzz_files`.
 
-Each case is drawn by its number alone, so that one that failed can be repeated: --first 1234
---cases 1. A file must be refused in one line, or read as the very content that was written.
+Each case depends on its number only, so a failed one can be repeated: --first 1234 --cases 1. A
+damaged file must be refused with a UserError, or give exactly the content that was written.
 """
 
 import argparse
@@ -27,26 +27,31 @@ import torch
 from models.architectures import build_model, make_spec
 from models.checkpoint import load_model, save_model
 from unlearn.request.request import ForgetRequest
-from unlearn.saliency import entry_percents, load_percents, origin_of, save_percents
+from unlearn.saliency import (
+    compute_percentiles,
+    load_percentiles,
+    origin_from_digests,
+    save_percentiles,
+)
 from utils.data.npz import ARRAY_KEYS, read_npz
 from utils.io.tensor_files import content_digest
 from utils.runtime.errors import UserError
 
 CASE_SECONDS = 10
-MEMORY = 4 * 2**30  # bytes more than at the start: a reader that asks for more has believed a lie
+MEMORY = 4 * 2**30  # bytes that may be allocated in addition to those at the start
 SIDE = 8  # pixels
 CLASSES = 4
 REQUEST = ForgetRequest((1,))
 MODEL_IDS = ("first", "second")
-DIRECTORY_BYTES = 3000  # at the end of a zip, where its directory is
+DIRECTORY_BYTES = 3000  # at the end of a zip file
 
 
 class Hang(BaseException):
-    """A case took longer than CASE_SECONDS; no `except Exception` may swallow it."""
+    """A case took longer than CASE_SECONDS; not an Exception, so that no reader catches it."""
 
 
-class Files:
-    """Two of each kind of file in the current folder, and what reading a whole one gives."""
+class SampleFiles:
+    """Two valid files of each kind in the current folder, with digests of their content."""
 
     def __init__(self, arch="shufflenet_v2_x0_5"):
         spec = make_spec(arch, CLASSES, 1, SIDE)
@@ -57,12 +62,14 @@ class Files:
             path = save_model(model_id, model, record)
             saliency = {name: p.detach().abs() for name, p in model.named_parameters()}
             mask = Path(f"mask_{model_id}.pt")
-            origin = origin_of(hashlib.sha256(path.read_bytes()).hexdigest(), spec, "0" * 64)
-            save_percents(mask, entry_percents(saliency), REQUEST, origin)
+            origin = origin_from_digests(
+                hashlib.sha256(path.read_bytes()).hexdigest(), spec, "0" * 64
+            )
+            save_percentiles(mask, compute_percentiles(saliency), REQUEST, origin)
             self.masks[mask] = model, origin
-            for pack in (np.savez, np.savez_compressed):
-                data = Path(f"data_{model_id}_{pack.__name__}.npz")
-                pack(data, **drawn_arrays(number))
+            for save in (np.savez, np.savez_compressed):
+                data = Path(f"data_{model_id}_{save.__name__}.npz")
+                save(data, **drawn_arrays(number))
                 self.paths.setdefault("data", []).append(data)
             self.paths.setdefault("model", []).append(path)
             self.paths.setdefault("mask", []).append(mask)
@@ -72,13 +79,13 @@ class Files:
         }
 
     def read(self, kind, path):
-        """A digest of what a file of this kind gives."""
+        """Read a file of this kind and return a digest of its content."""
         if kind == "model":
             model, record = load_model(path.stem)
             return content_digest({"weights": dict(model.network.state_dict()), "record": record})
         if kind == "mask":
             model, origin = self.masks[path]
-            return content_digest(load_percents(path, model, REQUEST, origin, "make it"))
+            return content_digest(load_percentiles(path, model, REQUEST, origin, "create it"))
         return data_digest(read_npz(path))
 
 
@@ -99,72 +106,72 @@ def data_digest(arrays):
     return digest.hexdigest()
 
 
-# Damages: bytes of a file and of another of its kind -> bytes
+# Each damage maps the bytes of a file, and of another file of its kind, to damaged bytes.
 
 
-def place_in(content, draw):
-    """A byte anywhere, or in the directory at the end or the header at the beginning."""
-    kind = draw.randrange(3)
+def random_offset(content, rng):
+    """Return an offset anywhere, in the directory at the end, or in the header at the start."""
+    kind = rng.randrange(3)
     if kind == 0:
-        return draw.randrange(len(content))
+        return rng.randrange(len(content))
     if kind == 1:
-        return len(content) - 1 - draw.randrange(min(DIRECTORY_BYTES, len(content)))
-    return draw.randrange(min(DIRECTORY_BYTES, len(content)))
+        return len(content) - 1 - rng.randrange(min(DIRECTORY_BYTES, len(content)))
+    return rng.randrange(min(DIRECTORY_BYTES, len(content)))
 
 
-def flipped(content, other, draw):
+def flip_bits(content, other, rng):
     content = bytearray(content)
-    for _ in range(draw.choice([1, 1, 1, 2, 8])):
-        content[place_in(content, draw)] ^= draw.randrange(1, 256)
+    for _ in range(rng.choice([1, 1, 1, 2, 8])):
+        content[random_offset(content, rng)] ^= rng.randrange(1, 256)
     return bytes(content)
 
 
-def cut(content, other, draw):
-    return content[: place_in(content, draw)]
+def truncate(content, other, rng):
+    return content[: random_offset(content, rng)]
 
 
-def without_a_part(content, other, draw):
-    place = place_in(content, draw)
-    return content[:place] + content[place + draw.choice([1, 4, 30, 512, 40_000]) :]
+def remove_bytes(content, other, rng):
+    offset = random_offset(content, rng)
+    return content[:offset] + content[offset + rng.choice([1, 4, 30, 512, 40_000]) :]
 
 
-def with_more(content, other, draw):
-    place = place_in(content, draw)
-    more = draw.choice([bytes(4), b"PK\5\6" + bytes(18), draw.randbytes(30), other[:5000]])
-    return content[:place] + more + content[place:]
+def insert_bytes(content, other, rng):
+    offset = random_offset(content, rng)
+    more = rng.choice([bytes(4), b"PK\5\6" + bytes(18), rng.randbytes(30), other[:5000]])
+    return content[:offset] + more + content[offset:]
 
 
-def spliced(content, other, draw):
-    place, length = place_in(content, draw), draw.choice([1, 8, 64, 4096, len(content)])
-    return content[:place] + other[place : place + length] + content[place + length :]
+def splice(content, other, rng):
+    offset, length = random_offset(content, rng), rng.choice([1, 8, 64, 4096, len(content)])
+    return content[:offset] + other[offset : offset + length] + content[offset + length :]
 
 
-def members_swapped_in_place(content, other, draw):
-    """The bytes of two members change places; the directory stays."""
+def swap_member_bytes(content, other, rng):
+    """Exchange the bytes of two members; the directory stays."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        first, second = draw.sample(archive.infolist(), 2)
+        first, second = rng.sample(archive.infolist(), 2)
     length = min(first.compress_size, second.compress_size)
-    begins = [data_begins(content, member) for member in (first, second)]
+    offsets = [data_offset(content, member) for member in (first, second)]
     data = bytearray(content)
-    for begin, source in (begins, begins[::-1]):
-        data[begin : begin + length] = content[source : source + length]
+    for target, source in (offsets, offsets[::-1]):
+        data[target : target + length] = content[source : source + length]
     return bytes(data)
 
 
-def data_begins(content, member):
+def data_offset(content, member):
     header = member.header_offset
     name_bytes, extra_bytes = struct.unpack_from("<2H", content, header + 26)
     return header + 30 + name_bytes + extra_bytes
 
 
-def members_changed(content, other, draw):
-    """A new zip, all CRCs right, with members swapped, of the other file, renamed or altered."""
+def rewrite_members(content, other, rng):
+    """Write a zip with valid CRCs and a member swapped, replaced, renamed, removed or changed."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(io.BytesIO(other)) as archive:
         foreign = {name: archive.read(name) for name in archive.namelist()}
-    first, second = draw.sample(list(members), 2)
-    match draw.randrange(6):
+    first, second = rng.sample(list(members), 2)
+    match rng.randrange(6):
         case 0:
             members[first], members[second] = members[second], members[first]
         case 1:
@@ -176,12 +183,12 @@ def members_changed(content, other, draw):
         case 4:
             members[first] = members[first][: len(members[first]) // 2]
         case 5:
-            altered = bytearray(members[first])
-            if altered:
-                altered[draw.randrange(len(altered))] ^= draw.randrange(1, 256)
-            members[first] = bytes(altered)
+            changed = bytearray(members[first])
+            if changed:
+                changed[rng.randrange(len(changed))] ^= rng.randrange(1, 256)
+            members[first] = bytes(changed)
     memory = io.BytesIO()
-    kind = draw.choice([zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+    kind = rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
     with zipfile.ZipFile(memory, "w", kind) as archive:
         for name, part in members.items():
             archive.writestr(name, part)
@@ -189,23 +196,23 @@ def members_changed(content, other, draw):
 
 
 DAMAGES = (
-    *(flipped,) * 4,
-    cut,
-    without_a_part,
-    with_more,
-    spliced,
-    members_swapped_in_place,
-    members_changed,
+    *(flip_bits,) * 4,
+    truncate,
+    remove_bytes,
+    insert_bytes,
+    splice,
+    swap_member_bytes,
+    rewrite_members,
 )
 
 
 def run_case(number, files):
-    """("refused" or "accepted", kind, damage); raises AssertionError for a wrong content."""
-    draw = random.Random(number)
-    kind = draw.choice(list(files.paths))
-    path, other = draw.sample(files.paths[kind], 2)
-    damage = draw.choice(DAMAGES)
-    content = damage(files.whole[path], files.whole[other], draw)
+    """Return (outcome, kind, damage) of a case. Raises AssertionError for wrong content."""
+    rng = random.Random(number)
+    kind = rng.choice(list(files.paths))
+    path, other = rng.sample(files.paths[kind], 2)
+    damage = rng.choice(DAMAGES)
+    content = damage(files.whole[path], files.whole[other], rng)
     path.write_bytes(content)
     try:
         with time_limit(CASE_SECONDS):
@@ -217,15 +224,15 @@ def run_case(number, files):
         path.write_bytes(files.whole[path])
     if found == files.digests[path]:
         return "accepted", kind, damage.__name__
-    if found == files.digests[other]:  # all of the other file lies there: no damage
+    if found == files.digests[other]:  # the whole other file, undamaged
         return "accepted", kind, damage.__name__
-    # a zip with right CRCs is a data set of its own, and a model tells it by its train_digest
-    assert kind == "data" and damage is members_changed, "another content is taken for this one"
-    assert found == data_digest(as_numpy_reads(content)), "not what the file holds"
+    # a zip with valid CRCs is another data set, which a model detects by its train_digest
+    assert kind == "data" and damage is rewrite_members, "other content was accepted"
+    assert found == data_digest(read_with_numpy(content)), "not the content of the file"
     return "other data", kind, damage.__name__
 
 
-def as_numpy_reads(content):
+def read_with_numpy(content):
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         names = file["class_names"].tolist() if "class_names" in file.files else None
         arrays = {key: file[key] for key in ARRAY_KEYS}
@@ -239,10 +246,10 @@ def as_numpy_reads(content):
 
 @contextmanager
 def time_limit(seconds):
-    def too_long(*_):
+    def stop(*_):
         raise Hang(f"more than {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, too_long)
+    before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
@@ -261,15 +268,15 @@ def main():
     os.chdir(folder)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY,) * 2)
-    files, outcomes, failures, slowest = Files(), collections.Counter(), 0, 0.0
+    files, outcomes, failures, slowest = SampleFiles(), collections.Counter(), 0, 0.0
     for number in range(args.first, args.first + args.cases):
-        began = time.perf_counter()
+        start = time.perf_counter()
         try:
             outcomes[run_case(number, files)] += 1
         except (Exception, Hang) as error:
             failures += 1
             print(f"case {number}: {type(error).__name__}: {str(error)[:300]}", flush=True)
-        slowest = max(slowest, time.perf_counter() - began)
+        slowest = max(slowest, time.perf_counter() - start)
     for outcome, count in sorted(outcomes.items()):
         print(f"{count:6} {' '.join(outcome)}")
     print(f"{args.cases} cases, {failures} failures, the slowest {slowest:.1f} s")

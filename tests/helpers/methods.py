@@ -15,13 +15,13 @@ from tests.helpers.tiny import (
 from unlearn.engine.config import UnlearnConfig
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
-from unlearn.saliency import entry_percents, gradient_saliency, mask_at
+from unlearn.saliency import compute_percentiles, gradient_saliency, mask_from_percentiles
 from utils.train.recipe import Recipe
 
 REQUEST = ForgetRequest((1,))
 CONFIG = UnlearnConfig(REQUEST, Recipe(3, 0.01, 7), show=False)
 RECIPE = Recipe(epochs=2, lr=0.02, batch_size=5, optimizer="adamw", weight_decay=0.01, seed=7)
-BUILD_ANEW = ("Retrain", "EU_k", "SISA")  # they need an architecture that can be built
+TRAIN_FROM_SCRATCH = ("Retrain", "EU_k", "SISA")  # they need an architecture that can be built
 OWN_RECIPE = [method for method in METHODS.values() if method.recipe]
 by_id = pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.id)
 by_own_recipe = pytest.mark.parametrize("method", OWN_RECIPE, ids=lambda method: method.id)
@@ -40,7 +40,7 @@ def config_for(method, image_set, *, seed=1, epochs=3):
     mask, recipe = None, replace(method.recipe or RECIPE, seed=seed)
     if method.uses_mask:
         saliency = gradient_saliency(trained_model(), split_set(REQUEST, image_set)[0], REQUEST)
-        mask = mask_at(entry_percents(saliency), 0.5)
+        mask = mask_from_percentiles(compute_percentiles(saliency), 0.5)
     if method.recipe and not method.one_step:
         recipe = replace(recipe, epochs=epochs, lr=0.01, batch_size=7)
     return UnlearnConfig(
@@ -48,7 +48,7 @@ def config_for(method, image_set, *, seed=1, epochs=3):
         recipe,
         {name: option.default for name, option in method.options.items()},
         mask=mask,
-        comparable_val=unseen[0],
+        matching_val=unseen[0],
         retain_val=unseen[1],
         show=False,
     )
@@ -66,7 +66,7 @@ def with_recipe(config, **changes):
 
 def unlearned(method, image_set, *, seed=1, epochs=3):
     multi_label = image_set.labels.ndim == 2
-    if method.id in BUILD_ANEW:
+    if method.id in TRAIN_FROM_SCRATCH:
         model = real_model(shards=2 if method.needs_shards else 0)
     else:
         model = trained_model(multi_label=multi_label, dropout=0.3)

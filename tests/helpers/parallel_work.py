@@ -28,7 +28,7 @@ from utils.train.training import TrainingRun
 
 REQUEST = ForgetRequest((1,))
 SETS = split_set(REQUEST, tiny_set(26))
-BUILD_ANEW = ("Retrain", "EU_k", "SISA")  # a real network, as `training` trains a tiny one
+TRAIN_FROM_SCRATCH = ("Retrain", "EU_k", "SISA")  # a real network, as `training` trains a tiny one
 FEWER = {"AMUN": {"steps": 4}, "UNSIR": {"steps": 4, "noise": 5}}
 RECIPE = Recipe(2, 0.05, 7)
 
@@ -95,7 +95,7 @@ WORK = {
     **{
         method.id: lambda method=method: unlearned(method)
         for method in METHODS.values()
-        if method.id.removesuffix("_with_SalUn") not in BUILD_ANEW
+        if method.id.removesuffix("_with_SalUn") not in TRAIN_FROM_SCRATCH
     },
 }
 

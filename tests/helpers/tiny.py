@@ -1,4 +1,4 @@
-"""Images and networks so small that a test trains one in a blink."""
+"""Tiny image sets and networks, which a test can train in milliseconds."""
 
 import functools
 
@@ -15,14 +15,14 @@ NUM_CLASSES = 4
 
 
 def tiny_set(count=24, num_classes=NUM_CLASSES, *, channels=1, multi_label=False, seed=0):
-    """Noise with a bright row for each class that an image is of; each class has images."""
+    """Return an ImageSet of noise with a bright row for each class; no class is empty."""
     generator = torch.Generator().manual_seed(seed)
     shape = (count, channels, SIZE, SIZE)
     images = torch.randint(0, 120, shape, generator=generator, dtype=torch.uint8)
     labels = torch.arange(count) % num_classes
     if multi_label:
-        drawn = torch.rand(count, num_classes, generator=generator) < 0.3
-        labels = (drawn | (torch.arange(num_classes) == labels[:, None])).long()
+        positive = torch.rand(count, num_classes, generator=generator) < 0.3
+        labels = (positive | (torch.arange(num_classes) == labels[:, None])).long()
     for number in range(num_classes):
         members = labels[:, number].bool() if multi_label else labels == number
         images[members, :, number] += 100
@@ -30,7 +30,7 @@ def tiny_set(count=24, num_classes=NUM_CLASSES, *, channels=1, multi_label=False
 
 
 def tiny_dataset(num_classes=NUM_CLASSES, *, multi_label=False, names=None, train=24):
-    """A MedicalDataset of tiny sets."""
+    """Return a MedicalDataset of tiny sets."""
     sizes = {"train": train, "val": 2 * num_classes, "test": 3 * num_classes}
     splits = {
         split: tiny_set(count, num_classes, multi_label=multi_label, seed=seed)
@@ -41,7 +41,7 @@ def tiny_dataset(num_classes=NUM_CLASSES, *, multi_label=False, names=None, trai
 
 
 def tiny_model(num_classes=NUM_CLASSES, *, channels=1, dropout=0.0, seed=0):
-    """A Classifier with all that matters: convolution, batch normalisation, dropout, a head."""
+    """Return a Classifier with convolution, batch normalization, dropout and a linear layer."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = nn.Sequential(
@@ -57,7 +57,7 @@ def tiny_model(num_classes=NUM_CLASSES, *, channels=1, dropout=0.0, seed=0):
 
 
 def trained_model(*, multi_label=False, dropout=0.0):
-    """A tiny_model that knows its classes, as the base model of an unlearning method does."""
+    """Return a trained tiny_model, used as the base model of unlearning methods."""
     model = tiny_model(dropout=dropout)
     model.load_state_dict(_trained_weights(multi_label))
     return model
@@ -72,18 +72,18 @@ def _trained_weights(multi_label):
 
 
 def split_set(request, image_set):
-    """(forget_set, retain_set) of images whose labels alone say whether they are covered."""
-    covered = request.members(image_set.labels)
-    return image_set.subset(covered), image_set.subset(~covered)
+    """Return (forget_set, retain_set) of a request for classes."""
+    forgotten = request.has_requested_class(image_set.labels)
+    return image_set.subset(forgotten), image_set.subset(~forgotten)
 
 
 def weights_of(model):
-    """A copy of all weights and running statistics."""
+    """Return a copy of all weights and running statistics."""
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
 def same_weights(first, second):
-    """Whether two state_dicts, or models, are bit for bit the same."""
+    """Return whether two state_dicts, or models, are bitwise identical."""
     first, second = (
         part.state_dict() if isinstance(part, nn.Module) else part for part in (first, second)
     )

@@ -26,8 +26,8 @@ from tests.helpers.environment import (
     script_command,
     script_environment,
 )
+from tests.helpers.output import results_of
 from tests.helpers.small_net import SMALL_ARCH
-from tests.helpers.worked_out import results_of
 from utils.io import files
 from utils.io.files import write_atomically
 from utils.runtime.errors import UserError
@@ -168,7 +168,7 @@ def test_a_class_that_does_not_exist(trained, refused, grey, script):
 
 @pytest.mark.parametrize("script", ["main_test_unlearn", "main_mia"])
 def test_the_class_of_a_base_model_must_be_said(trained, refused, grey, script):
-    says = f"{BASE} has forgotten nothing: say which --class_to_forget"
+    says = f"{BASE} has forgotten nothing: give the --class_to_forget"
     assert refused(says, script, *model_flags(grey)) == []
 
 

@@ -1,4 +1,4 @@
-"""Killed at any moment, a run leaves what is finished whole, and ends as if it had not been."""
+"""A run killed at any moment leaves finished files intact and resumes to the same result."""
 
 import json
 import os
@@ -16,12 +16,12 @@ from tests.helpers.crashing import Crashing
 from tests.helpers.environment import drawn_arrays
 from tests.helpers.small_net import SMALL_ARCH
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="there is no fork")
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs fork")
 
-KILLS = 4  # of one run, one after the other, before it is let come to its end
+KILLS = 4  # of one run, before it may finish
 TRAIN = ("--arch", SMALL_ARCH, "--epochs", "3", "--batch_size", "12")
 FORGET = ("--class_to_forget", "1", "--unlearn_epochs", "2", "--unlearn_batch_size", "12")
-RUNS = {  # script, flags, and whether it needs --resume to go on
+RUNS = {  # script, flags, and whether it needs --resume to continue
     "train": ("main_train", ("--save_model_id", "new", *TRAIN), True),
     "shards": ("main_train", ("--save_model_id", "new", *TRAIN, "--sisa_shards", "2"), True),
     "masks": ("generate_mask", ("--model_id", "tiny_best"), True),
@@ -50,9 +50,9 @@ def crashing():
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory, crashing):
-    """A folder with a data file, a base model, and a mask of one class."""
-    folder = tmp_path_factory.mktemp("begun")
+def prepared(tmp_path_factory, crashing):
+    """Return a folder with a data file, a base model, and the mask of one class."""
+    folder = tmp_path_factory.mktemp("prepared")
     sizes = {"train": 48, "val": 20, "test": 16}
     np.savez(folder / "data.npz", **drawn_arrays(sizes=sizes))
     common = ("--dataset", "data.npz", "--device", "cpu")
@@ -67,17 +67,17 @@ def begun(tmp_path_factory, crashing):
 
 
 def flags_of(name):
-    script, flags, asks = RUNS[name]
+    script, flags, needs_resume = RUNS[name]
     common = ("--dataset", "data.npz", "--device", "cpu")
-    return script, (*flags, *common), (("--resume",) if asks else ())
+    return script, (*flags, *common), (("--resume",) if needs_resume else ())
 
 
 def files_in(folder):
     return {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
 
 
-def assert_whole(folder, before):
-    """Every file under its own name can be read, and those that were there are as they were."""
+def assert_intact(folder, before):
+    """Check that every finished file can be read, and that files of `before` are unchanged."""
     for name, path in files_in(folder).items():
         if path.name.startswith("."):
             continue
@@ -90,66 +90,66 @@ def assert_whole(folder, before):
 
 
 def tensors_in(content):
-    """All tensors of a nested dict, by where they are; the record is of times and dates as well."""
+    """Return all tensors of a nested dict by path; records also hold times, which differ."""
     if torch.is_tensor(content):
         return {"": content}
     if not isinstance(content, dict):
         return {}
     return {
-        f"{key}/{where}": tensor
+        f"{key}/{path}": tensor
         for key, part in content.items()
-        for where, tensor in tensors_in(part).items()
+        for path, tensor in tensors_in(part).items()
     }
 
 
 def figures_in(content):
-    """What a results file holds but for times and the command."""
+    """Return the content of a results file without times and the command."""
     if not isinstance(content, dict):
         return content
-    untold = ("seconds", "command")
-    return {key: figures_in(part) for key, part in content.items() if key not in untold}
+    ignored = ("seconds", "command")
+    return {key: figures_in(part) for key, part in content.items() if key not in ignored}
 
 
-def assert_same_end(folder, whole):
+def assert_same_result(folder, whole):
     assert files_in(folder).keys() == files_in(whole).keys()
     for name, path in files_in(whole).items():
         if path.suffix == ".pt":
-            found, wanted = (tensors_in(load_tensors(f / name, "file")) for f in (folder, whole))
-            assert found.keys() == wanted.keys()
-            assert wanted
-            assert all(torch.equal(found[key], wanted[key]) for key in wanted), name
+            found, expected = (tensors_in(load_tensors(f / name, "file")) for f in (folder, whole))
+            assert found.keys() == expected.keys()
+            assert expected
+            assert all(torch.equal(found[key], expected[key]) for key in expected), name
         elif path.suffix == ".json":
-            found, wanted = (json.loads((f / name).read_bytes()) for f in (folder, whole))
-            assert figures_in(found) == figures_in(wanted)
+            found, expected = (json.loads((f / name).read_bytes()) for f in (folder, whole))
+            assert figures_in(found) == figures_in(expected)
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_killed_again_and_again_a_run_ends_as_one_that_was_not(name, crashing, begun, tmp_path):
-    """Each kill comes before another thing done to a file, or at a random time of the run."""
+def test_a_run_killed_several_times_ends_like_one_that_was_not(name, crashing, prepared, tmp_path):
+    """Each kill comes before a random file operation, or at a random time of the run."""
     script, flags, resume = flags_of(name)
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     for place in (whole, folder):
-        shutil.copytree(begun, place)
-    before = {each: path.read_bytes() for each, path in files_in(begun).items()}
-    began = time.monotonic()
+        shutil.copytree(prepared, place)
+    before = {each: path.read_bytes() for each, path in files_in(prepared).items()}
+    start = time.monotonic()
     uninterrupted = crashing.run(whole, script, *flags)
-    seconds, events = time.monotonic() - began, uninterrupted["events"]
+    seconds, events = time.monotonic() - start, uninterrupted["events"]
     assert uninterrupted["code"] == 0, uninterrupted
     assert events > 8
-    drawn, killed = random.Random(name), 0
+    rng, killed = random.Random(name), 0
     while killed < KILLS:
         more = resume if killed else ()
-        moment = {"event": drawn.randint(1, events)}
+        moment = {"event": rng.randint(1, events)}
         if killed % 2:
-            moment = {"seconds": drawn.uniform(0.01, seconds)}
+            moment = {"seconds": rng.uniform(0.01, seconds)}
         run = crashing.run(folder, script, *flags, *more, **moment)
-        if run["code"] == 0:  # there was less left to do: once more from the beginning
+        if run["code"] == 0:  # too little work was left: start from the beginning
             shutil.rmtree(folder)
-            shutil.copytree(begun, folder)
-            run = crashing.run(folder, script, *flags, event=drawn.randint(1, events))
+            shutil.copytree(prepared, folder)
+            run = crashing.run(folder, script, *flags, event=rng.randint(1, events))
         assert run["code"] == -signal.SIGKILL, run
         killed += 1
-        assert_whole(folder, before)
-    ended = crashing.run(folder, script, *flags, *resume)
-    assert ended["code"] == 0, ended
-    assert_same_end(folder, whole)
+        assert_intact(folder, before)
+    finished = crashing.run(folder, script, *flags, *resume)
+    assert finished["code"] == 0, finished
+    assert_same_result(folder, whole)

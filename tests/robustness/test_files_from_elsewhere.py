@@ -29,7 +29,7 @@ from models.records import find_record_error
 from tests.helpers.environment import BASE, FORGOTTEN, REPOSITORY, drawn_arrays
 from tests.helpers.tiny import tiny_dataset
 from unlearn.engine.progress import Progress
-from unlearn.request.files import listed_request, matching_request
+from unlearn.request.files import request_from_indices_file, request_from_metadata
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import saliency_path
 from utils.data.npz import read_npz
@@ -493,8 +493,8 @@ def test_a_data_file_called_dots_keeps_its_pictures_in_their_folder(workplace, r
 LETTERS = st.sampled_from('0123456789abc",;#\n\r\t .-+eE\0\u00e9\ufeff')
 CELLS = st.text(alphabet=LETTERS, max_size=60)
 READERS = [
-    lambda path, data: listed_request(path, data),
-    lambda path, data: matching_request(path, ["a=1"], data),
+    lambda path, data: request_from_indices_file(path, data),
+    lambda path, data: request_from_metadata(path, ["a=1"], data),
     lambda path, data: read_cost_matrix(path, data.class_names),
     lambda path, data: read_groups(path, 5),
 ]
@@ -519,7 +519,7 @@ def test_any_request_file_is_read_or_refused(tmp_path, number, text, raw):
 def test_a_list_of_images_is_that_request(tmp_path, indices):
     path = tmp_path / "list.txt"
     path.write_text("\n".join(map(str, indices)))
-    assert listed_request(path, tiny_dataset()).indices == tuple(sorted(indices))
+    assert request_from_indices_file(path, tiny_dataset()).indices == tuple(sorted(indices))
 
 
 FLAGS = (

@@ -1,4 +1,4 @@
-"""A few hundred cases of the fuzzer; `python -m tests.fuzz_files` runs 20,000, of larger files."""
+"""A few hundred cases of tests/helpers/fuzz_files.py, with smaller models."""
 
 import time
 import zipfile
@@ -13,18 +13,18 @@ CASES = 300
 
 @pytest.fixture
 def files(workplace):
-    return fuzz_files.Files(SMALL_ARCH)
+    return fuzz_files.SampleFiles(SMALL_ARCH)
 
 
-def test_damaged_files_are_refused_or_read_as_they_were_written(files):
+def test_damaged_files_are_refused_or_read_unchanged(files):
     outcomes = {fuzz_files.run_case(number, files)[0] for number in range(CASES)}
     assert outcomes == {"refused", "accepted", "other data"}
 
 
-def test_the_fuzzer_sees_another_content(files, monkeypatch):
-    """A damage of a pixel with a right CRC, which no reader can see, is not let pass by it."""
+def test_the_fuzzer_detects_other_content(files, monkeypatch):
+    """A changed pixel with a valid CRC, which no reader can detect."""
 
-    def one_pixel(content, other, draw):
+    def change_pixel(content, other, rng):
         with zipfile.ZipFile("new.npz", "w") as new, zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
                 part = archive.read(name)
@@ -34,11 +34,11 @@ def test_the_fuzzer_sees_another_content(files, monkeypatch):
 
     path = files.paths["data"][0]
     files.paths = {"data": [path, path]}
-    monkeypatch.setattr(fuzz_files, "DAMAGES", (one_pixel,))
-    with pytest.raises(AssertionError, match="another content"):
+    monkeypatch.setattr(fuzz_files, "DAMAGES", (change_pixel,))
+    with pytest.raises(AssertionError, match="other content was accepted"):
         fuzz_files.run_case(0, files)
 
 
-def test_a_hang_is_seen():
+def test_the_fuzzer_detects_a_hang():
     with pytest.raises(fuzz_files.Hang), fuzz_files.time_limit(0.05):
         time.sleep(5)

@@ -1,4 +1,4 @@
-"""Hundreds of epochs and runs one after the other take no more memory, files or figures."""
+"""Memory, open files and open figures do not grow over hundreds of epochs or several runs."""
 
 import gc
 import os
@@ -17,51 +17,57 @@ from unlearn.registry import METHODS
 from utils.train.recipe import Recipe
 from utils.train.training import TrainingRun
 
-linux = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="there is no /proc")
-WARM, LAST = 40, 200  # epochs
-ROOM = 4e6  # bytes; a copy of the images and the model at each epoch would take ten times that
+linux = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
+WARM_UP, LAST = 40, 200  # epochs
+TOLERANCE = 4e6  # bytes; a copy of images and model per epoch would take ten times as much
 COUNT = 400  # images
 
 
-def resident():
+def resident_bytes():
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @linux
-def test_memory_stays_flat_over_many_epochs_of_training():
+def test_memory_does_not_grow_over_epochs_of_training():
     sizes = {}
 
-    def look(run):
-        sizes[len(run.history)] = resident() if len(run.history) in (WARM, LAST) else 0
+    def measure(run):
+        sizes[len(run.history)] = resident_bytes() if len(run.history) in (WARM_UP, LAST) else 0
 
     run = TrainingRun(tiny_model(), tiny_set(COUNT), tiny_set(8), Recipe(LAST, 0.01, COUNT))
-    run.run(after_epoch=look, show=False)
-    assert sizes[LAST] - sizes[WARM] < ROOM
+    run.run(after_epoch=measure, show=False)
+    assert sizes[LAST] - sizes[WARM_UP] < TOLERANCE
 
 
 @linux
 @pytest.mark.parametrize("method_id", ["RL", "UAM"])
-def test_memory_stays_flat_over_many_passes_of_unlearning(method_id, workplace):
+def test_memory_does_not_grow_over_epochs_of_unlearning(method_id, workplace):
     method, sizes = METHODS[method_id], {}
 
-    class Looking(Progress):
-        def keep_pass(self, state, optimizer):
-            super().keep_pass(state, optimizer)
+    class MeasuringProgress(Progress):
+        def save_epoch(self, state, optimizer):
+            super().save_epoch(state, optimizer)
             self.finish()
-            sizes[self.saved] = resident() if self.saved in (WARM, LAST) else 0
+            sizes[self.saved_epochs] = (
+                resident_bytes() if self.saved_epochs in (WARM_UP, LAST) else 0
+            )
 
     options = {name: option.default for name, option in method.options.items()}
     config = UnlearnConfig(
-        REQUEST, Recipe(LAST, 1e-4, COUNT), options, progress=Looking("model", {}), show=False
+        REQUEST,
+        Recipe(LAST, 1e-4, COUNT),
+        options,
+        progress=MeasuringProgress("model", {}),
+        show=False,
     )
     method.run(trained_model(), *split_set(REQUEST, tiny_set(COUNT)), config)
-    assert sizes[LAST] - sizes[WARM] < ROOM
+    assert sizes[LAST] - sizes[WARM_UP] < TOLERANCE
 
 
 @linux
 def test_scripts_leave_no_file_and_no_figure_open(trained, done, data_files):
-    """Files that are left to the garbage collector are warnings, and warnings are errors here."""
+    """Files closed by the garbage collector give warnings, which fail a test."""
     grey = data_files["grey"]
     train = ("--save_model_id", "new", "--dataset", grey, "--device", "cpu")
     train += ("--arch", SMALL_ARCH, "--epochs", "1", "--overwrite")

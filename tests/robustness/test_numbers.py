@@ -54,7 +54,7 @@ def test_unlearning_stops_at_the_epoch_that_breaks_the_model(workplace):
         run_epochs(model, lambda _: (EpochPlan(retain_set, step) for _ in range(3)), config)
     assert len(steps) == 6
     progress.finish()
-    assert progress.saved == 1
+    assert progress.saved_epochs == 1
 
 
 def test_a_rate_that_breaks_training_keeps_the_last_good_epoch(

@@ -9,7 +9,8 @@ import pytest
 
 from models.checkpoint import load_model, read_record, save_model
 from tests.helpers.environment import BASE, TRAIN, model_flags
-from tests.helpers.worked_out import arrays_of, model_predictions, results_of, share
+from tests.helpers.output import results_of
+from tests.helpers.reference import arrays_of, model_predictions, percentage
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -72,9 +73,9 @@ def test_single_images_from_mask_to_attack(trained, done, grey, files):
     model, _ = load_model(model_id)
     logits, labels = model_predictions(model, grey, "train")
     right = logits.argmax(1) == labels
-    assert results["unlearn_accuracy_percent"] == pytest.approx(share(~right[files]), abs=1e-6)
+    assert results["unlearn_accuracy_percent"] == pytest.approx(percentage(~right[files]), abs=1e-6)
     logits, labels = model_predictions(model, grey, "test")
-    whole = share(logits.argmax(1) == labels)  # every class is kept
+    whole = percentage(logits.argmax(1) == labels)  # every class is kept
     assert results["test_accuracy_percent"] == pytest.approx(whole)
     for key in ("attack_loss_auc", "mia_efficacy_percent", "average_gap_points", "relearn_steps"):
         assert results[key] is not None
@@ -195,7 +196,10 @@ def test_the_walkthrough_passes_the_request_on(trained, done, grey, files):
         (("--forget_fraction", "0.001"), "0.001 of 96 images is no image"),
         (("--forget_fraction", "1"), "every training image is to be forgotten: nothing remains"),
         (("--forget_indices", "no.txt"), "cannot read --forget_indices no.txt: No such file"),
-        (("--forget_indices", "bad.txt"), "bad.txt, line 2: '96' is no training image"),
+        (
+            ("--forget_indices", "bad.txt"),
+            "bad.txt, line 2: '96' is not the index of a training image",
+        ),
         (
             ("--metadata", "no.csv", "--forget_where", "a=1"),
             "cannot read --metadata no.csv",
@@ -206,7 +210,7 @@ def test_the_walkthrough_passes_the_request_on(trained, done, grey, files):
         ),
         (
             ("--metadata", "metadata.csv", "--forget_where", "patient_id=18"),
-            "no training image has patient_id=18; there are '0', '1', '17', '2', '3', ...",
+            "no training image has patient_id=18; values: '0', '1', '17', '2', '3', ...",
         ),
         (("--class_to_forget", "3", "7"), "--class_to_forget 7: grey has no such class"),
         (("--class_to_forget", "0", "1", "2", "3"), "names every class of grey: none is kept"),
@@ -229,7 +233,7 @@ def test_a_model_that_has_forgotten_other_images(trained, done, refused, grey, f
 def test_single_images_of_other_data(trained, done, refused, grey, files, data_files):
     model_id = unlearn(done, grey, "FT", *LISTED)
     flags = (*model_flags(data_files["other"], model_id), "--allow_other_data")
-    says = "has forgotten single images of the data that it was trained on, and other is other data"
+    says = "has forgotten single images of its training data, and other is other data"
     assert refused(says, "main_test_unlearn", *flags) == []
 
 

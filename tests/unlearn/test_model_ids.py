@@ -5,9 +5,9 @@ import random
 import pytest
 
 from unlearn.model_ids import (
-    decimal_part,
+    decode_number,
+    encode_number,
     parse_unlearned_model_id,
-    read_decimal_part,
     unlearned_model_id,
 )
 from unlearn.registry import METHODS
@@ -81,15 +81,15 @@ def test_no_mask_no_mask_part():
     [(0.5, "5"), (0.25, "25"), (0.05, "05"), (0.001, "001"), (1e-5, "00001"), (0.1, "1")],
 )
 def test_numbers_below_one_are_written_as_in_the_walkthrough(number, digits):
-    assert decimal_part(number) == digits
+    assert encode_number(number) == digits
 
 
 def test_numbers_come_back_and_never_share_their_digits():
     draw = random.Random(1)
     numbers = {0.0, 0.1, 0.01, 0.001, 1.0, 10.0, 100.0, 1.5, 15.0, 0.15, 1.05, 5e-324, 1 / 3}
     numbers |= {draw.random() * 10 ** draw.randint(-20, 2) for _ in range(2000)}
-    digits = {number: decimal_part(number) for number in numbers}
-    assert all(read_decimal_part(text) == number for number, text in digits.items())
+    digits = {number: encode_number(number) for number in numbers}
+    assert all(decode_number(text) == number for number, text in digits.items())
     assert len(set(digits.values())) == len(numbers)
 
 
@@ -111,7 +111,7 @@ def test_any_settings_come_back_from_their_id():
         }
         for name, value in settings["others"]:
             read = others.pop(name)
-            assert (read_decimal_part(read) if name == "decay" else read) == (
+            assert (decode_number(read) if name == "decay" else read) == (
                 value if name == "decay" else str(value)
             )
         assert not others

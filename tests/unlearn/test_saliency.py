@@ -18,16 +18,16 @@ from tests.helpers.tiny import (
 )
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import (
-    _percents_by_rank,
-    _percents_by_sort,
-    entry_percents,
+    _percentiles_by_rank,
+    _percentiles_by_sort,
+    compute_percentiles,
     gradient_saliency,
-    load_percents,
-    mask_at,
+    load_percentiles,
+    mask_from_percentiles,
     saliency_origin,
     saliency_path,
-    save_percents,
-    to_percent,
+    save_percentiles,
+    threshold_to_percent,
 )
 from utils.runtime.errors import UserError
 
@@ -74,9 +74,9 @@ def made_up_saliency(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_masks_equal_the_reference_weight_for_weight(kind):
     saliency = made_up_saliency(kind)
-    percents = entry_percents(saliency)
+    percents = compute_percentiles(saliency)
     for threshold in [*TEN_THRESHOLDS, 0.01, 0.29, 0.57, 0.99]:
-        mask = mask_at(percents, threshold).changeable
+        mask = mask_from_percentiles(percents, threshold).changeable
         reference = reference_mask(saliency, round(100 * threshold))
         assert mask.keys() == reference.keys()
         assert all(torch.equal(mask[name], reference[name]) for name in mask)
@@ -86,44 +86,44 @@ def test_masks_equal_the_reference_weight_for_weight(kind):
 def test_a_gpus_way_to_the_percents_comes_to_the_same(kind):
     flat = torch.cat([part.flatten() for part in made_up_saliency(kind).values()])
     for count in (1, 2, 99, 100, 101, len(flat)):
-        percents = _percents_by_sort(flat[:count])
+        percents = _percentiles_by_sort(flat[:count])
         assert percents.dtype == torch.uint8
-        assert percents.tolist() == _percents_by_rank(flat[:count].numpy()).tolist()
+        assert percents.tolist() == _percentiles_by_rank(flat[:count].numpy()).tolist()
 
 
 def test_masks_of_a_real_network_equal_the_reference():
     model = tiny_model()
     forget_set, _ = split_set(REQUEST, tiny_set(40))
     saliency = gradient_saliency(model, forget_set, REQUEST)
-    percents = entry_percents(saliency)
+    percents = compute_percentiles(saliency)
     for threshold in TEN_THRESHOLDS:
-        mask = mask_at(percents, threshold).changeable
+        mask = mask_from_percentiles(percents, threshold).changeable
         reference = reference_mask(saliency, round(100 * threshold))
         assert all(torch.equal(mask[name], reference[name]) for name in mask)
 
 
 @pytest.mark.parametrize("kind", ["different", "zeros"])
 def test_masks_nest_and_have_their_size(kind):
-    percents = entry_percents(made_up_saliency(kind))
+    percents = compute_percentiles(made_up_saliency(kind))
     assert all(part.dtype == torch.uint8 for part in percents.values())
     before = torch.zeros(10037, dtype=torch.bool)
     for percent in range(1, 101):
-        mask = mask_at(percents, percent / 100)
+        mask = mask_from_percentiles(percents, percent / 100)
         flat = torch.cat([part.flatten() for part in mask.changeable.values()])
         assert flat.sum() == 10037 * percent // 100
-        assert mask.share() == int(flat.sum()) / 10037
+        assert mask.fraction() == int(flat.sum()) / 10037
         assert not (before & ~flat).any()
         before = flat
 
 
 def test_a_model_of_fewer_weights_than_percents():
-    percents = entry_percents({"weight": torch.tensor([0.1, 0.4, 0.2])})
+    percents = compute_percentiles({"weight": torch.tensor([0.1, 0.4, 0.2])})
     assert percents["weight"].tolist() == [100, 34, 67]  # floor(3 * 0.34) = 1, floor(3 * 0.67) = 2
 
 
 def test_what_is_outside_is_less_salient_than_what_is_inside():
     saliency = made_up_saliency("different")
-    mask = mask_at(entry_percents(saliency), 0.3).changeable
+    mask = mask_from_percentiles(compute_percentiles(saliency), 0.3).changeable
     inside = torch.cat([saliency[name][mask[name]] for name in mask])
     outside = torch.cat([saliency[name][~mask[name]] for name in mask])
     assert inside.min() > outside.max()
@@ -132,7 +132,7 @@ def test_what_is_outside_is_less_salient_than_what_is_inside():
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_gradients_that_are_not_finite_are_refused(value):
     with pytest.raises(UserError, match="not finite"):
-        entry_percents({"weight": torch.tensor([1.0, value])})
+        compute_percentiles({"weight": torch.tensor([1.0, value])})
 
 
 def reference_saliency(model, forget_set, request, loss):
@@ -201,16 +201,16 @@ def test_gradients_left_in_the_model_do_not_count():
 
 def saved_saliency(model, folder):
     origin = saliency_origin(model, tiny_dataset())
-    percents = entry_percents(gradient_saliency(model, tiny_set(8), REQUEST))
+    percents = compute_percentiles(gradient_saliency(model, tiny_set(8), REQUEST))
     path = folder / "class_1.pt"
-    save_percents(path, percents, REQUEST, origin)
+    save_percentiles(path, percents, REQUEST, origin)
     return path, percents, origin
 
 
 def test_saliency_comes_back_from_its_file(tmp_path):
     model = tiny_model()
     path, percents, origin = saved_saliency(model, tmp_path / "new" / "folder")
-    assert same_weights(load_percents(path, model, REQUEST, origin, "make"), percents)
+    assert same_weights(load_percentiles(path, model, REQUEST, origin, "make"), percents)
 
 
 def test_the_file_of_a_resnet18_has_one_byte_a_weight(tmp_path):
@@ -219,12 +219,12 @@ def test_the_file_of_a_resnet18_has_one_byte_a_weight(tmp_path):
     saliency = {
         name: torch.rand(part.shape, generator=generator) for name, part in model.named_parameters()
     }
-    save_percents(tmp_path / "class_0.pt", entry_percents(saliency), REQUEST, {})
+    save_percentiles(tmp_path / "class_0.pt", compute_percentiles(saliency), REQUEST, {})
     size = (tmp_path / "class_0.pt").stat().st_size
     assert count_parameters(model) <= size < 1.01 * count_parameters(model)
     assert size < 15e6
-    loaded = load_percents(tmp_path / "class_0.pt", model, REQUEST, {}, "make")
-    assert same_weights(loaded, entry_percents(saliency))
+    loaded = load_percentiles(tmp_path / "class_0.pt", model, REQUEST, {}, "make")
+    assert same_weights(loaded, compute_percentiles(saliency))
 
 
 def test_a_mask_of_other_weights_is_refused(tmp_path):
@@ -234,9 +234,9 @@ def test_a_mask_of_other_weights_is_refused(tmp_path):
     with pytest.raises(
         UserError, match="made for other weights or data: make it anew with make it"
     ):
-        load_percents(path, other, REQUEST, other_origin, "make it so")
+        load_percentiles(path, other, REQUEST, other_origin, "make it so")
     with pytest.raises(UserError, match="made for other weights or data"):
-        load_percents(path, tiny_model(num_classes=5), REQUEST, origin, "make")
+        load_percentiles(path, tiny_model(num_classes=5), REQUEST, origin, "make")
 
 
 def test_a_mask_of_other_data_or_another_class_is_refused(tmp_path):
@@ -244,24 +244,24 @@ def test_a_mask_of_other_data_or_another_class_is_refused(tmp_path):
     path, _, origin = saved_saliency(model, tmp_path)
     other_data = saliency_origin(model, tiny_dataset(train=25))
     with pytest.raises(UserError, match="made for other weights or data"):
-        load_percents(path, model, REQUEST, other_data, "make")
+        load_percentiles(path, model, REQUEST, other_data, "make")
     with pytest.raises(UserError, match="made for other weights or data"):
-        load_percents(path, model, ForgetRequest((0,)), origin, "make")
+        load_percentiles(path, model, ForgetRequest((0,)), origin, "make")
 
 
 def test_what_is_no_saliency_map_is_refused(tmp_path):
     model = tiny_model()
     with pytest.raises(UserError, match="there is no mask .*class_7.pt: make it with make it so"):
-        load_percents(tmp_path / "class_7.pt", model, REQUEST, {}, "make it so")
+        load_percentiles(tmp_path / "class_7.pt", model, REQUEST, {}, "make it so")
     path, _, origin = saved_saliency(model, tmp_path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="cut short, damaged, or not a saliency map"):
-        load_percents(path, model, REQUEST, origin, "make")
+        load_percentiles(path, model, REQUEST, origin, "make")
     for content in ({}, {"format": "other"}, {"percents": torch.zeros(3)}):
         save_tensors(path, content)
         with pytest.raises(UserError, match="not a saliency map: make it anew"):
-            load_percents(path, model, REQUEST, origin, "make")
+            load_percentiles(path, model, REQUEST, origin, "make")
 
 
 def test_each_model_and_class_has_a_file_of_its_own():
@@ -271,11 +271,11 @@ def test_each_model_and_class_has_a_file_of_its_own():
 
 def test_thresholds_in_whole_percents():
     for percent in range(1, 101):
-        assert to_percent(percent / 100) == percent
-    assert [to_percent(share) for share in (0.29, 0.57, 0.01, 1.0)] == [29, 57, 1, 100]
+        assert threshold_to_percent(percent / 100) == percent
+    assert [threshold_to_percent(share) for share in (0.29, 0.57, 0.01, 1.0)] == [29, 57, 1, 100]
 
 
 @pytest.mark.parametrize("threshold", [0, -0.5, 1.01, 0.005, 0.255, 1e-9, 50, 0.504])
 def test_thresholds_that_make_no_mask_are_refused(threshold):
     with pytest.raises(UserError, match="--mask_thresh .* whole percent"):
-        to_percent(threshold)
+        threshold_to_percent(threshold)

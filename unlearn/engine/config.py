@@ -17,7 +17,7 @@ class UnlearnConfig:
     recipe: epochs and so on; a method that works in one step looks at batch size and seed at most.
     options: by name, what this method alone has to be told, as its OPTIONS say. mask: the weights
     that may change, None for all. base_selection ("best" or "last" epoch) is for methods that
-    train anew. retain_val, comparable_val: validation images that stay, and those of the same
+    train anew. retain_val, matching_val: validation images that stay, and those of the same
     kind as the forget set, which the model never saw. progress: what is kept of the run, None to
     keep nothing. show: progress in the terminal.
     """
@@ -28,6 +28,6 @@ class UnlearnConfig:
     mask: WeightMask | None = None
     base_selection: str = "best"
     retain_val: ImageSet | None = None
-    comparable_val: ImageSet | None = None
+    matching_val: ImageSet | None = None
     progress: Progress | None = None
     show: bool = True

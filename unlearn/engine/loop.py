@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from tqdm import tqdm
 
-from unlearn.engine.pairing import Paired
+from unlearn.engine.pairing import PairedSets
 from utils.data.datasets import ImageSet
 from utils.runtime.errors import NotFiniteError, UserError
 from utils.train.cuda_graphs import cuda_graphs
@@ -39,12 +39,12 @@ class EpochPlan:
     what comes after the pass; a pass that is loaded instead of done has them too.
     """
 
-    image_set: ImageSet | Paired
+    image_set: ImageSet | PairedSets
     step: Callable
-    rate: float = 1.0
+    lr_factor: float = 1.0
     batch_size: int | None = None
     update_statistics: bool = True
-    notes: list[torch.Tensor] = field(default_factory=list)
+    step_outputs: list[torch.Tensor] = field(default_factory=list)
 
 
 def run_epochs(model, passes, config, *, count=None):
@@ -60,7 +60,7 @@ def run_epochs(model, passes, config, *, count=None):
     generator = torch.Generator().manual_seed(recipe.seed)
     optimizer = make_optimizer(model, recipe.optimizer, recipe.lr, recipe.weight_decay)
     if config.mask:
-        config.mask.protect(model, optimizer)
+        config.mask.apply_to(model, optimizer)
     device = next(model.parameters()).device
     count = count or recipe.epochs
     with (
@@ -69,10 +69,10 @@ def run_epochs(model, passes, config, *, count=None):
         tqdm(unit="batch", disable=None if config.show else True) as bar,
     ):
         for number, each in enumerate(passes(generator)):
-            kept = progress and progress.next_pass()
+            kept = progress and progress.load_epoch()
             if kept:
                 _restore(kept, model, generator, each)
-                if progress.is_replayed:
+                if progress.replay_done:
                     load_optimizer_state(optimizer, progress.optimizer)
                 continue
             try:
@@ -81,7 +81,7 @@ def run_epochs(model, passes, config, *, count=None):
             except NotFiniteError as error:
                 raise error.in_epoch(number + 1, count) from None
             if progress:
-                progress.keep_pass(_state(model, generator, each), optimizer.state_dict())
+                progress.save_epoch(_state(model, generator, each), optimizer.state_dict())
             if config.show:
                 tqdm.write(f"epoch {number + 1}/{count}: loss {loss:.4f}")
     _check_finite(model, each.image_set, recipe.batch_size)
@@ -94,13 +94,13 @@ def cosine_factor(epoch, epochs):
 
 
 def _one_pass(model, optimizer, each, recipe, generator, bar, passes_left):
-    alone = not isinstance(each.image_set, Paired)  # a pair's batches hold two images at least
+    alone = not isinstance(each.image_set, PairedSets)  # a pair's batches hold two images at least
     if each.update_statistics and alone and len(each.image_set) < MIN_TRAIN_IMAGES:
         raise UserError(TOO_FEW.format(len(each.image_set)))
     batch_size = each.batch_size or recipe.batch_size
     bar.total = bar.n + passes_left * steps_per_epoch(len(each.image_set), batch_size)
     for group in optimizer.param_groups:
-        group["lr"] = recipe.lr * each.rate
+        group["lr"] = recipe.lr * each.lr_factor
     model.train(each.update_statistics)
     with autocast_to(model, recipe.precision):
         return train_epoch(
@@ -116,13 +116,13 @@ def _one_pass(model, optimizer, each, recipe, generator, bar, passes_left):
 
 def _state(model, generator, each):
     """What a pass has left: all that the code after it can see."""
-    paired = isinstance(each.image_set, Paired)
+    paired = isinstance(each.image_set, PairedSets)
     return {
         "model": model.state_dict(),
         "generator": generator.get_state(),
         "layer_randomness": get_rng_state(each.image_set.device),
         "side": each.image_set.state() if paired else None,
-        "notes": list(each.notes),
+        "notes": list(each.step_outputs),
     }
 
 
@@ -134,7 +134,7 @@ def _restore(state, model, generator, each):
     set_rng_state(device, state["layer_randomness"])
     if state["side"] is not None:
         each.image_set.restore(state["side"])
-    each.notes.extend(note.to(device) for note in state["notes"])
+    each.step_outputs.extend(note.to(device) for note in state["notes"])
 
 
 @torch.inference_mode()

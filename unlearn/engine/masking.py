@@ -1,38 +1,43 @@
-"""Weights that must not move: what `_with_SalUn` adds to any gradient method."""
+"""Saliency masks: they keep a method, in its `_with_SalUn` variant, from changing some weights."""
+
+from collections.abc import Mapping
 
 import torch
 
 
 class WeightMask:
-    """Which weights may change: one bool tensor for each of the model's parameters, by name.
+    """Which weights an unlearning run may change.
 
-    The running statistics of batch normalisation are no weights, have no gradient and no saliency,
-    and go on being measured wherever a method trains.
+    changeable: for each parameter, by name, a bool tensor of its shape. digest: of the percentiles
+    that the mask was computed from, for the model's record. The running statistics of batch
+    normalisation are not weights; they have no saliency and are updated wherever a method trains.
     """
 
-    def __init__(self, changeable, digest=None):
+    def __init__(self, changeable: Mapping[str, torch.Tensor], digest: str | None = None):
         self.changeable = changeable
-        self.digest = digest  # of the percents that it was made of, for the model's record
+        self.digest = digest
 
-    def share(self):
-        """Share of all weights that may change, 0 to 1."""
-        kept = sum(int(part.sum()) for part in self.changeable.values())
-        return kept / sum(part.numel() for part in self.changeable.values())
+    def fraction(self) -> float:
+        """Return the fraction of all weights that may change."""
+        changeable = sum(int(part.sum()) for part in self.changeable.values())
+        return changeable / sum(part.numel() for part in self.changeable.values())
 
-    def protect(self, model, optimizer):
-        """From now on each step of `optimizer` leaves weights outside the mask as they are now.
+    def apply_to(
+        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer
+    ) -> torch.utils.hooks.RemovableHandle:
+        """Restore the weights outside the mask to their current values after each optimizer step.
 
-        They are put back after the step instead of having their gradient zeroed, because momentum
-        and weight decay move weights that have no gradient. Returns a handle with `remove()`.
+        Zeroing their gradients would not be enough, because momentum and weight decay also move
+        weights without a gradient. Returns a handle whose `remove()` ends this.
         """
-        kept = []
+        frozen = []
         for name, parameter in model.named_parameters():
             changeable = self.changeable[name].to(parameter.device)
-            kept.append((parameter, changeable, parameter.detach().clone()))
+            frozen.append((parameter, changeable, parameter.detach().clone()))
 
         @torch.no_grad()
-        def put_back(*_):
-            for parameter, changeable, before in kept:
+        def restore_frozen(*_):
+            for parameter, changeable, before in frozen:
                 parameter.copy_(torch.where(changeable, parameter, before))
 
-        return optimizer.register_step_post_hook(put_back)
+        return optimizer.register_step_post_hook(restore_frozen)

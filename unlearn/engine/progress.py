@@ -31,13 +31,13 @@ class Progress:
 
     def __init__(self, model_id, origin):
         self.folder, self.origin = check_inside(UNFINISHED_FOLDER / model_id), origin
-        self.saved, self.optimizer, self.run_state = 0, None, None
+        self.saved_epochs, self.optimizer, self.run_state = 0, None, None
         self._reached, self._works = 0, True
         self._earlier, self._began, self._waited = 0.0, time.perf_counter(), 0.0
         self._background = BackgroundWorker()
 
     @classmethod
-    def of(cls, model_id, origin, *, resume, overwrite):
+    def open(cls, model_id, origin, *, resume, overwrite):
         """What is kept of the run if it is to `resume`, else an empty one.
 
         Raises UserError if a run was interrupted that would be lost, unless `overwrite`, or if it
@@ -60,9 +60,9 @@ class Progress:
             )
         return progress
 
-    def next_pass(self):
-        """What the next pass has left as `keep_pass` was given it; None if it is still to do."""
-        if self._reached >= self.saved:
+    def load_epoch(self):
+        """What the next pass has left as `save_epoch` was given it; None if it is still to do."""
+        if self._reached >= self.saved_epochs:
             return None
         self._reached += 1
         path = self._pass_path(self._reached)
@@ -73,16 +73,16 @@ class Progress:
         return content["state"]
 
     @property
-    def is_replayed(self):
-        """Whether the last pass that `next_pass` gave is the last one saved."""
-        return self._reached == self.saved
+    def replay_done(self):
+        """Whether the last pass that `load_epoch` gave is the last one saved."""
+        return self._reached == self.saved_epochs
 
-    def keep_pass(self, state, optimizer):
+    def save_epoch(self, state, optimizer):
         """Keep what a pass has left, and the state that the optimizer is in."""
         self._reached += 1
         self._keep(self._reached, {"optimizer": optimizer}, state)
 
-    def keep_run(self, run):
+    def save_run(self, run):
         """Keep the state of a training run after an epoch."""
         self._keep(len(run.history), {"run": run.state()})
 
@@ -96,12 +96,12 @@ class Progress:
         """How long the run has taken, all parts together, without the waiting for these files."""
         return self._earlier + time.perf_counter() - self._began - self._waited
 
-    def words(self):
+    def interrupt_hint(self):
         """What is kept, for who has interrupted the run; None if nothing is."""
-        if not self.saved:
+        if not self.saved_epochs:
             return None
-        what = "passes are" if self.saved > 1 else "pass is"
-        return f"{self.saved} {what} saved; add --resume to go on"
+        what = "passes are" if self.saved_epochs > 1 else "pass is"
+        return f"{self.saved_epochs} {what} saved; add --resume to go on"
 
     def delete(self):
         """The run has come to its end, or is not to be gone on with."""
@@ -140,11 +140,11 @@ class Progress:
                 whose = {"origin": self.origin, "pass": number}
                 save_with_digest(self._pass_path(number), whose | {"state": state})
             save_with_digest(self._latest, content)
-            self.saved = number
+            self.saved_epochs = number
         except UserError as error:
             print(f"note: {error}; the run goes on, but cannot be resumed if it is interrupted")
             self._remove()
-            self._works, self.saved = False, 0
+            self._works, self.saved_epochs = False, 0
 
     def _read(self, or_none):
         """Whether this very run is kept. or_none: another one, or a damaged file, is none."""
@@ -161,12 +161,12 @@ class Progress:
             if or_none:
                 return False
             raise
-        self.saved, self._earlier = content["saved"], content["seconds"]
+        self.saved_epochs, self._earlier = content["saved"], content["seconds"]
         self.optimizer, self.run_state = content.get("optimizer"), content.get("run")
         return True
 
 
-def train(run, config):
+def train_with_progress(run, config):
     """All epochs of a training run but those that `config.progress` has, which keeps the new ones.
 
     run: a TrainingRun or a ShardedRun.
@@ -174,4 +174,4 @@ def train(run, config):
     progress = config.progress
     if progress and progress.run_state:
         run.restore(progress.run_state)
-    run.run(after_epoch=progress.keep_run if progress else None, show=config.show)
+    run.run(after_epoch=progress.save_run if progress else None, show=config.show)

@@ -41,19 +41,22 @@ def default_config(method, request, base_record):
     return UnlearnConfig(request, Recipe(**recipe), options, base_selection=selection)
 
 
-def chosen_config(method, config, settings, options=()):
+def override_config(method, config, settings, options=()):
     """`config` with the `settings` (by name, of its recipe) and options that were asked for.
 
     options: (name, text) pairs. Raises UserError if the method has no such setting.
     """
-    for name in method.ignores:
+    for name in method.ignored_settings:
         if name in settings:
             raise UserError(
                 f"{FLAGS[name]} has no effect on {method.id}"
                 f"{', which works in one step' if name in ONE_STEP_IGNORES else ''}: leave it out; "
                 f"its own settings are {', '.join(method.options)} (--unlearn_options)"
             )
-    if settings.get("batch_size", MIN_TRAIN_IMAGES) < MIN_TRAIN_IMAGES and not method.one_image:
+    if (
+        settings.get("batch_size", MIN_TRAIN_IMAGES) < MIN_TRAIN_IMAGES
+        and not method.allows_batch_of_one
+    ):
         raise UserError(
             f"--unlearn_batch_size {settings['batch_size']}: {method.id} trains batch "
             f"normalisation, which cannot learn from one image: give {MIN_TRAIN_IMAGES} or more"
@@ -67,7 +70,7 @@ def chosen_config(method, config, settings, options=()):
     )
 
 
-def recorded_config(method, request, record):
+def config_from_record(method, request, record):
     """The UnlearnConfig that an unlearned model was made with, by its record; without the mask."""
     settings = {key: value for key, value in record["settings"].items() if key != "mask_thresh"}
     options = settings.pop("options", {})
@@ -76,24 +79,24 @@ def recorded_config(method, request, record):
     return replace(config, recipe=recipe, options={**config.options, **options})
 
 
-def check_task(method, dataset, shards=0):
+def check_applicable(method, dataset, shards=0):
     """Raises UserError if the method cannot work on this kind of labels, or on so many shards."""
     if method.needs_shards and not shards:
         raise UserError(
             f"--unlearn {method.id} needs a base model that was trained in shards: train one with "
             "main_train.py --sisa_shards 5"
         )
-    if method.last_layer and shards:
+    if method.needs_last_layer and shards:
         raise UserError(
             f"--unlearn {method.id} needs the one last layer, and a model in shards has {shards}: "
             "choose another method, or a base model trained without --sisa_shards"
         )
-    if method.other_class and dataset.num_classes < 2:
+    if method.needs_other_class and dataset.num_classes < 2:
         raise UserError(
             f"--unlearn {method.id} needs another class than that of an image, and {dataset.name} "
             "has one only: choose another method"
         )
-    if method.one_label and dataset.is_multi_label:
+    if method.single_label_only and dataset.is_multi_label:
         raise UserError(
             f"--unlearn {method.id} needs one class an image, and {dataset.name} is multi-label: "
             "choose another method"
@@ -113,9 +116,9 @@ def _read_option(method, name, text):
             )
         )
     try:
-        value = option.read(text)
+        value = option.parse(text)
     except ValueError:
-        raise UserError(f"--unlearn_options {name}={text}: give {option.kind}") from None
+        raise UserError(f"--unlearn_options {name}={text}: give {option.expected_value}") from None
     each = value if isinstance(value, tuple) else (value,)
     high = min(option.high, HIGHEST)
     if not all(option.low <= number <= high for number in each):  # NaN is refused as well

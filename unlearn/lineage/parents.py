@@ -7,7 +7,7 @@ from utils.io.files import MODEL_FOLDER, check_id
 from utils.runtime.errors import UserError
 
 RETRAIN = "Retrain"  # its id in unlearn.registry
-EXACT = ("SISA",)  # ids of methods that may give the very weights that Retrain gives
+EXACT_METHODS = ("SISA",)  # ids of methods that may give the very weights that Retrain gives
 
 
 def load_parent(record, spec, device):
@@ -43,21 +43,25 @@ def find_retrain(model_id, record, request):
         same_base = found.get("method") == RETRAIN and found.get("parent_digest") == digest
         is_another = (
             found.get("weights_digest") != record.get("weights_digest")
-            or record.get("method") in EXACT
+            or record.get("method") in EXACT_METHODS
         )
-        if same_base and is_another and not other_settings(found, record.get("recipe", {})):
+        if (
+            same_base
+            and is_another
+            and not describe_setting_differences(found, record.get("recipe", {}))
+        ):
             return path.stem
     return None
 
 
-def other_settings(record, settings):
+def describe_setting_differences(record, settings):
     """`epochs 1 (not 12), lr 0.1 (not 0.01)`: where an unlearned model's settings differ."""
     own = record.get("settings", {})
     differing = [key for key, value in settings.items() if own.get(key) != value]
     return ", ".join(f"{key} {own.get(key)} (not {settings[key]})" for key in differing)
 
 
-def open_retrains(ids, model_id, model, record, request, dataset):
+def load_retrains(ids, model_id, model, record, request, dataset):
     """Retrain's id -> (Classifier, record), of the ids given; of find_retrain's if that is None.
 
     Raises UserError if one is no Retrain for the same request, or is there twice. That the model
@@ -66,7 +70,7 @@ def open_retrains(ids, model_id, model, record, request, dataset):
     if ids is None:
         found = find_retrain(model_id, record, request)
         ids = [] if found is None else [found]
-    seen = set() if record.get("method") in EXACT else {model_digest(model, record)}
+    seen = set() if record.get("method") in EXACT_METHODS else {model_digest(model, record)}
     loaded = _load_distinct(ids, "--retrain_model_id", seen, record, request, dataset)
     for each, (_, other) in loaded.items():
         if other.get("method") != RETRAIN:
@@ -74,7 +78,7 @@ def open_retrains(ids, model_id, model, record, request, dataset):
     return loaded
 
 
-def open_peers(ids, model, record, request, dataset):
+def load_seed_models(ids, model, record, request, dataset):
     """The same of models that differ from `model` in nothing but the seed."""
     if ids and record.get("kind") != "unlearned":
         raise UserError("--seed_model_id: a base model has no method whose other seeds to compare")
@@ -82,7 +86,7 @@ def open_peers(ids, model, record, request, dataset):
     loaded = _load_distinct(ids, "--seed_model_id", seen, record, request, dataset)
     settings = {key: value for key, value in record.get("settings", {}).items() if key != "seed"}
     for each, (_, other) in loaded.items():
-        differing = other_settings(other, settings)
+        differing = describe_setting_differences(other, settings)
         if other.get("method") != record.get("method"):
             differing = f"method {other.get('method')} (not {record.get('method')})"
         if differing:

@@ -14,7 +14,12 @@ from models.checkpoint import load_model, model_digest, model_path, read_record,
 from unlearn.lineage.parents import RETRAIN, find_retrain
 from unlearn.model_ids import parse_unlearned_model_id
 from unlearn.request.request import ForgetRequest
-from unlearn.saliency import load_percents, origin_of, saliency_path, to_percent
+from unlearn.saliency import (
+    load_percentiles,
+    origin_from_digests,
+    saliency_path,
+    threshold_to_percent,
+)
 from utils.io.files import RESULT_FOLDER, check_inside
 from utils.runtime.errors import UserError
 
@@ -145,11 +150,13 @@ def _findings_between(child, parent):
 def _findings_of_mask(child, parent, threshold):
     record = child.record
     try:
-        percent = to_percent(threshold)
+        percent = threshold_to_percent(threshold)
         request = ForgetRequest.from_record(record["forget_request"])
         path = saliency_path(parent.model_id, request)
-        origin = origin_of(record["parent_digest"], parent.model.spec, record["train_digest"])
-        percents = load_percents(path, parent.model, request, origin, "generate_mask.py")
+        origin = origin_from_digests(
+            record["parent_digest"], parent.model.spec, record["train_digest"]
+        )
+        percents = load_percentiles(path, parent.model, request, origin, "generate_mask.py")
     except (UserError, TypeError) as error:
         yield Finding(BREAKS, f"mask of {child.model_id}: {error}")
         return
@@ -235,7 +242,7 @@ def _findings_in_data(link, dataset):
     if "forget_request" in record:
         request = ForgetRequest.from_record(record["forget_request"])
         yield _judged(
-            request.is_within(dataset),
+            request.fits(dataset),
             f"{name}: {dataset.name} has what was forgotten",
             "it has not as many classes or images",
         )

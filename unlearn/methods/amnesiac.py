@@ -17,7 +17,7 @@ import torch
 
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
 from unlearn.engine.method import BATCH_SIZE, Method
-from unlearn.engine.pairing import Paired
+from unlearn.engine.pairing import PairedSets
 from unlearn.methods.random_label import draw_wrong_labels
 from utils.train.losses import classification_loss
 from utils.train.recipe import Recipe
@@ -35,7 +35,7 @@ def amnesiac(model, forget_set, retain_set, config):
         wrong = draw_wrong_labels(
             forget_set.labels, model.spec.num_classes, config.request, generator
         )
-        paired = Paired(forget_set.with_labels(wrong), retain_set, size, generator)
+        paired = PairedSets(forget_set.with_labels(wrong), retain_set, size, generator)
         for epoch in range(epochs):
             yield EpochPlan(paired, gradient_step(loss_function), cosine_factor(epoch, epochs))
 
@@ -50,6 +50,6 @@ METHOD = Method(
     paper="Graves et al., AAAI 2021",
     family="other labels",
     summary="trains on wrong labels that are drawn once, mixed with part of the retain set",
-    one_image=True,
-    other_class=True,
+    allows_batch_of_one=True,
+    needs_other_class=True,
 )

@@ -29,7 +29,7 @@ loses its confidence between x' and x. Choices:
 import torch
 
 from unlearn.components.adversarial import logits_and_gradient
-from unlearn.engine.combined import Combined
+from unlearn.engine.concatenated import ConcatenatedSets
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
 from unlearn.engine.method import BATCH_SIZE, Method, Option
 from utils.data.datasets import ImageSet
@@ -57,7 +57,7 @@ def amun(model, forget_set, retain_set, config):
             "choose another method"
         )
     natural = forget_set.concat(retain_set) if config.options["keep"] else retain_set
-    mixed = Combined(natural, adversarial)
+    mixed = ConcatenatedSets(natural, adversarial)
 
     def passes(_):
         for epoch in range(epochs):
@@ -131,7 +131,7 @@ METHOD = Method(
     family="other labels",
     summary="trains on adversarial examples of the forgotten images, with the wrong class that "
     "the model predicts for them",
-    one_label=True,
-    other_class=True,
+    single_label_only=True,
+    needs_other_class=True,
     options=OPTIONS,
 )

@@ -88,7 +88,7 @@ METHOD = Method(
     paper="Chen et al., CVPR 2023",
     family="other labels",
     summary="moves forgotten images into an extra class and then removes this class",
-    one_label=True,
-    one_image=True,
-    last_layer=True,
+    single_label_only=True,
+    allows_batch_of_one=True,
+    needs_last_layer=True,
 )

@@ -73,8 +73,8 @@ METHOD = Method(
     paper="Chen et al., CVPR 2023",
     family="other labels",
     summary="trains forgotten images with the label of the nearest other class",
-    one_label=True,
-    one_image=True,
-    other_class=True,
+    single_label_only=True,
+    allows_batch_of_one=True,
+    needs_other_class=True,
     options=OPTIONS,
 )

@@ -26,6 +26,6 @@ METHOD = Method(
     paper="Goel et al., 2022",
     family="fine-tuning",
     summary="trains the last k layers on the retain set; the other layers stay bitwise identical",
-    last_layer=True,
+    needs_last_layer=True,
     options=OPTIONS,
 )

@@ -68,7 +68,7 @@ METHOD = Method(
     family="other labels",
     summary="RL, but images of the risky classes are trained towards a uniform prediction instead "
     "of a wrong class; the loss is inferred from the paper's abstract",
-    one_label=True,
-    other_class=True,
+    single_label_only=True,
+    needs_other_class=True,
     options=OPTIONS,
 )

@@ -58,7 +58,7 @@ METHOD = Method(
     family="distillation",
     summary="distils the base model's own predictions without the forgotten class, from the "
     "forget set alone",
-    one_label=True,
-    one_image=True,
-    other_class=True,
+    single_label_only=True,
+    allows_batch_of_one=True,
+    needs_other_class=True,
 )

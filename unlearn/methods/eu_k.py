@@ -40,7 +40,7 @@ METHOD = Method(
     family="fine-tuning",
     summary="re-initialises the last k layers and trains them on the retain set; the other layers "
     "stay bitwise identical",
-    follows_gradient=False,
-    last_layer=True,
+    supports_mask=False,
+    needs_last_layer=True,
     options=OPTIONS,
 )

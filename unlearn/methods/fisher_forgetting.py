@@ -73,9 +73,9 @@ METHOD = Method(
     family="noise",
     summary="adds noise to the weights: the less the retain set depends on a weight, the more "
     "noise",
-    follows_gradient=False,
+    supports_mask=False,
     one_step=True,
-    one_image=True,
+    allows_batch_of_one=True,
     options=OPTIONS,
-    ignores=ONE_STEP_IGNORES,
+    ignored_settings=ONE_STEP_IGNORES,
 )

@@ -49,5 +49,5 @@ METHOD = Method(
     paper="Thudi et al., EuroS&P 2022",
     family="gradient ascent",
     summary="maximises the loss of the forget set, up to the loss of a random guess",
-    one_image=True,
+    allows_batch_of_one=True,
 )

@@ -101,7 +101,7 @@ METHOD = Method(
     family="weight edits",
     summary="one influence-function step, with the inverse Fisher information by WoodFisher",
     one_step=True,
-    one_image=True,
+    allows_batch_of_one=True,
     options=OPTIONS,
-    ignores=ONE_STEP_IGNORES,
+    ignored_settings=ONE_STEP_IGNORES,
 )

@@ -59,8 +59,8 @@ METHOD = Method(
     paper="Foster et al., ICLR 2024 Tiny Papers",
     family="weight edits",
     summary="SSD without a loss and without labels",
-    follows_gradient=False,
+    supports_mask=False,
     one_step=True,
     options=OPTIONS,
-    ignores=("batch_size", *ONE_STEP_IGNORES),
+    ignored_settings=("batch_size", *ONE_STEP_IGNORES),
 )

@@ -48,7 +48,7 @@ def mu_mis(model, forget_set, retain_set, config):
         before = _mean_sensitivity(model, drawn, config.recipe.batch_size)
         limit, seen = config.options["delta"] * before, [before]
         for _ in range(config.recipe.epochs):
-            yield EpochPlan(drawn, _step(seen, limit), update_statistics=False, notes=seen)
+            yield EpochPlan(drawn, _step(seen, limit), update_statistics=False, step_outputs=seen)
             if _is_back(seen, limit):
                 break
             drawn = _with_other_class(forget_set, num_classes, request, generator)
@@ -136,8 +136,8 @@ METHOD = Method(
     family="gradient ascent",
     summary="reduces the sensitivity of the true class's logit to the forgotten images to that of "
     "other classes",
-    one_label=True,
-    one_image=True,
-    other_class=True,
+    single_label_only=True,
+    allows_batch_of_one=True,
+    needs_other_class=True,
     options=OPTIONS,
 )

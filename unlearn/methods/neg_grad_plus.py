@@ -19,7 +19,7 @@ jointly: each step sees a batch of both sets. What is chosen here:
 
 from unlearn.engine.loop import EpochPlan, run_epochs
 from unlearn.engine.method import BATCH_SIZE, Method, Option
-from unlearn.engine.pairing import Paired, split_pair
+from unlearn.engine.pairing import PairedSets, split_pair
 from unlearn.methods.gradient_ascent import bounded_losses
 from utils.train.losses import classification_loss
 from utils.train.recipe import Recipe
@@ -38,7 +38,7 @@ def neg_grad_plus(model, forget_set, retain_set, config):
         return beta * classification_loss(*retain) + (1 - beta) * ascent
 
     def passes(generator):
-        paired = Paired(forget_set, retain_set, size, generator)
+        paired = PairedSets(forget_set, retain_set, size, generator)
         for _ in range(config.recipe.epochs):
             yield EpochPlan(paired, gradient_step(loss_function), update_statistics=False)
 
@@ -53,6 +53,6 @@ METHOD = Method(
     paper="Kurmanji et al., NeurIPS 2023",
     family="gradient ascent",
     summary="gradient ascent on the forget set and descent on retain images, in the same step",
-    one_image=True,
+    allows_batch_of_one=True,
     options=OPTIONS,
 )

@@ -105,7 +105,7 @@ METHOD = Method(
     family="weight edits",
     summary="subtracts the weight changes on whose sign several models fine-tuned on the forget "
     "set agree",
-    follows_gradient=False,
-    one_image=True,
+    supports_mask=False,
+    allows_batch_of_one=True,
     options=OPTIONS,
 )

@@ -83,5 +83,5 @@ METHOD = Method(
     family="other labels",
     summary="trains on the forget set with random wrong labels, drawn again in each epoch, and on "
     "the retain set",
-    other_class=True,
+    needs_other_class=True,
 )

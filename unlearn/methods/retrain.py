@@ -7,7 +7,7 @@ recipe: what would have come about had the forget set never been there.
 from models.architectures import build_model
 from models.shards import training_run
 from unlearn.engine.method import Method
-from unlearn.engine.progress import train
+from unlearn.engine.progress import train_with_progress
 
 
 def retrain(model, forget_set, retain_set, config):
@@ -18,7 +18,7 @@ def retrain(model, forget_set, retain_set, config):
     """
     fresh = build_model(model.spec, seed=config.recipe.seed).to(retain_set.device)
     run = training_run(fresh, retain_set, config.retain_val, config.recipe)
-    train(run, config)
+    train_with_progress(run, config)
     if config.base_selection == "best":
         fresh.load_state_dict(run.best_weights)
     return fresh.eval()
@@ -33,5 +33,5 @@ METHOD = Method(
     family="exact",
     summary="trains a new model on the retain set with the base model's recipe and seed: the "
     "reference",
-    follows_gradient=False,
+    supports_mask=False,
 )

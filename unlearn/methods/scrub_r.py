@@ -31,7 +31,7 @@ def scrub_with_rewinding(
     model: Classifier, forget_set: ImageSet, retain_set: ImageSet, config: UnlearnConfig
 ) -> Classifier:
     """Run SCRUB, then load the weights of the epoch that fits the reference error best."""
-    if not config.comparable_val:
+    if not config.matching_val:
         return scrub(model, forget_set, retain_set, config)
     saved = []
 
@@ -40,7 +40,7 @@ def scrub_with_rewinding(
         saved.append((error_rate(model, forget_set, config.request), weights))
 
     model = train_student(model, forget_set, retain_set, config, save_weights)
-    reference = error_rate(model, config.comparable_val, config.request)
+    reference = error_rate(model, config.matching_val, config.request)
     model.load_state_dict(nearest_weights(saved, reference))
     return model
 

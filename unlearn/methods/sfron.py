@@ -39,7 +39,7 @@ from torch import nn
 from unlearn.components.fisher import diagonal_fisher, image_losses
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
 from unlearn.engine.method import BATCH_SIZE, Method, Option
-from unlearn.engine.pairing import Paired
+from unlearn.engine.pairing import PairedSets
 from utils.runtime.errors import UserError
 from utils.train.losses import classification_loss
 from utils.train.recipe import MIN_TRAIN_IMAGES, Recipe
@@ -67,11 +67,11 @@ def sfron(model, forget_set, retain_set, config):
 
     def passes(generator):
         mask = fisher_ratio_mask(model, forget_set, retain_set, config, generator)
-        side_size = options["inner"] * recipe.batch_size
+        secondary_size = options["inner"] * recipe.batch_size
         for epoch in range(recipe.epochs):
             rate = cosine_factor(epoch, recipe.epochs)
             step = _outer_step(mask, options["alpha"] * rate, config)
-            paired = Paired(forget_set, retain_set, side_size, generator)
+            paired = PairedSets(forget_set, retain_set, secondary_size, generator)
             # the step sets the mode itself: a single image is enough to be forgotten
             yield EpochPlan(paired, step, rate, update_statistics=False)
 
@@ -134,6 +134,6 @@ METHOD = Method(
     family="gradient ascent",
     summary="forgets along directions to which the retain loss is insensitive, with fast and slow "
     "weights",
-    one_image=True,
+    allows_batch_of_one=True,
     options=OPTIONS,
 )

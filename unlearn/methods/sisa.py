@@ -33,7 +33,7 @@ Choices that the paper leaves open:
 from models.architectures import build_shard
 from models.shards import ShardedRun, shards_of_images
 from unlearn.engine.method import Method
-from unlearn.engine.progress import train
+from unlearn.engine.progress import train_with_progress
 
 
 def sisa(model, forget_set, retain_set, config):
@@ -47,7 +47,7 @@ def sisa(model, forget_set, retain_set, config):
         fresh = build_shard(spec, number, seed=seed).to(retain_set.device)
         model.network.shards[number] = fresh.network
     run = ShardedRun(model, retain_set, config.retain_val, config.recipe, touched)
-    train(run, config)
+    train_with_progress(run, config)
     if config.base_selection == "best":
         model.load_state_dict(run.best_weights)
     return model.eval()
@@ -62,6 +62,6 @@ METHOD = Method(
     family="exact",
     summary="retrains only the shards that held forgotten images, for a base model trained in "
     "shards",
-    follows_gradient=False,
+    supports_mask=False,
     needs_shards=True,
 )

@@ -67,9 +67,9 @@ METHOD = Method(
     paper="Foster et al., AAAI 2024",
     family="weight edits",
     summary="shrinks the weights that matter far more to the forget set than to all images",
-    follows_gradient=False,
+    supports_mask=False,
     one_step=True,
-    one_image=True,
+    allows_batch_of_one=True,
     options=OPTIONS,
-    ignores=ONE_STEP_IGNORES,
+    ignored_settings=ONE_STEP_IGNORES,
 )

@@ -25,7 +25,7 @@ import torch
 
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
 from unlearn.engine.method import BATCH_SIZE, Method, Option
-from unlearn.engine.pairing import Paired, split_pair
+from unlearn.engine.pairing import PairedSets, split_pair
 from utils.train.losses import classification_loss
 from utils.train.recipe import Recipe
 
@@ -55,7 +55,7 @@ def unlearning_aware(model, forget_set, retain_set, config):
         return loss.detach()
 
     def passes(generator):
-        pairs = Paired(retain_set, forget_set, batch_size, generator)
+        pairs = PairedSets(retain_set, forget_set, batch_size, generator)
         for epoch in range(epochs):
             yield EpochPlan(pairs, step, cosine_factor(epoch, epochs))
 

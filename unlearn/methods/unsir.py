@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from unlearn.engine.loop import EpochPlan, run_epochs
 from unlearn.engine.method import BATCH_SIZE, Method, Option
-from unlearn.engine.pairing import Paired, split_pair
+from unlearn.engine.pairing import PairedSets, split_pair
 from utils.data.datasets import ImageSet
 from utils.train.losses import classification_loss
 from utils.train.recipe import Recipe
@@ -53,17 +53,17 @@ def unsir(model, forget_set, retain_set, config):
         size = max(2, round(config.options["share"] * len(retain_set)))
         drawn = torch.randperm(len(retain_set), generator=generator)[:size]
         part = retain_set.subset(drawn.to(retain_set.device))
-        side_size = max(1, batch_size // 2)
-        mixed = Paired(part, noise, side_size, generator)
+        secondary_size = max(1, batch_size // 2)
+        mixed = PairedSets(part, noise, secondary_size, generator)
         yield EpochPlan(mixed, gradient_step(impair))
         for _ in range(config.recipe.epochs - 1):
-            yield EpochPlan(retain_set, gradient_step(classification_loss), rate=REPAIR_RATE)
+            yield EpochPlan(retain_set, gradient_step(classification_loss), lr_factor=REPAIR_RATE)
 
     return run_epochs(model, passes, config)
 
 
 def impair(logits, labels):
-    """Cross entropy, the mean over the images of a Paired."""
+    """Cross entropy, the mean over the images of a PairedSets."""
     (retain, true), (noise, given) = split_pair(logits, labels)
     return classification_loss(torch.cat([retain, noise]), torch.cat([true, given]))
 
@@ -107,6 +107,6 @@ METHOD = Method(
     family="noise",
     summary="learns noise that maximises the error of the classes, impairs the model with it, "
     "repairs it with retain images",
-    one_label=True,
+    single_label_only=True,
     options=OPTIONS,
 )

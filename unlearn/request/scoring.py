@@ -21,7 +21,7 @@ class RequestScoring:
         """
         if labels.ndim == 1:
             return (logits.argmax(1) == labels).float()
-        asked = self.asked(labels)
+        asked = self.scored_findings(labels)
         right = (logits > 0) == labels.bool()
         return (right & asked).sum(1).float() / asked.sum(1)
 
@@ -61,7 +61,7 @@ class RequestScoring:
         """Indices of the findings that the request is about."""
         return list(self.classes or range(num_classes))
 
-    def asked(self, labels):
+    def scored_findings(self, labels):
         """(B, K) bool: which findings each image is asked about."""
         about = torch.zeros_like(labels, dtype=torch.bool)
         for finding in self.findings(labels.shape[1]):  # a list would be copied to a GPU first
@@ -72,7 +72,7 @@ class RequestScoring:
         return torch.where(own.any(1, keepdim=True), own, about)
 
     def _mean_loss(self, logits, labels):
-        asked = self.asked(labels)
+        asked = self.scored_findings(labels)
         # exact where nearly no loss is left, unlike the binary cross entropy of the library
         each = -functional.logsigmoid(torch.where(labels.bool(), logits, -logits))
         return torch.where(asked, each, 0).sum(1) / asked.sum(1)

@@ -102,8 +102,10 @@ def wrap_label(text: str, characters: int, max_lines: int) -> str:
                 line = line[characters:]
         lines.append(line + " ")
     if len(lines) > max_lines:
-        rest = "".join(lines[max_lines - 1 :])
-        lines[max_lines - 1 :] = [rest[: characters - 1].rstrip(" ,(") + "…"]
+        last, rest = lines[max_lines - 1], "".join(lines[max_lines:])
+        if len(last) < characters / 2:  # a number alone, with a long word after it
+            last += rest
+        lines[max_lines - 1 :] = [last[: characters - 1].rstrip(" ,(") + "…"]
     return "\n".join(line.rstrip() for line in lines)
 
 

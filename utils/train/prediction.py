@@ -1,16 +1,26 @@
-"""The loop over batches that only looks."""
+"""Prediction: the logits of all images of a set."""
+
+from typing import TYPE_CHECKING
 
 import torch
 
 from utils.data.prefetch import iter_batches
 from utils.train.recipe import PREDICTION_BATCH
 
+if TYPE_CHECKING:
+    from models.architectures import Classifier
+    from utils.data.datasets import CompositeSet, ImageSet
+
 
 @torch.inference_mode()
-def predict(model, image_set, batch_size=PREDICTION_BATCH):
-    """Logits (M, K) float32 of an ImageSet, on its device, in evaluation mode.
+def predict(
+    model: "Classifier",
+    image_set: "ImageSet | CompositeSet",
+    batch_size: int = PREDICTION_BATCH,
+) -> torch.Tensor:
+    """Return the logits (M, K) float32 of M images, on their device, in evaluation mode.
 
-    An empty set gives (0, K). The model is left in the mode it was in.
+    The logits of an empty set are (0, K). The model's training or evaluation mode is restored.
     """
     if len(image_set) == 0:
         return torch.zeros(0, model.spec.num_classes, device=image_set.device)

@@ -1,9 +1,11 @@
-"""The loop over batches that learns, and a whole training run that can stop and go on."""
+"""The training loop, and a training run that can be interrupted and resumed."""
 
 import copy
 import math
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
@@ -18,6 +20,13 @@ from utils.train.prediction import predict
 from utils.train.randomness import forked_rng, get_rng_state, set_rng_state
 from utils.train.recipe import MIN_TRAIN_IMAGES
 
+if TYPE_CHECKING:
+    from models.architectures import Classifier
+    from utils.data.datasets import CompositeSet, ImageSet
+    from utils.train.recipe import Recipe
+
+Step = Callable[..., torch.Tensor]  # (model, optimizer, images, labels) -> loss, scalar, detached
+
 _MAKE_OPTIMIZER = {
     "sgd": lambda weights, lr, decay: torch.optim.SGD(
         weights, lr, momentum=MOMENTUM, nesterov=True, weight_decay=decay, fused=True
@@ -30,19 +39,24 @@ _MAKE_OPTIMIZER = {
     ),
 }
 MOMENTUM = 0.9
-TOO_FEW = f"{{}} training images are too few; {MIN_TRAIN_IMAGES} are the least"
-WARMUP_SHARE = 0.05  # of all steps, from 0 to the full rate; then a cosine down to 0
+TOO_FEW = f"{{}} training images are too few; at least {MIN_TRAIN_IMAGES} are needed"
+WARMUP_FRACTION = 0.05  # of all steps, from 0 to the full rate; then a cosine down to 0
 
 
-def make_optimizer(model, name, lr, weight_decay):
-    """The optimizer called `name` over all of the model's weights."""
+def make_optimizer(
+    model: "Classifier", name: str, lr: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Return the optimizer `name`, one of OPTIMIZERS, of all of the model's weights."""
     return _MAKE_OPTIMIZER[name](model.parameters(), lr, weight_decay)
 
 
-def shuffled_batches(count, batch_size, generator, device):
-    """Positions 0..count-1 in a fresh order, each once, `batch_size` at a time.
+def shuffled_batches(
+    count: int, batch_size: int, generator: torch.Generator, device: torch.device | str
+) -> list[torch.Tensor]:
+    """Return a random permutation of the positions 0 .. count - 1, split into batches.
 
-    A last batch of one image joins the one before it: batch normalisation cannot take one.
+    A last batch of one image is merged into the batch before it: batch normalisation cannot train
+    on one image.
     """
     order = to_device_async(torch.randperm(count, generator=generator), device)
     parts = list(order.split(batch_size))
@@ -51,16 +65,16 @@ def shuffled_batches(count, batch_size, generator, device):
     return parts
 
 
-def steps_per_epoch(count, batch_size):
-    """How many batches `batches` gives."""
+def steps_per_epoch(count: int, batch_size: int) -> int:
+    """Return the number of batches that `shuffled_batches` returns."""
     steps = math.ceil(count / batch_size)
     return steps - 1 if steps > 1 and (count - 1) % batch_size == 0 else steps
 
 
-def gradient_step(loss_function):
-    """A step for `train_epoch`: one forward pass, one backward pass, one step of the optimizer.
+def gradient_step(loss_function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Step:
+    """Return a step for `train_epoch`: forward pass, backward pass, optimizer step.
 
-    loss_function: (logits, labels) -> scalar. The passes are replayed where that is faster
+    loss_function: (logits, labels) -> scalar. Uses CUDA graphs where that is faster
     (utils.train.cuda_graphs).
     """
 
@@ -75,14 +89,23 @@ def gradient_step(loss_function):
 
 
 def train_epoch(
-    model, image_set, step, optimizer, *, batch_size, generator, scheduler=None, bar=None
-):
-    """One pass over `image_set` in a fresh order, a step a batch; the mode is the caller's choice.
+    model: "Classifier",
+    image_set: "ImageSet | CompositeSet",
+    step: Step,
+    optimizer: torch.optim.Optimizer,
+    *,
+    batch_size: int,
+    generator: torch.Generator,
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    bar: tqdm | None = None,
+) -> float:
+    """Train for one epoch in random order, one step per batch, and return the mean loss.
 
-    step: (model, optimizer, images, labels) -> loss (scalar, detached), as `gradient_step` makes
-    it. Returns the mean loss that was seen during the pass, before each step. Raises UserError once
-    a loss is not finite: losses are looked at when the epoch ends, so that a GPU never waits
-    inside it.
+    The loss of a batch is the one before its step. The caller sets training or evaluation mode.
+    Raises NotFiniteError if a loss is not finite: losses are checked when the epoch ends, so that
+    the epoch needs no synchronization with a GPU.
+
+    step: (model, optimizer, images, labels) -> loss, as `gradient_step` returns it.
     """
     device = image_set.device
     pause_capture(model, paused=image_set.workers > 0)
@@ -101,45 +124,51 @@ def train_epoch(
     return (losses @ sizes.float() / len(image_set)).item()
 
 
-def load_optimizer_state(optimizer, state):
-    """As load_state_dict; what is kept beside a weight then lies in memory as the weight does.
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Load a state_dict, and give each tensor of the state the memory format of its weight.
 
-    A GPU has its channels last. Fused optimizers go through both as they lie, and would pair wrong
-    numbers where a state comes from a device of another kind.
+    On a GPU weights are channels-last. Fused optimizers read both in memory order, and would pair
+    wrong elements if the state was saved on a device of another type.
     """
     optimizer.load_state_dict(state)
-    for weight, beside in optimizer.state.items():
-        for name, value in beside.items():
+    for weight, weight_state in optimizer.state.items():
+        for name, value in weight_state.items():
             if torch.is_tensor(value) and value.shape == weight.shape:
-                beside[name] = torch.empty_like(weight).copy_(value)
+                weight_state[name] = torch.empty_like(weight).copy_(value)
 
 
-def check_finite_weights(model):
-    """Raises NotFiniteError if a weight or a running statistic is not finite.
+def check_finite_weights(model: "Classifier") -> None:
+    """Raise NotFiniteError if a weight or a running statistic is not finite.
 
-    `train_epoch` sees each loss before its step, so nothing has looked at the last step yet.
+    `train_epoch` checks losses, each from before its step, and so not the result of the last step.
     """
     numbers = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
     if not torch.stack([tensor.isfinite().all() for tensor in numbers]).all():
         raise NotFiniteError("after the last step")
 
 
-def count_correct(logits, labels):
-    """How many outputs are right: the top class of each image, or each finding by itself."""
+def count_correct(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the number of correct predictions: of classes, or of findings (multi-label)."""
     predicted = logits > 0 if labels.ndim == 2 else logits.argmax(1)
     return (predicted == labels).sum()
 
 
 class TrainingRun:
-    """Trains `model` on `train_set` by `recipe`; best epoch by accuracy on `val_set`.
+    """Trains `model` on `train_set` by `recipe`; selects the best epoch by accuracy on `val_set`.
 
-    The run depends on nothing but its arguments: it seeds its own random numbers. Afterwards the
-    model holds the last weights; `best_weights` is the state_dict of `best_epoch` (1-based),
-    `history` a list with a dict of figures for each epoch. Ties in accuracy go to the lower
-    validation loss; with an empty `val_set` the best epoch is the last.
+    The result depends on the arguments only: the run seeds its own random numbers. After it the
+    model has the last weights; `best_weights` is the state_dict of `best_epoch` (1-based),
+    `history` a list of one dict of metrics per epoch. Ties in accuracy go to the lower validation
+    loss; with an empty `val_set` the best epoch is the last. Raises UserError for too few images.
     """
 
-    def __init__(self, model, train_set, val_set, recipe):
+    def __init__(
+        self,
+        model: "Classifier",
+        train_set: "ImageSet | CompositeSet",
+        val_set: "ImageSet | CompositeSet",
+        recipe: "Recipe",
+    ):
         if len(train_set) < MIN_TRAIN_IMAGES:
             raise UserError(TOO_FEW.format(len(train_set)))
         self.model, self.train_set, self.val_set, self.recipe = model, train_set, val_set, recipe
@@ -151,54 +180,59 @@ class TrainingRun:
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.history, self.seconds = [], 0.0
         self.best_epoch, self.best_weights = 0, None
-        self._layer_randomness = None  # random state of layers such as dropout, after an epoch
+        self._rng_state = None  # of layers such as dropout, after the last epoch
 
-    def run(self, after_epoch=None, show=True, epochs=None):
-        """Train all epochs still to go, or the next `epochs` of them.
+    def run(
+        self,
+        after_epoch: "Callable[[TrainingRun], None] | None" = None,
+        show: bool = True,
+        epochs: int | None = None,
+    ) -> None:
+        """Train the remaining epochs, or the next `epochs` of them.
 
-        after_epoch: called with this run after each of them.
+        after_epoch: called with this run after each epoch. show: print one line per epoch.
         """
         device = self.train_set.device
-        # of a few epochs at a time the passes would be recorded each time anew
-        replayed = cuda_graphs(self.model) if epochs is None else nullcontext()
-        with forked_rng(self.recipe.seed, device), replayed:
-            if self._layer_randomness:
-                set_rng_state(device, self._layer_randomness)
+        # with a few epochs per call the graphs would be captured in each call
+        graphs = cuda_graphs(self.model) if epochs is None else nullcontext()
+        with forked_rng(self.recipe.seed, device), graphs:
+            if self._rng_state:
+                set_rng_state(device, self._rng_state)
             steps = steps_per_epoch(len(self.train_set), self.recipe.batch_size)
-            todo = min(epochs or self.recipe.epochs, self.recipe.epochs - len(self.history))
-            with tqdm(total=steps * todo, unit="batch", disable=None if show else True) as bar:
-                for _ in range(todo):
+            remaining = min(epochs or self.recipe.epochs, self.recipe.epochs - len(self.history))
+            with tqdm(total=steps * remaining, unit="batch", disable=None if show else True) as bar:
+                for _ in range(remaining):
                     try:
                         self._one_epoch(bar)
                     except NotFiniteError as error:
                         epoch = len(self.history) + 1
                         raise error.in_epoch(epoch, self.recipe.epochs) from None
-                    self._layer_randomness = get_rng_state(device)
+                    self._rng_state = get_rng_state(device)
                     if show:
                         tqdm.write(self._line())
                     if after_epoch:
                         after_epoch(self)
 
-    def state(self):
-        """Everything that `restore` needs to go on as if nothing had happened."""
+    def state(self) -> dict:
+        """Return all that `restore` needs to continue with bitwise identical results."""
         parts = ("model", "optimizer", "scheduler")
         return {
             **{part: getattr(self, part).state_dict() for part in parts},
             "order": self.generator.get_state(),
-            "layer_randomness": self._layer_randomness,
+            "layer_randomness": self._rng_state,
             "history": self.history,
             "seconds": self.seconds,
             "best_epoch": self.best_epoch,
             "best_weights": self.best_weights,
         }
 
-    def restore(self, state):
-        """Go on from the `state` of a run with the same arguments."""
+    def restore(self, state: dict) -> None:
+        """Continue from the `state` of a run with the same arguments."""
         for part in ("model", "scheduler"):
             getattr(self, part).load_state_dict(state[part])
         load_optimizer_state(self.optimizer, state["optimizer"])
         self.generator.set_state(state["order"])
-        self._layer_randomness = state["layer_randomness"]
+        self._rng_state = state["layer_randomness"]
         self.history, self.seconds = list(state["history"]), state["seconds"]
         self.best_epoch, self.best_weights = state["best_epoch"], state["best_weights"]
 
@@ -269,7 +303,7 @@ def _validate(model, val_set):
 
 
 def _warmup_cosine(steps):
-    warmup = math.ceil(WARMUP_SHARE * steps)
+    warmup = math.ceil(WARMUP_FRACTION * steps)
 
     def factor(step):
         if step < warmup:

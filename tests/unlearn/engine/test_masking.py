@@ -10,7 +10,7 @@ from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.masking import WeightMask
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
-from unlearn.saliency import entry_percents, gradient_saliency, mask_at
+from unlearn.saliency import compute_percentiles, gradient_saliency, mask_from_percentiles
 from utils.train.recipe import OPTIMIZERS, Recipe
 
 MASKED_METHODS = [method for method in METHODS.values() if method.uses_mask]
@@ -26,7 +26,9 @@ def base_and_sets(multi_label=False):
 
 def mask_of(threshold, multi_label=False):
     model, forget_set, _ = base_and_sets(multi_label)
-    return mask_at(entry_percents(gradient_saliency(model, forget_set, REQUEST)), threshold)
+    return mask_from_percentiles(
+        compute_percentiles(gradient_saliency(model, forget_set, REQUEST)), threshold
+    )
 
 
 def unlearned(method, mask=None, optimizer="sgd", multi_label=False):
@@ -36,7 +38,7 @@ def unlearned(method, mask=None, optimizer="sgd", multi_label=False):
         replace(RECIPE, optimizer=optimizer),
         {name: option.default for name, option in method.options.items()} | fewer,
         mask=mask,
-        comparable_val=split_set(REQUEST, tiny_set(12, multi_label=multi_label, seed=1))[0],
+        matching_val=split_set(REQUEST, tiny_set(12, multi_label=multi_label, seed=1))[0],
         show=False,
     )
     return method.run(*base_and_sets(multi_label), config)
@@ -60,7 +62,7 @@ def test_weights_outside_the_mask_stay_and_those_inside_change(method, optimizer
 
 @pytest.mark.parametrize(
     "method",
-    [method for method in MASKED_METHODS if not method.one_label],
+    [method for method in MASKED_METHODS if not method.single_label_only],
     ids=lambda method: method.id,
 )
 def test_multi_label_weights_outside_the_mask_stay(method):
@@ -93,7 +95,7 @@ def test_protection_ends_with_its_handle():
     optimizer = torch.optim.SGD(model.parameters(), 1.0)
     mask = WeightMask({"weight": torch.tensor([[True, False]])})
     before = model.weight.detach().clone()
-    handle = mask.protect(model, optimizer)
+    handle = mask.apply_to(model, optimizer)
     model.weight.grad = torch.ones(1, 2)
     optimizer.step()
     assert torch.equal(model.weight, before - torch.tensor([[1.0, 0.0]]))
@@ -104,4 +106,4 @@ def test_protection_ends_with_its_handle():
 
 def test_share_counts_weights_over_the_whole_model():
     mask = WeightMask({"a": torch.tensor([True, False, False]), "b": torch.tensor([[True]])})
-    assert mask.share() == 0.5
+    assert mask.fraction() == 0.5

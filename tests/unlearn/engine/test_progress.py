@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from models.checkpoint import save_with_digest
-from tests.helpers.methods import BUILD_ANEW, REQUEST, config_for, real_model
+from tests.helpers.methods import REQUEST, TRAIN_FROM_SCRATCH, config_for, real_model
 from tests.helpers.tiny import same_weights, split_set, tiny_set, trained_model
 from unlearn.engine import loop
-from unlearn.engine.pairing import Paired
+from unlearn.engine.pairing import PairedSets
 from unlearn.engine.progress import Progress
 from unlearn.registry import METHODS
 from utils.runtime.errors import UserError
@@ -36,12 +36,12 @@ class Stopping(Progress):
     def _keep(self, *arguments):
         super()._keep(*arguments)
         self.finish()
-        if self.saved >= self.stop_after:
+        if self.saved_epochs >= self.stop_after:
             raise Stopped
 
 
 def run(method, progress):
-    if method.id in BUILD_ANEW:
+    if method.id in TRAIN_FROM_SCRATCH:
         model = real_model(shards=2 if method.needs_shards else 0)
     else:
         model = trained_model(dropout=0.3)
@@ -51,7 +51,7 @@ def run(method, progress):
 
 
 def new_progress(resume=False, overwrite=False):
-    return Stopping.of("model", ORIGIN, resume=resume, overwrite=overwrite)
+    return Stopping.open("model", ORIGIN, resume=resume, overwrite=overwrite)
 
 
 @pytest.mark.parametrize("method_id", IN_PASSES)
@@ -61,14 +61,14 @@ def test_a_stopped_run_ends_as_if_nothing_had_happened(method_id, workplace):
     whole = run(method, None)
     for stop in (1, 2):
         progress = new_progress(resume=True)
-        assert progress.saved == stop - 1
+        assert progress.saved_epochs == stop - 1
         progress.stop_after = stop
         torch.manual_seed(100 + stop)  # another process has other random numbers
         with pytest.raises(Stopped):
             run(method, progress)
     progress = new_progress(resume=True)
     assert same_weights(run(method, progress), whole)
-    assert progress.saved >= 2
+    assert progress.saved_epochs >= 2
     progress.delete()
     assert not list(workplace.rglob("*.pt"))
 
@@ -96,16 +96,16 @@ def test_an_interrupted_run_is_neither_lost_nor_taken_for_another(workplace):
     progress.stop_after = 1
     with pytest.raises(Stopped):
         run(METHODS["FT"], progress)
-    assert progress.words() == "1 pass is saved; add --resume to go on"
+    assert progress.interrupt_hint() == "1 pass is saved; add --resume to go on"
     with pytest.raises(UserError, match="was interrupted: add --resume .*or --overwrite to begin"):
         new_progress()
     with pytest.raises(UserError, match="of another base model, .* begin afresh with --overwrite"):
-        Progress.of("model", {"parent_digest": "another"}, resume=True, overwrite=False)
+        Progress.open("model", {"parent_digest": "another"}, resume=True, overwrite=False)
     (workplace / "model_weights" / "unfinished" / "model" / "latest.pt").write_bytes(b"half")
     with pytest.raises(UserError, match="is cut short, damaged, or not a saved run"):
         new_progress(resume=True)
-    assert new_progress(resume=True, overwrite=True).saved == 0
-    assert new_progress().saved == 0
+    assert new_progress(resume=True, overwrite=True).saved_epochs == 0
+    assert new_progress().saved_epochs == 0
 
 
 @pytest.mark.parametrize("damage", ["swapped", "altered", "of another run", "gone", "cut"])
@@ -148,7 +148,7 @@ def test_no_room_for_what_is_kept_does_not_end_the_run(workplace, monkeypatch, c
     monkeypatch.setattr("unlearn.engine.progress.save_with_digest", full)
     progress = new_progress()
     assert same_weights(run(METHODS["RL"], progress), whole)
-    assert progress.words() is None
+    assert progress.interrupt_hint() is None
     printed = capsys.readouterr().out
     assert printed.count("No space left on device; the run goes on, but cannot be resumed") == 1
     assert not list(workplace.rglob("*.pt"))
@@ -161,14 +161,14 @@ def test_a_pair_goes_on_where_it_was():
         return [paired.batch(torch.tensor([0]))[0][1:] for _ in range(count)]
 
     generator = torch.Generator().manual_seed(3)
-    whole = Paired(lead, side, 6, generator)
+    whole = PairedSets(lead, side, 6, generator)
     expected = sides(whole, 9)
     generator = torch.Generator().manual_seed(3)
-    first = Paired(lead, side, 6, generator)
+    first = PairedSets(lead, side, 6, generator)
     found = sides(first, 5)
     state, numbers = first.state(), generator.get_state()
     generator = torch.Generator()
-    second = Paired(lead, side, 6, generator)
+    second = PairedSets(lead, side, 6, generator)
     second.restore(state)
     generator.set_state(numbers)
     found += sides(second, 4)

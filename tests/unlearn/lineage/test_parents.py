@@ -11,11 +11,11 @@ from models.checkpoint import load_model, model_path, save_model, save_tensors
 from tests.helpers.small_net import SMALL_ARCH
 from tests.helpers.tiny import SIZE, same_weights, tiny_dataset, tiny_model
 from unlearn.lineage.parents import (
+    describe_setting_differences,
     find_retrain,
     load_parent,
-    open_peers,
-    open_retrains,
-    other_settings,
+    load_retrains,
+    load_seed_models,
 )
 from unlearn.model_ids import unlearned_model_id
 from unlearn.request.request import ForgetRequest
@@ -91,7 +91,7 @@ def family(workplace):
 
 
 def opened(family, ids):
-    return open_retrains(ids, MODEL_ID, *family, REQUEST, dataset())
+    return load_retrains(ids, MODEL_ID, *family, REQUEST, dataset())
 
 
 def refused(says, function, *arguments):
@@ -140,7 +140,7 @@ def test_a_retrain_that_lies_there_twice_is_no_yardstick_of_itself(family):
     """One seed gives the same weights again, which may be saved under a name of one's own."""
     save_retrain(2)
     mine = save_retrain(2, name="mine")
-    found = open_retrains(None, mine, *load_model(mine), REQUEST, dataset())
+    found = load_retrains(None, mine, *load_model(mine), REQUEST, dataset())
     assert found == {}
 
 
@@ -187,15 +187,22 @@ def test_the_same_weights_are_taken_once(family):
 def test_settings_that_differ_are_told():
     record = {"settings": {"epochs": 1, "lr": 0.1, "seed": 1}}
     wanted = {"epochs": 12, "lr": 0.1, "optimizer": "sgd"}
-    assert other_settings(record, wanted) == "epochs 1 (not 12), optimizer None (not sgd)"
-    assert other_settings(record, {}) == other_settings(record, record["settings"]) == ""
+    assert (
+        describe_setting_differences(record, wanted)
+        == "epochs 1 (not 12), optimizer None (not sgd)"
+    )
+    assert (
+        describe_setting_differences(record, {})
+        == describe_setting_differences(record, record["settings"])
+        == ""
+    )
 
 
 # Peers
 
 
 def peers_of(family, ids):
-    return open_peers(ids, *family, REQUEST, dataset())
+    return load_seed_models(ids, *family, REQUEST, dataset())
 
 
 def test_peers_differ_in_the_seed_alone(family):

@@ -32,7 +32,7 @@ def test_wrong_labels_are_drawn_once(monkeypatch, multi_label):
     forget_set, retain_set = split_set(REQUEST, image_set)
 
     def watch(model, epoch_set, *arguments, **named):
-        seen.append((epoch_set.lead.labels.clone(), epoch_set))
+        seen.append((epoch_set.primary.labels.clone(), epoch_set))
         return train_epoch(model, epoch_set, *arguments, **named)
 
     monkeypatch.setattr(descent, "train_epoch", watch)
@@ -40,9 +40,9 @@ def test_wrong_labels_are_drawn_once(monkeypatch, multi_label):
     assert len(seen) == RECIPE.epochs
     for labels, epoch_set in seen:
         assert torch.equal(labels, seen[0][0])
-        assert not REQUEST.members(labels).any()
-        assert torch.equal(epoch_set.lead.indices, forget_set.indices)
-        assert torch.equal(epoch_set.side.labels, retain_set.labels)
+        assert not REQUEST.has_requested_class(labels).any()
+        assert torch.equal(epoch_set.primary.indices, forget_set.indices)
+        assert torch.equal(epoch_set.secondary.labels, retain_set.labels)
 
 
 def test_as_many_retain_images_as_images_to_forget_and_each_image_weighs_the_same(monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.helpers.tiny import same_weights, split_set, tiny_set, trained_model, weights_of
-from unlearn.engine.combined import Combined
+from unlearn.engine.concatenated import ConcatenatedSets
 from unlearn.engine.config import UnlearnConfig
 from unlearn.methods.amun import adversarial_examples
 from unlearn.registry import METHODS
@@ -81,7 +81,7 @@ def test_a_model_without_boundaries_is_refused_in_one_line():
 
 def test_combined_gives_each_image_its_own_label_in_any_order():
     first, second = tiny_set(10).subset(torch.tensor([7, 2, 5])), tiny_set(4, seed=1)
-    both = Combined(first, second)
+    both = ConcatenatedSets(first, second)
     order = torch.tensor([6, 0, 3, 2, 5])
     images, labels = both.batch(order)
     expected = torch.cat([first.batch(slice(None))[0], second.images])[order]

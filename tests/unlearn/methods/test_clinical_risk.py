@@ -9,8 +9,8 @@ from models.checkpoint import load_model
 from tests.helpers.environment import BASE, model_flags
 from tests.helpers.tiny import split_set, tiny_set, trained_model, weights_of
 from unlearn.engine.config import UnlearnConfig
-from unlearn.engine.method import Option, write_option
-from unlearn.engine.settings import chosen_config, default_config
+from unlearn.engine.method import Option, format_option
+from unlearn.engine.settings import default_config, override_config
 from unlearn.model_ids import parse_unlearned_model_id, unlearned_model_id
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
@@ -84,17 +84,17 @@ def test_a_class_that_is_not_there_is_refused():
 )
 def test_classes_are_read_and_written(text, value, written):
     option = Option((), "classes")
-    assert option.read(text) == value and write_option(value) == written
-    assert option.read(written) == value
+    assert option.parse(text) == value and format_option(value) == written
+    assert option.parse(written) == value
 
 
 @pytest.mark.parametrize("text", ["", "a", "0,", "0.5", "1 2"])
 def test_what_are_no_classes_is_refused(text):
     config = default_config(METHODS["CRA"], REQUEST, {})
     with pytest.raises(UserError, match="risky=.*: give class numbers, as 0,3, or all"):
-        chosen_config(METHODS["CRA"], config, {}, [("risky", text)])
+        override_config(METHODS["CRA"], config, {}, [("risky", text)])
     with pytest.raises(UserError, match=r"risky=-1: from 0 to 1e\+06 makes sense"):
-        chosen_config(METHODS["CRA"], config, {}, [("risky", "-1")])
+        override_config(METHODS["CRA"], config, {}, [("risky", "-1")])
 
 
 def test_classes_in_a_model_id():

@@ -12,11 +12,11 @@ from scipy.stats import chisquare
 
 from models.architectures import build_model, make_spec
 from tests.helpers.methods import (
-    BUILD_ANEW,
     CONFIG,
     OWN_RECIPE,
     RECIPE,
     REQUEST,
+    TRAIN_FROM_SCRATCH,
     by_id,
     by_own_recipe,
     by_task,
@@ -38,8 +38,8 @@ from tests.helpers.tiny import (
     weights_of,
 )
 from unlearn.engine import loop as descent
-from unlearn.engine.method import write_option
-from unlearn.engine.settings import check_task, chosen_config, default_config
+from unlearn.engine.method import format_option
+from unlearn.engine.settings import check_applicable, default_config, override_config
 from unlearn.methods.random_label import draw_wrong_labels
 from unlearn.registry import METHODS, describe_methods, find_method, find_methods
 from unlearn.request.request import ForgetRequest
@@ -75,7 +75,7 @@ def with_poison(image_set, where):
 def poisoned_results(method, multi_label):
     """Whether the weights stay the same with other forget images, and with other retain images."""
     image_set = tiny_set(multi_label=multi_label)
-    covered = REQUEST.members(image_set.labels)
+    covered = REQUEST.has_requested_class(image_set.labels)
     clean = unlearned(method, image_set, epochs=2)
     return [
         same_weights(clean, unlearned(method, with_poison(image_set, where), epochs=2))
@@ -131,7 +131,7 @@ def test_no_more_images_than_two_batches_have_gradients_at_a_time(method):
         seen.append(len(inputs[0]) if torch.is_grad_enabled() else 0)
 
     image_set, model = tiny_set(120), trained_model()
-    if method.id in BUILD_ANEW:
+    if method.id in TRAIN_FROM_SCRATCH:
         model = real_model()
     config = config_for(method, image_set, epochs=2)
     with torch.nn.modules.module.register_module_forward_pre_hook(watch):
@@ -191,7 +191,7 @@ def test_random_labels_are_drawn_afresh_each_epoch(monkeypatch, multi_label):
         assert torch.equal(epoch_set.indices[:size], forget_set.indices)
         assert torch.equal(epoch_set.indices[size:], retain_set.indices)
         assert torch.equal(epoch_set.labels[size:], retain_set.labels)
-        assert not REQUEST.members(epoch_set.labels).any()
+        assert not REQUEST.has_requested_class(epoch_set.labels).any()
     drawn = [epoch_set.labels[:size] for epoch_set in seen]
     assert not torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[1], drawn[2])
 
@@ -355,9 +355,7 @@ def test_methods_have_one_shape(method):
     parameters = list(inspect.signature(method.run.load()).parameters)
     assert parameters == ["model", "forget_set", "retain_set", "config"]
     assert method.uses_mask == method.id.endswith("_with_SalUn")
-    assert (f"{method.id}_with_SalUn" in METHODS) == (
-        method.follows_gradient and not method.uses_mask
-    )
+    assert (f"{method.id}_with_SalUn" in METHODS) == (method.supports_mask and not method.uses_mask)
 
 
 @by_id
@@ -412,7 +410,7 @@ def test_other_methods_have_defaults_of_their_own(method):
 
 def chosen(method, settings, options=()):
     config = default_config(method, REQUEST, {"recipe": asdict(RECIPE), "selection": "best"})
-    return chosen_config(method, config, settings, options)
+    return override_config(method, config, settings, options)
 
 
 @pytest.mark.parametrize("method_id", ["FT", "IU", "Fisher", "SSD", "LFSSD"])
@@ -441,11 +439,11 @@ def test_a_setting_is_refused_where_it_changes_nothing_and_only_there(method_id)
 )
 def test_batches_of_one_image_work_or_are_refused(method):
     def run():
-        model = real_model() if method.id in BUILD_ANEW else trained_model()
+        model = real_model() if method.id in TRAIN_FROM_SCRATCH else trained_model()
         config = with_recipe(config_for(method, tiny_set(12), epochs=1), batch_size=1)
         return method.run(model, *split_set(REQUEST, tiny_set(12)), config)
 
-    if method.one_image:
+    if method.allows_batch_of_one:
         chosen(method, {"batch_size": 1})
         run()
         return
@@ -460,13 +458,13 @@ def test_batches_of_one_image_work_or_are_refused(method):
 def test_of_one_class_alone_single_images_are_forgotten_or_it_is_refused(method, multi_label):
     dataset, request = tiny_dataset(1, multi_label=multi_label), ForgetRequest((), (0, 5, 7, 11))
     try:
-        check_task(method, dataset)
+        check_applicable(method, dataset)
     except UserError as error:
-        assert method.other_class or (multi_label and method.one_label)
+        assert method.needs_other_class or (multi_label and method.single_label_only)
         assert re.search("has one only: choose another|is multi-label: choose another", str(error))
         return
     model = tiny_model(1)
-    if method.id in BUILD_ANEW:
+    if method.id in TRAIN_FROM_SCRATCH:
         model = build_model(make_spec(SMALL_ARCH, 1, 1, SIZE), seed=0)
     config = replace(config_for(method, dataset.train, epochs=1), request=request)
     method.run(model, *request.split(dataset, "train"), config)
@@ -496,7 +494,9 @@ def test_options_are_letters_and_their_defaults_are_in_range(method):
         assert name.isalpha()  # in a model id they stand between "_" and "-"
         numbers = option.default if isinstance(option.default, tuple) else (option.default,)
         assert all(option.low <= number <= option.high for number in numbers)
-        assert chosen_config(method, config, {}, [(name, write_option(option.default))]) == config
+        assert (
+            override_config(method, config, {}, [(name, format_option(option.default))]) == config
+        )
 
 
 @by_id
@@ -514,9 +514,9 @@ def test_a_row_for_every_method(method):
 @by_id
 def test_on_a_model_in_shards_the_method_that_needs_one_last_layer_is_named(method):
     needs = method.id.removesuffix("_with_SalUn") in ("EU_k", "CF_k", "BoundaryExpanding")
-    check_task(method, tiny_dataset(), shards=3 if method.needs_shards else 0)
+    check_applicable(method, tiny_dataset(), shards=3 if method.needs_shards else 0)
     if needs:
         with pytest.raises(UserError, match=f"--unlearn {method.id} needs the one last layer"):
-            check_task(method, tiny_dataset(), shards=3)
+            check_applicable(method, tiny_dataset(), shards=3)
     else:
-        check_task(method, tiny_dataset(), shards=3)
+        check_applicable(method, tiny_dataset(), shards=3)

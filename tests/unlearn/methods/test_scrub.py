@@ -97,5 +97,5 @@ def test_unseen_images_change_nothing():
     sets = split_set(REQUEST, tiny_set(40))
     config = config_of(3, 0.0, 0.0)
     ours = METHOD.run(trained_model(), *sets, config)
-    unseen = replace(config, comparable_val=sets[0].subset(slice(0, 6)))
+    unseen = replace(config, matching_val=sets[0].subset(slice(0, 6)))
     assert same_weights(METHOD.run(trained_model(), *sets, unseen).state_dict(), ours.state_dict())

@@ -33,7 +33,7 @@ def test_rewinding_ends_at_the_epoch_whose_forget_error_is_nearest(monkeypatch):
     """Each epoch as it was, by hand; the reference is the last model's error on unseen images."""
     forget_set, retain_set = split_set(REQUEST, tiny_set(40))
     unseen = forget_set.subset(slice(0, 6))
-    config = replace(config_of(3, 0.0, 0.0, epochs=3), comparable_val=unseen)
+    config = replace(config_of(3, 0.0, 0.0, epochs=3), matching_val=unseen)
     ends, errors = [], iter([0.2, 0.5, 0.9, 0.45])  # after each epoch, and the reference
 
     def recorded(model, image_set, request):
@@ -48,10 +48,10 @@ def test_rewinding_ends_at_the_epoch_whose_forget_error_is_nearest(monkeypatch):
     assert same_weights(ends[2][1], ends[3][1])
     monkeypatch.undo()
     without = METHOD.run(
-        trained_model(), forget_set, retain_set, replace(config, comparable_val=None)
+        trained_model(), forget_set, retain_set, replace(config, matching_val=None)
     )
     assert same_weights(without.state_dict(), ends[2][1])
-    nothing = replace(config, comparable_val=unseen.subset(slice(0, 0)))
+    nothing = replace(config, matching_val=unseen.subset(slice(0, 0)))
     assert same_weights(METHOD.run(trained_model(), forget_set, retain_set, nothing), without)
 
 
@@ -69,7 +69,7 @@ def test_it_forgets_and_keeps():
     forget_set, retain_set = split_set(REQUEST, tiny_set(120))
     model = trained_model()
     config = config_of(2, 0.5, 1.0, epochs=5, lr=0.02, batch_size=10, optimizer="adam")
-    config = replace(config, comparable_val=split_set(REQUEST, tiny_set(40, seed=1))[0])
+    config = replace(config, matching_val=split_set(REQUEST, tiny_set(40, seed=1))[0])
     METHOD.run(model, forget_set, retain_set, config)
     assert scrub_r.error_rate(model, forget_set, REQUEST) > 0.8
     assert scrub_r.error_rate(model, retain_set, REQUEST) < 0.1

@@ -93,9 +93,11 @@ def passes_of(monkeypatch, config=CONFIG, image_set=None):
 def test_impair_has_noise_and_half_the_retain_set_and_repair_all_of_it(monkeypatch):
     image_set = tiny_set(120)
     (impair, repair), known = passes_of(monkeypatch, image_set=image_set)
-    assert len(impair) == len(impair.lead.indices.unique()) == 45
-    assert impair.side.labels.tolist() == [1] * 6 and impair.side.images.is_floating_point()
-    assert not REQUEST.members(impair.lead.labels).any()
+    assert len(impair) == len(impair.primary.indices.unique()) == 45
+    assert (
+        impair.secondary.labels.tolist() == [1] * 6 and impair.secondary.images.is_floating_point()
+    )
+    assert not REQUEST.has_requested_class(impair.primary.labels).any()
     assert torch.equal(repair.indices, split_set(REQUEST, image_set)[1].indices)
     assert [rate for rate, _ in known] == [0.05, 0.025]
 

@@ -12,8 +12,8 @@ import torch
 from evaluation.metrics.blind import blind_attack
 from tests.helpers.tiny import split_set, tiny_dataset, tiny_set
 from unlearn.methods.random_label import draw_wrong_labels
-from unlearn.request.files import listed_request, matching_request
-from unlearn.request.request import ForgetRequest, class_number
+from unlearn.request.files import request_from_indices_file, request_from_metadata
+from unlearn.request.request import ForgetRequest, class_index
 from unlearn.saliency import saliency_path
 from utils.data.datasets import ImageSet
 from utils.runtime.errors import UserError
@@ -26,8 +26,8 @@ def requests_of(dataset):
     return [
         *(ForgetRequest((number,)) for number in range(4)),
         ForgetRequest((1, 3)),
-        ForgetRequest.of_fraction(0.25, 1, None, dataset),
-        ForgetRequest.of_fraction(0.5, 2, ["0", "2"], dataset),
+        ForgetRequest.from_fraction(0.25, 1, None, dataset),
+        ForgetRequest.from_fraction(0.5, 2, ["0", "2"], dataset),
         LISTED,
     ]
 
@@ -54,43 +54,45 @@ def test_forget_and_retain_sets_partition_the_data(multi_label):
             for part in (forget_set, retain_set)
         )
         assert of_forgotten.all() and not of_kept.any()
-        assert torch.equal(request.comparable(dataset, name), request.covered(dataset, name))
+        assert torch.equal(
+            request.matches_forget_set(dataset, name), request.in_forget_set(dataset, name)
+        )
 
 
 def test_single_images_are_compared_with_unseen_images_of_their_classes():
     dataset = tiny_dataset()  # the class of an image is its row modulo 4
     request = ForgetRequest((), (0, 3, 4))
-    assert request.comparable(dataset, "val").tolist() == [True, False, False, True] * 2
+    assert request.matches_forget_set(dataset, "val").tolist() == [True, False, False, True] * 2
 
 
 def test_images_with_several_findings_are_compared_with_their_like():
     multi = tiny_dataset(multi_label=True, train=200)
     labels = {name: split.labels for name, split in multi.splits.items()}
-    of_all = ForgetRequest.of_fraction(0.25, 1, None, multi)
-    assert of_all.comparable(multi, "test").all()
-    drawn = ForgetRequest.of_fraction(0.25, 1, ["1", "3"], multi)
-    assert drawn.drawn_from == (1, 3)
+    of_all = ForgetRequest.from_fraction(0.25, 1, None, multi)
+    assert of_all.matches_forget_set(multi, "test").all()
+    drawn = ForgetRequest.from_fraction(0.25, 1, ["1", "3"], multi)
+    assert drawn.sampled_classes == (1, 3)
     with_them = labels["test"][:, 1].bool() | labels["test"][:, 3].bool()
     assert not with_them.all()
-    assert torch.equal(drawn.comparable(multi, "test"), with_them)
+    assert torch.equal(drawn.matches_forget_set(multi, "test"), with_them)
     again = ForgetRequest.from_record(drawn.record())  # as a model's file tells of it
-    assert torch.equal(again.comparable(multi, "test"), with_them)
-    assert ForgetRequest.from_record(of_all.record()).comparable(multi, "test").all()
+    assert torch.equal(again.matches_forget_set(multi, "test"), with_them)
+    assert ForgetRequest.from_record(of_all.record()).matches_forget_set(multi, "test").all()
     listed = ForgetRequest((), (0, 5, 17))
     of_their_kind = {tuple(labels["train"][row].tolist()) for row in listed.indices}
     expected = [tuple(row) in of_their_kind for row in labels["test"].tolist()]
     assert any(expected) and not all(expected)
-    assert listed.comparable(multi, "test").tolist() == expected
+    assert listed.matches_forget_set(multi, "test").tolist() == expected
 
 
 def test_a_control_of_images_drawn_from_findings_finds_nothing():
     """Their findings alone tell them from all unseen images, and from their like they do not."""
     multi = tiny_dataset(multi_label=True, train=400)
     multi = replace(multi, val=tiny_set(200, multi_label=True, seed=7))
-    request = ForgetRequest.of_fraction(0.25, 1, ["1"], multi)
+    request = ForgetRequest.from_fraction(0.25, 1, ["1"], multi)
     forget_set, _ = request.split(multi, "train")
     assert blind_attack(forget_set, multi.val).low > 0.6
-    found = blind_attack(forget_set, multi.val.subset(request.comparable(multi, "val")))
+    found = blind_attack(forget_set, multi.val.subset(request.matches_forget_set(multi, "val")))
     assert found.low < 0.5 < found.high
 
 
@@ -110,23 +112,23 @@ def test_classes_are_named_by_number_or_name():
     dataset = tiny_dataset(names=["Basophil", "eosinophil", "immature cells (all)", "platelet"])
     for number, name in enumerate(dataset.class_names):
         for text in (str(number), f"0{number}", name, name.upper(), name.lower()):
-            assert ForgetRequest.of_classes([text], dataset) == ForgetRequest((number,))
-    several = ForgetRequest.of_classes(["platelet", "1", "01"], dataset)
+            assert ForgetRequest.from_classes([text], dataset) == ForgetRequest((number,))
+    several = ForgetRequest.from_classes(["platelet", "1", "01"], dataset)
     assert several == ForgetRequest((1, 3))
     assert several.description == "classes 1 eosinophil, 3 platelet"
 
 
 def test_a_number_is_a_class_number_even_where_names_are_numbers():
     dataset = tiny_dataset(names=["1", "2", "3", "4"])
-    assert [class_number(str(n), dataset) for n in range(4)] == [0, 1, 2, 3]
+    assert [class_index(str(n), dataset) for n in range(4)] == [0, 1, 2, 3]
 
 
 def test_a_name_of_several_classes_is_no_answer():
     dataset = tiny_dataset(names=["cyst", "Cyst", "scar", "scar"])
-    assert [class_number(text, dataset) for text in ("cyst", "Cyst")] == [0, 1]
+    assert [class_index(text, dataset) for text in ("cyst", "Cyst")] == [0, 1]
     for text, numbers in (("scar", "2, 3"), ("CYST", "0, 1")):
         with pytest.raises(UserError, match=f"has 2 classes of this name: .*one of {numbers}$"):
-            class_number(text, dataset)
+            class_index(text, dataset)
 
 
 @pytest.mark.parametrize(
@@ -134,17 +136,17 @@ def test_a_name_of_several_classes_is_no_answer():
 )
 def test_classes_that_are_not_there_are_refused(text):
     with pytest.raises(UserError, match="--class_to_forget .*Tiny has no such class.* 3 tissue d"):
-        ForgetRequest.of_classes(["0", text], tiny_dataset())
+        ForgetRequest.from_classes(["0", text], tiny_dataset())
 
 
 def test_the_nearest_name_is_proposed():
     with pytest.raises(UserError, match="did you mean platelet"):
-        class_number("platlet", tiny_dataset(2, names=["basophil", "platelet"]))
+        class_index("platlet", tiny_dataset(2, names=["basophil", "platelet"]))
 
 
 def test_some_class_has_to_be_kept():
     with pytest.raises(UserError, match="names every class of Tiny: none is kept"):
-        ForgetRequest.of_classes(["0", "1", "2", "3"], tiny_dataset())
+        ForgetRequest.from_classes(["0", "1", "2", "3"], tiny_dataset())
 
 
 @pytest.mark.parametrize(
@@ -185,13 +187,13 @@ def test_a_request_comes_back_from_its_record_and_stands_in_ids():
 
 def test_what_a_results_file_says_of_it():
     dataset = tiny_dataset()
-    assert ForgetRequest.of_classes(["2"], dataset).brief(dataset) == {
+    assert ForgetRequest.from_classes(["2"], dataset).summary(dataset) == {
         "class_to_forget": 2,
         "forget_id": "2",
         "forget_words": "class 2 tissue c",
         "forget_count": 6,
     }
-    brief = LISTED.brief(dataset)
+    brief = LISTED.summary(dataset)
     assert (brief["class_to_forget"], brief["forget_count"]) == (None, 4)
     assert brief["forget_words"] == "4 listed training images"
 
@@ -200,24 +202,24 @@ def test_what_a_model_has_forgotten():
     dataset = tiny_dataset()
     tail = "GA_unlearnEpochs5_unlearnlr001"
     for forgotten, expected in (("3", (3,)), ("0-2", (0, 2))):
-        request = ForgetRequest.of_model(f"base_FORGOTTEN_{forgotten}_{tail}", {}, dataset)
+        request = ForgetRequest.from_model(f"base_FORGOTTEN_{forgotten}_{tail}", {}, dataset)
         assert request.classes == expected
     for forgotten in ("f1-s1", "3-f1-s1", "samples-0123456789ab"):
         with pytest.raises(UserError, match="no record of which images it has forgotten"):
-            ForgetRequest.of_model(f"base_FORGOTTEN_{forgotten}_{tail}", {}, dataset)
-    with pytest.raises(UserError, match="has forgotten nothing: say which --class_to_forget"):
-        ForgetRequest.of_model("base", {}, dataset)
-    old = ForgetRequest.of_model("any", {"forget_request": {"class_to_forget": 3}}, dataset)
+            ForgetRequest.from_model(f"base_FORGOTTEN_{forgotten}_{tail}", {}, dataset)
+    with pytest.raises(UserError, match="has forgotten nothing: give the --class_to_forget"):
+        ForgetRequest.from_model("base", {}, dataset)
+    old = ForgetRequest.from_model("any", {"forget_request": {"class_to_forget": 3}}, dataset)
     assert (old, old.description) == (ForgetRequest((3,)), "class 3 tissue d")
     record = {
         "forget_request": LISTED.record(),
         "forget_words": "of patient 17",
         "train_digest": dataset.train_digest(),
     }
-    listed = ForgetRequest.of_model("any", record, dataset)
+    listed = ForgetRequest.from_model("any", record, dataset)
     assert (listed, listed.description) == (LISTED, "of patient 17")
     with pytest.raises(UserError, match="Tiny is other data"):
-        ForgetRequest.of_model("any", record | {"train_digest": "0"}, dataset)
+        ForgetRequest.from_model("any", record | {"train_digest": "0"}, dataset)
 
 
 # A random share
@@ -225,20 +227,20 @@ def test_what_a_model_has_forgotten():
 
 def test_a_share_is_drawn_by_its_seed():
     dataset = tiny_dataset(train=200)
-    first = ForgetRequest.of_fraction(0.1, 1, None, dataset)
-    assert first == ForgetRequest.of_fraction(0.1, 1, None, dataset)
-    assert first != ForgetRequest.of_fraction(0.1, 2, None, dataset)
+    first = ForgetRequest.from_fraction(0.1, 1, None, dataset)
+    assert first == ForgetRequest.from_fraction(0.1, 1, None, dataset)
+    assert first != ForgetRequest.from_fraction(0.1, 2, None, dataset)
     assert len(first.indices) == 20
     order = torch.randperm(200, generator=torch.Generator().manual_seed(1))
     assert first.indices == tuple(sorted(order[:20].tolist()))
     assert first.description == "10% of the training images, drawn with seed 1"
-    of_class = ForgetRequest.of_fraction(0.5, 1, ["tissue d", "1"], dataset)
+    of_class = ForgetRequest.from_fraction(0.5, 1, ["tissue d", "1"], dataset)
     assert len(of_class.indices) == 50
     assert {index % 4 for index in of_class.indices} == {1, 3}
     words = "50% of the training images of classes 1 tissue b, 3 tissue d, drawn with seed 1"
     assert of_class.description == words
     with pytest.raises(UserError, match="--forget_fraction 0.001 of 200 images is no image"):
-        ForgetRequest.of_fraction(0.001, 1, None, dataset)
+        ForgetRequest.from_fraction(0.001, 1, None, dataset)
 
 
 def test_shares_never_share_an_id():
@@ -246,7 +248,7 @@ def test_shares_never_share_an_id():
     asked = itertools.product(
         (0.1, 0.11, 0.1 + 1e-9, 0.25, 0.5, 0.9), (0, 1, 11), (None, ["1"], ["1", "3"])
     )
-    ids = [ForgetRequest.of_fraction(*each, dataset).id_part() for each in asked]
+    ids = [ForgetRequest.from_fraction(*each, dataset).id_part() for each in asked]
     ids += [ForgetRequest(classes).id_part() for classes in ((1,), (1, 3), (11,), (13,))]
     assert len(set(ids)) == len(ids)
 
@@ -255,11 +257,11 @@ def test_shares_never_share_an_id():
 def test_all_images_of_a_class_are_the_class(multi_label):
     dataset = tiny_dataset(multi_label=multi_label)
     for texts in (["3"], ["tissue b", "3"]):
-        whole = ForgetRequest.of_fraction(1.0, 1, texts, dataset)
-        assert whole == ForgetRequest.of_classes(texts, dataset)
+        whole = ForgetRequest.from_fraction(1.0, 1, texts, dataset)
+        assert whole == ForgetRequest.from_classes(texts, dataset)
         assert whole.id_part() == "-".join(map(str, whole.classes))
         assert 3 not in whole.kept_classes(dataset.num_classes)
-    assert ForgetRequest.of_fraction(1.0, 1, None, dataset).indices == tuple(range(24))
+    assert ForgetRequest.from_fraction(1.0, 1, None, dataset).indices == tuple(range(24))
 
 
 # Files
@@ -282,7 +284,7 @@ def write(tmp_path, text):
 
 def test_a_list_of_images(tmp_path):
     path = write(tmp_path, "# patient 17\n\n5\n  0 # twice scanned\n007\n11\n")
-    request = listed_request(path, tiny_dataset())
+    request = request_from_indices_file(path, tiny_dataset())
     assert request == LISTED
     assert request.description == "4 listed training images"
 
@@ -294,54 +296,57 @@ def test_a_list_of_images(tmp_path):
         ("1.0\n", "line 1: '1.0' is not a whole number"),
         ("²\n", "line 1: '²' is not a whole number"),
         ("1 2\n", "line 1: '1 2' is not a whole number"),
-        ("\n\n24\n", "line 3: '24' is no training image: they are 0 to 23"),
-        ("-1\n", "line 1: '-1' is no training image"),
-        ("9" * 5000, "line 1: '9.*' is no training image"),
-        ("3\n# again\n03\n", "line 3: 3 is there already, in line 1: give it once"),
-        ("# nothing\n", "holds no index"),
-        ("", "holds no index"),
+        (
+            "\n\n24\n",
+            "line 3: '24' is not the index of a training image: give a number from 0 to 23",
+        ),
+        ("-1\n", "line 1: '-1' is not the index of a training image"),
+        ("9" * 5000, "line 1: '9.*' is not the index of a training image"),
+        ("3\n# again\n03\n", "line 3: 3 is a duplicate of line 1: give each index once"),
+        ("# nothing\n", "contains no index"),
+        ("", "contains no index"),
     ],
 )
 def test_faults_of_a_list(tmp_path, text, says):
     with pytest.raises(UserError, match=says):
-        listed_request(write(tmp_path, text), tiny_dataset())
+        request_from_indices_file(write(tmp_path, text), tiny_dataset())
 
 
 def test_images_by_metadata(metadata, tmp_path):
     dataset = tiny_dataset()
-    one = matching_request(metadata, ["patient_id=3"], dataset)
+    one = request_from_metadata(metadata, ["patient_id=3"], dataset)
     assert one.indices == (3, 15)
     assert one.description == "training images with patient_id=3"
-    both = matching_request(metadata, ["patient_id=3", " device = Cirrus 800 "], dataset)
+    both = request_from_metadata(metadata, ["patient_id=3", " device = Cirrus 800 "], dataset)
     assert both.description == "training images with patient_id=3, device=Cirrus 800"
     assert both.indices == (3, 15)
-    listed = listed_request(write(tmp_path, "15\n3\n"), dataset)
+    listed = request_from_indices_file(write(tmp_path, "15\n3\n"), dataset)
     assert listed == one == both
     assert listed.id_part() == one.id_part()
 
 
 def test_lines_end_where_people_see_them_end(tmp_path):
     text = "5 # seen\f7\n3 # and\x856 and\u20288\r\n11\r0\n"
-    assert listed_request(write(tmp_path, text), tiny_dataset()).indices == (0, 3, 5, 11)
+    assert request_from_indices_file(write(tmp_path, text), tiny_dataset()).indices == (0, 3, 5, 11)
 
 
 def test_a_column_may_have_any_name(tmp_path):
     rows = "".join(f"{n % 3},{n % 2}\n" for n in range(24))
     path = write(tmp_path, f"a,a=b\n{rows}")
-    assert matching_request(path, ["a=b=1"], tiny_dataset()).indices == tuple(range(1, 24, 2))
-    assert matching_request(path, ["a=1"], tiny_dataset()).indices == tuple(range(1, 24, 3))
+    assert request_from_metadata(path, ["a=b=1"], tiny_dataset()).indices == tuple(range(1, 24, 2))
+    assert request_from_metadata(path, ["a=1"], tiny_dataset()).indices == tuple(range(1, 24, 3))
 
 
 def test_words_of_a_request_can_be_shown_and_its_conditions_are_exact(tmp_path):
     name = "\x1b[31m\u674e" + "x" * 3000
     rows = "".join(f"{name if n < 2 else name + 'y'}\n" for n in range(24))
-    request = matching_request(write(tmp_path, f"id\n{rows}"), [f"id={name}"], tiny_dataset())
+    request = request_from_metadata(write(tmp_path, f"id\n{rows}"), [f"id={name}"], tiny_dataset())
     assert request.indices == (0, 1)
     assert request.description.isprintable()
     assert r"id=\x1b[31m\u674exxx" in request.description
     assert len(request.description) < 120
     with pytest.raises(UserError) as error:
-        matching_request(write(tmp_path, f"id\n{rows}"), [f"id={name}z"], tiny_dataset())
+        request_from_metadata(write(tmp_path, f"id\n{rows}"), [f"id={name}z"], tiny_dataset())
     assert str(error.value).isprintable()
 
 
@@ -354,18 +359,21 @@ def test_words_of_a_request_can_be_shown_and_its_conditions_are_exact(tmp_path):
         ),
         (["patient_id"], "--forget_where patient_id: give a condition as COLUMN=VALUE"),
         (["=3"], "give a condition as COLUMN=VALUE"),
-        (["patient_id=99"], "no training image has patient_id=99; there are '0', '1', .*, ..."),
-        (["device=cirrus 800"], "has device=cirrus 800; there are 'Cirrus 800', 'Cirrus 801'"),
+        (
+            ["patient_id=99"],
+            "no training image has patient_id=99; values: '0', '1', .*, ...",
+        ),
+        (["device=cirrus 800"], "has device=cirrus 800; values: 'Cirrus 800', 'Cirrus 801'"),
         (
             ["patient_id=3", "device=Cirrus 801"],
-            "no training image with patient_id=3 has device=Cirrus 801; there are 'Cirrus 800'$",
+            "no training image with patient_id=3 has device=Cirrus 801; values: 'Cirrus 800'$",
         ),
         (["patient_id=3", "patient_id=4"], "patient_id cannot be both 3 and 4: all conditions"),
     ],
 )
 def test_conditions_that_nothing_meets(metadata, conditions, says):
     with pytest.raises(UserError, match=says):
-        matching_request(metadata, conditions, tiny_dataset())
+        request_from_metadata(metadata, conditions, tiny_dataset())
 
 
 @pytest.mark.parametrize(
@@ -381,7 +389,7 @@ def test_conditions_that_nothing_meets(metadata, conditions, says):
 )
 def test_faults_of_a_metadata_file(tmp_path, text, says):
     with pytest.raises(UserError, match=says):
-        matching_request(write(tmp_path, text), ["id=1"], tiny_dataset())
+        request_from_metadata(write(tmp_path, text), ["id=1"], tiny_dataset())
 
 
 # Empty sets
@@ -464,7 +472,7 @@ def test_losses_can_be_descended():
     for request in (LISTED, ForgetRequest((0, 2))):
         logits = torch.zeros(2, 3, requires_grad=True)
         request.losses(logits, labels).sum().backward()
-        asked = request.asked(labels)
+        asked = request.scored_findings(labels)
         expected = (0.5 - labels) / asked.sum(1, keepdim=True) * asked
         torch.testing.assert_close(logits.grad, expected)
 
@@ -516,7 +524,7 @@ def test_wrong_findings_of_several_and_of_single_images():
     labels[0] = 1
     labels[1] = 0
     request = ForgetRequest((1, 4))
-    covered = labels[request.members(labels)]
+    covered = labels[request.has_requested_class(labels)]
     wrong = draw_wrong_labels(covered, 6, request, generator)
     assert not wrong[:, [1, 4]].any()
     others = [0, 2, 3, 5]

@@ -25,6 +25,7 @@ def test_true_color_keeps_every_color():
         ("basal cell carcinoma", 10, 2, "basal cell\ncarcinoma"),
         ("granulocytes(myelocytes)", 12, 2, "granulocytes\n(myelocytes)"),
         ("basal cell carcinoma", 10, 1, "basal cel…"),
+        ("7 adenocarcinoma", 10, 1, "7 adenoca…"),
         ("a_long_model_id", 7, 3, "a_long_\nmodel_\nid"),
         ("abcdefgh", 3, 9, "abc\ndef\ngh"),
         ("two\nlines", 10, 2, "two\nlines"),

@@ -1,4 +1,4 @@
-"""--compile: what is learned through torch.compile is what is learned without it."""
+"""--compile: training with torch.compile gives the weights of training without it."""
 
 import shutil
 
@@ -22,22 +22,22 @@ from utils.train.training import TrainingRun
 
 COMPILERS = ("g++", "clang++", "c++")
 with_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, COMPILERS)), reason=f"none of {', '.join(COMPILERS)} is here"
+    not any(map(shutil.which, COMPILERS)), reason=f"none of {', '.join(COMPILERS)} is installed"
 )
 
 
 @pytest.fixture
 def eager_passes(monkeypatch):
-    """Sizes of the batches that the network is run on in Python, and not by compiled code."""
+    """Sizes of the batches that run without compilation."""
     sizes = []
     forward = torch.nn.Flatten.forward
 
-    def told(layer, values):
+    def recording_forward(layer, values):
         if not torch.compiler.is_compiling():
             sizes.append(len(values))
         return forward(layer, values)
 
-    monkeypatch.setattr(torch.nn.Flatten, "forward", told)
+    monkeypatch.setattr(torch.nn.Flatten, "forward", recording_forward)
     return sizes
 
 
@@ -50,20 +50,20 @@ def trained(compiled):
 
 
 @with_compiler
-@pytest.mark.filterwarnings("ignore")  # torch's own code warns itself
-def test_whole_batches_are_compiled_and_learn_the_same(eager_passes):
-    usual = trained(compiled=False)
+@pytest.mark.filterwarnings("ignore")  # torch's own code raises warnings
+def test_full_batches_are_compiled_and_train_the_same_weights(eager_passes):
+    eager = trained(compiled=False)
     assert eager_passes == [10, 10, 4, 12] * 2
     eager_passes.clear()
     run = trained(compiled=True)
-    assert eager_passes == [4, 12] * 2  # the rest of an epoch, and the validation images
-    for name, weights in weights_of(usual.model).items():
+    assert eager_passes == [4, 12] * 2  # the last batch of an epoch, and the validation images
+    for name, weights in weights_of(eager.model).items():
         torch.testing.assert_close(run.model.state_dict()[name], weights, rtol=1e-4, atol=1e-6)
     assert not same_weights(tiny_model(), run.model)
     assert torch.equal(predict(run.model, tiny_set(10)), predict(run.model, tiny_set(20))[:10])
 
 
-def test_without_a_compiler_it_is_refused_before_any_step(monkeypatch):
+def test_a_missing_compiler_is_an_error_before_the_first_step(monkeypatch):
     def missing(*_, **__):
         raise RuntimeError("no C++ compiler\nwas found")
 
@@ -74,7 +74,7 @@ def test_without_a_compiler_it_is_refused_before_any_step(monkeypatch):
         trained(compiled=True)
 
 
-def test_retrain_follows_its_base_model_and_the_others_do_not():
+def test_only_retrain_inherits_compiled_from_its_base_model():
     recipe = {"epochs": 2, "lr": 0.1, "batch_size": 10, "seed": 7, "compiled": True}
     record = {"recipe": recipe, "selection": "best"}
     request = ForgetRequest((1,))
@@ -82,23 +82,25 @@ def test_retrain_follows_its_base_model_and_the_others_do_not():
     assert not default_config(METHODS["RL"], request, record).recipe.compiled
 
 
-def test_the_flag_is_for_the_base_model_and_its_retrain(workplace, data_files, monkeypatch):
-    asked = []
+def test_the_flag_compiles_the_base_model_and_its_retrain(workplace, data_files, monkeypatch):
+    compile_calls = []
     monkeypatch.setattr("models.architectures.check_compiles", lambda device: None)
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **how: asked.append(how))
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda *_, **kwargs: compile_calls.append(kwargs)
+    )
     data = ("--dataset", data_files["grey"], "--device", "cpu")
     main_train.main(["--save_model_id", "tiny", *TRAIN, "--compile", *data])
-    assert asked == [{"dynamic": False}]
+    assert compile_calls == [{"dynamic": False}]
     assert read_record("tiny_best")["recipe"]["compiled"] is True
     base = ("--model_id", "tiny_best", "--class_to_forget", "1", *data)
     for method, count in (("FT", 1), ("Retrain", 2)):
         made = main_unlearn.main(["--unlearn", method, *base])
-        assert len(asked) == count
+        assert len(compile_calls) == count
         settings = read_record(made)["settings"]
         assert settings["compiled"] is (method == "Retrain")
 
 
-def test_several_processes_compile_nothing(monkeypatch):
+def test_several_processes_do_not_compile(monkeypatch):
     monkeypatch.setattr(processes, "world_size", lambda: 2)
     model = tiny_model()
     model.compile_for(10)

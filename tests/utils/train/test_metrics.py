@@ -1,4 +1,4 @@
-"""Figures are medmnist's, scikit-learn's, or those that a pencil finds."""
+"""Metrics equal those of medmnist and scikit-learn, or hand-computed values."""
 
 import numpy as np
 import pytest
@@ -21,8 +21,8 @@ ONE_OF_EACH_TASK = ["bloodmnist", "pneumoniamnist", "retinamnist", "chestmnist"]
 IMAGES = 300
 
 
-def made_up_test(flag, seed=0):
-    """Labels as in medmnist's file of that name, every class there, and logits that half agree."""
+def random_test_split(flag, seed=0):
+    """Return logits and labels as of a medmnist data set, with every class, partly correct."""
     generator = torch.Generator().manual_seed(seed)
     num_classes = len(INFO[flag]["label"])
     if INFO[flag]["task"] == MULTI_LABEL:
@@ -37,8 +37,8 @@ def made_up_test(flag, seed=0):
 
 @pytest.mark.parametrize("flag", ONE_OF_EACH_TASK)
 @pytest.mark.parametrize("seed", range(3))
-def test_scores_are_the_evaluators_own(flag, seed, tmp_path):
-    logits, labels = made_up_test(flag, seed)
+def test_scores_equal_those_of_the_evaluator(flag, seed, tmp_path):
+    logits, labels = random_test_split(flag, seed)
     column = labels if labels.ndim == 2 else labels[:, None]
     np.savez(tmp_path / f"{flag}.npz", test_labels=column.numpy().astype(np.uint8))
     scores = probabilities(logits, labels.ndim == 2).double().numpy()
@@ -49,7 +49,7 @@ def test_scores_are_the_evaluators_own(flag, seed, tmp_path):
     assert 0.6 < ours[0] < 1
 
 
-def test_there_is_one_of_each_task():
+def test_every_task_is_tested():
     assert {INFO[flag]["task"] for flag in ONE_OF_EACH_TASK} == {
         info["task"] for info in INFO.values()
     }
@@ -60,11 +60,11 @@ def test_auc_of_a_class_without_images_is_undefined():
     labels = torch.tensor([0, 1, 1])
     assert medmnist_scores(logits, labels, MULTI_CLASS) == (None, 2 / 3)
     assert medmnist_scores(logits, torch.zeros(3).long(), MULTI_CLASS) == (None, 2 / 3)
-    findings = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 0, 0]])  # nobody has the third
+    findings = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 0, 0]])  # no image has the third
     assert medmnist_scores(logits, findings, MULTI_LABEL)[0] is None
 
 
-def test_scores_of_one_image_and_of_none():
+def test_scores_of_one_image_and_of_no_image():
     logits = torch.tensor([[2.0, 0.0, -1.0]])
     assert medmnist_scores(logits, torch.tensor([0]), MULTI_CLASS) == (None, 1)
     assert medmnist_scores(logits, torch.tensor([[1, 0, 0]]), MULTI_LABEL) == (None, 1)
@@ -72,7 +72,7 @@ def test_scores_of_one_image_and_of_none():
 
 
 def test_finding_auc_against_scikit_learn():
-    logits, labels = made_up_test("chestmnist")
+    logits, labels = random_test_split("chestmnist")
     for number in range(labels.shape[1]):
         expected = roc_auc_score(labels[:, number], logits[:, number])
         assert finding_auc(logits, labels, number) == pytest.approx(expected)
@@ -81,8 +81,8 @@ def test_finding_auc_against_scikit_learn():
 
 
 @pytest.mark.parametrize("flag", ["bloodmnist", "pneumoniamnist", "retinamnist"])
-def test_confusion_counts_and_class_rows_against_scikit_learn(flag):
-    logits, labels = made_up_test(flag)
+def test_confusion_counts_and_per_class_metrics_against_scikit_learn(flag):
+    logits, labels = random_test_split(flag)
     num_classes = logits.shape[1]
     expected = confusion_matrix(labels, logits.argmax(1), labels=range(num_classes))
     counts = confusion_counts(logits, labels)
@@ -93,8 +93,8 @@ def test_confusion_counts_and_class_rows_against_scikit_learn(flag):
     assert [row["correct"] for row in rows] == pytest.approx(recall.tolist())
 
 
-def test_finding_counts_and_class_rows_against_scikit_learn():
-    logits, labels = made_up_test("chestmnist")
+def test_finding_counts_and_per_class_metrics_against_scikit_learn():
+    logits, labels = random_test_split("chestmnist")
     expected = multilabel_confusion_matrix(labels, logits > 0)
     np.testing.assert_array_equal(finding_counts(logits, labels), expected)
     rows = per_class_metrics(logits, labels)
@@ -104,7 +104,7 @@ def test_finding_counts_and_class_rows_against_scikit_learn():
     assert [row["auc"] for row in rows] == [finding_auc(logits, labels, n) for n in range(14)]
 
 
-def test_classes_without_images_have_no_figure():
+def test_metrics_of_classes_without_images_are_none():
     logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
     rows = per_class_metrics(logits, torch.tensor([0, 0]))
     assert rows == [
@@ -119,5 +119,5 @@ def test_classes_without_images_have_no_figure():
     assert rows[1] == {"images": 0, "correct": None, "auc": None}
 
 
-def test_accuracy_of_nothing_is_undefined():
+def test_accuracy_of_no_image_is_undefined():
     assert accuracy(torch.zeros(0, 3), torch.zeros(0, dtype=int)) is None

@@ -1,4 +1,4 @@
-"""Training depends on its arguments alone, can stop and go on, and keeps the best epoch."""
+"""Training depends on its arguments only, can be resumed, and keeps the best epoch."""
 
 import math
 
@@ -28,7 +28,7 @@ RATE = 0.02
 
 
 def trained(seed=1, *, dropout=0.0, optimizer="sgd", epochs=2, multi_label=False):
-    """A TrainingRun that has come to its end."""
+    """Return a finished TrainingRun."""
     run = new_run(
         seed, dropout=dropout, optimizer=optimizer, epochs=epochs, multi_label=multi_label
     )
@@ -44,7 +44,7 @@ def new_run(seed=1, *, dropout=0.0, optimizer="sgd", epochs=2, multi_label=False
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 16, 17, 18, 33])
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 8, 16, 100])
-def test_batches_hold_every_position_once_and_are_counted_right(count, batch_size):
+def test_batches_contain_every_position_once(count, batch_size):
     parts = shuffled_batches(count, batch_size, torch.Generator().manual_seed(0), "cpu")
     assert sorted(torch.cat(parts).tolist()) == list(range(count))
     assert len(parts) == steps_per_epoch(count, batch_size)
@@ -52,30 +52,30 @@ def test_batches_hold_every_position_once_and_are_counted_right(count, batch_siz
     assert len(parts[-1]) > 1 or count == 1
 
 
-def test_a_last_image_alone_joins_the_batch_before():
+def test_a_last_batch_of_one_image_is_merged():
     parts = shuffled_batches(17, 8, torch.Generator().manual_seed(0), "cpu")
     assert [len(part) for part in parts] == [8, 9]
 
 
-def test_batches_come_in_a_fresh_order_each_time():
+def test_each_call_shuffles_again():
     generator = torch.Generator().manual_seed(0)
     first, second = (torch.cat(shuffled_batches(50, 8, generator, "cpu")) for _ in range(2))
     assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_same_seed_same_weights_and_another_seed_others(multi_label):
-    first, again, other = (
+def test_the_seed_determines_the_weights(multi_label):
+    first, second, other = (
         trained(seed, dropout=0.3, multi_label=multi_label) for seed in (1, 1, 2)
     )
-    assert same_weights(first.model, again.model)
+    assert same_weights(first.model, second.model)
     assert not same_weights(first.model, other.model)
-    for run in (first, again):
+    for run in (first, second):
         run.seconds = 0
-    assert first.history == again.history
+    assert first.history == second.history
 
 
-def test_the_global_random_numbers_neither_matter_nor_are_used_up():
+def test_the_global_random_state_is_neither_used_nor_changed():
     torch.manual_seed(11)
     first = trained(dropout=0.3)
     drawn = torch.rand(3)
@@ -87,22 +87,22 @@ def test_the_global_random_numbers_neither_matter_nor_are_used_up():
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("stop_after", [1, 2, 3])
-def test_an_interrupted_run_ends_as_if_nothing_had_happened(optimizer, stop_after, tmp_path):
+def test_a_resumed_run_is_bitwise_identical(optimizer, stop_after, tmp_path):
     whole = trained(dropout=0.3, optimizer=optimizer, epochs=4)
 
     class Interrupted(Exception):
         pass
 
-    def keep(run):
+    def save_and_interrupt(run):
         if len(run.history) == stop_after:
             torch.save(run.state(), tmp_path / "state.pt")
             raise Interrupted
 
     stopped = new_run(dropout=0.3, optimizer=optimizer, epochs=4)
     with pytest.raises(Interrupted):
-        stopped.run(after_epoch=keep, show=False)
+        stopped.run(after_epoch=save_and_interrupt, show=False)
 
-    torch.manual_seed(99)  # the process that goes on has other random numbers
+    torch.manual_seed(99)  # the resuming process has another random state
     resumed = new_run(dropout=0.3, optimizer=optimizer, epochs=4)
     resumed.restore(torch.load(tmp_path / "state.pt", weights_only=True))
     resumed.run(show=False)
@@ -113,7 +113,7 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(optimizer, stop_afte
 
 
 @pytest.mark.parametrize(
-    ("figures", "best"),
+    ("metrics", "best"),
     [
         ([(0.5, 0.9), (0.7, 0.8), (0.6, 0.1)], 2),  # accuracy decides, not loss
         ([(0.5, 0.9), (0.7, 0.8), (0.7, 0.7), (0.7, 0.75)], 3),  # a tie goes to the lower loss
@@ -121,14 +121,14 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(optimizer, stop_afte
         ([(math.nan, math.nan)] * 3, 3),  # no validation images: the last
     ],
 )
-def test_best_epoch_by_accuracy_then_loss(monkeypatch, figures, best):
-    empty = math.isnan(figures[0][0])
-    run = new_run(epochs=len(figures))
+def test_best_epoch_by_accuracy_then_loss(monkeypatch, metrics, best):
+    empty = math.isnan(metrics[0][0])
+    run = new_run(epochs=len(metrics))
     if empty:
         run.val_set = tiny_set(4).subset(torch.zeros(4, dtype=torch.bool))
     else:
-        given = iter(figures)
-        monkeypatch.setattr(training, "_validate", lambda *_: next(given)[::-1])
+        remaining = iter(metrics)
+        monkeypatch.setattr(training, "_validate", lambda *_: next(remaining)[::-1])
     weights = []
     run.run(after_epoch=lambda run: weights.append(weights_of(run.model)), show=False)
     assert run.best_epoch == best
@@ -136,13 +136,13 @@ def test_best_epoch_by_accuracy_then_loss(monkeypatch, figures, best):
     assert not any(same_weights(run.best_weights, other) for other in weights[best:])
 
 
-def test_a_model_that_has_fallen_apart_is_not_kept(monkeypatch):
+def test_a_diverged_model_is_an_error(monkeypatch):
     monkeypatch.setattr(training, "_validate", lambda *_: (math.nan, 0.2))
     with pytest.raises(UserError, match="not finite any more in epoch 1 of 1, on the validation"):
         new_run(epochs=1).run(show=False)
 
 
-def test_history_tells_what_prediction_finds():
+def test_history_agrees_with_predictions():
     run = trained(epochs=1)
     logits = predict(run.model, run.val_set)
     right = (logits.argmax(1) == run.val_set.labels).double().mean().item()
@@ -153,8 +153,8 @@ def test_history_tells_what_prediction_finds():
 
 @pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_an_epoch_is_that_of_a_plain_loop(optimizer, multi_label):
-    """Against a DataLoader in the same order, plain optimizers, and sums kept by hand."""
+def test_an_epoch_equals_that_of_a_plain_loop(optimizer, multi_label):
+    """The loop has a DataLoader in the same order and optimizers that are not fused."""
     image_set = tiny_set(19, multi_label=multi_label)
     model, plain = tiny_model().train(), tiny_model().train()
     loss = train_epoch(
@@ -189,7 +189,7 @@ def test_an_epoch_is_that_of_a_plain_loop(optimizer, multi_label):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_a_loss_that_is_not_finite_stops_and_names_the_step():
+def test_a_loss_that_is_not_finite_is_an_error_that_names_the_step():
     losses = iter([1.0, 1.0, math.nan, math.inf])
     model = tiny_model().train()
     with pytest.raises(UserError, match="not finite any more at step 3 of 4: .*was not saved"):
@@ -204,7 +204,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_step():
 
 
 @pytest.mark.parametrize("steps", [20, 100, 1234])
-def test_the_rate_begins_low_peaks_at_lr_and_ends_near_zero(steps):
+def test_the_learning_rate_warms_up_and_decays(steps):
     factor = training._warmup_cosine(steps)
     factors = [factor(step) for step in range(steps)]
     top = factors.index(max(factors))
@@ -216,7 +216,7 @@ def test_the_rate_begins_low_peaks_at_lr_and_ends_near_zero(steps):
     assert factors[top:] == sorted(factors[top:], reverse=True)
 
 
-def test_a_run_goes_through_its_whole_schedule():
+def test_a_run_completes_its_schedule():
     run = new_run(epochs=3)
     rates = [run.scheduler.get_last_lr()[0]]
     original = run.scheduler.step
@@ -228,14 +228,14 @@ def test_a_run_goes_through_its_whole_schedule():
 
 
 @pytest.mark.parametrize("was_training", [False, True])
-def test_predict_is_the_plain_forward_of_each_image_and_changes_nothing(was_training):
+def test_predict_equals_single_forward_passes_and_changes_nothing(was_training):
     model, image_set = tiny_model(dropout=0.5), tiny_set(13)
-    trained_epoch = make_optimizer(model, "sgd", RATE, 0)
+    optimizer = make_optimizer(model, "sgd", RATE, 0)
     train_epoch(
         model.train(),
         image_set,
         gradient_step(classification_loss),
-        trained_epoch,
+        optimizer,
         batch_size=4,
         generator=torch.Generator(),
     )
@@ -251,7 +251,7 @@ def test_predict_is_the_plain_forward_of_each_image_and_changes_nothing(was_trai
     torch.testing.assert_close(logits, plain)
 
 
-def test_predict_of_a_view_gives_its_images_in_its_order():
+def test_predict_keeps_the_order_of_a_view():
     model, image_set = tiny_model(), tiny_set(9)
     positions = torch.tensor([7, 2, 2, 5])
     torch.testing.assert_close(
@@ -267,7 +267,7 @@ def test_count_correct_by_hand():
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_too_few_images_are_refused(count):
+def test_too_few_images_are_an_error(count):
     image_set = tiny_set(4)
     few = image_set.subset(torch.arange(count))
     with pytest.raises(UserError, match=f"{count} training images are too few"):
@@ -275,23 +275,23 @@ def test_too_few_images_are_refused(count):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_an_optimizer_goes_on_whose_state_was_kept_with_the_channels_last(optimizer):
-    """As a GPU keeps it: fused optimizers go through weight and state as they lie in memory."""
-    learned = []
+def test_an_optimizer_state_in_channels_last_format_is_loaded(optimizer):
+    """A GPU saves it so; fused optimizers read weight and state in memory order."""
+    models = []
     for layout in (torch.contiguous_format, torch.channels_last):
         model = tiny_model(channels=3)
         first = make_optimizer(model, optimizer, 0.01, 0.0)
         _steps(model, first, 2)
         state = first.state_dict()
-        for beside in state["state"].values():
-            for name, value in beside.items():
+        for weight_state in state["state"].values():
+            for name, value in weight_state.items():
                 if torch.is_tensor(value) and value.ndim == 4:
-                    beside[name] = value.contiguous(memory_format=layout)
+                    weight_state[name] = value.contiguous(memory_format=layout)
         second = make_optimizer(model, optimizer, 0.01, 0.0)
         load_optimizer_state(second, state)
         _steps(model, second, 2)
-        learned.append(model)
-    assert same_weights(*learned)
+        models.append(model)
+    assert same_weights(*models)
 
 
 def _steps(model, optimizer, count):

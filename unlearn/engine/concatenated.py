@@ -8,7 +8,7 @@ from utils.data.datasets import CompositeSet, ImageSet
 
 
 @dataclass(frozen=True)
-class Combined(CompositeSet):
+class ConcatenatedSets(CompositeSet):
     """The images of `first`, then those of `second`, as one epoch's images.
 
     Neither may be empty. Pixels are floats if those of one of them are.

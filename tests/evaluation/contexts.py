@@ -12,7 +12,7 @@ from utils.data.datasets import MULTI_CLASS, MULTI_LABEL
 
 def make_outputs(logits, labels, request):
     """Outputs of a split, with features of zeros."""
-    members = request.members(labels)
+    members = request.has_requested_class(labels)
     return Outputs(logits, labels, torch.zeros(len(labels), 1), members, members)
 
 
