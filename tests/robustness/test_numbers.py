@@ -53,7 +53,7 @@ def test_unlearning_stops_at_the_epoch_that_breaks_the_model(workplace):
     with pytest.raises(NotFiniteError, match="any more in epoch 2 of 3, after the last step: this"):
         run_epochs(model, lambda _: (EpochPlan(retain_set, step) for _ in range(3)), config)
     assert len(steps) == 6
-    progress.finish()
+    progress.wait()
     assert progress.saved_epochs == 1
 
 
