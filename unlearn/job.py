@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.checkpoint import model_path, read_record, save_model, weights_digest
 from models.opening import describe_data
+
+from models.checkpoint import model_path, read_record, save_model, weights_digest
 from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.method import Method, format_option
 from unlearn.engine.progress import MASK_KEY, Progress
