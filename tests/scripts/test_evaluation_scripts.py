@@ -56,7 +56,7 @@ from tests.helpers.worked_out import (
     tables,
 )
 from unlearn.request.request import ForgetRequest
-from unlearn.saliency import make_mask
+from unlearn.saliency import compute_mask
 from utils.data.loading import load_dataset
 from utils.train.training import TrainingRun
 
@@ -723,9 +723,9 @@ def test_a_stale_or_damaged_mask_costs_no_result(couple, done, grey):
     path = couple / "SaliencyMaps" / BASE / "class_3.pt"
     flags = (*model_flags(grey, FORGOTTEN), "--measures", "forgetting")
     for spoil, says in (
-        (lambda: shutil.copy(path.with_name("class_0.pt"), path), "was made for other weights"),
+        (lambda: shutil.copy(path.with_name("class_0.pt"), path), "belongs to other weights"),
         (lambda: path.write_bytes(path.read_bytes()[:1000]), "is cut short, damaged"),
-        (path.unlink, "make it with python generate_mask.py"),
+        (path.unlink, "create it with python generate_mask.py"),
     ):
         spoil()
         printed = done("main_test_unlearn", *flags)
@@ -1211,7 +1211,7 @@ def test_shadow_models_forget_by_the_tested_models_method(unattacked, done, grey
 
     def run(model, forget_set, retain_set, config):
         forgotten.append((forget_set, retain_set, config))
-        own = make_mask(model, forget_set, ForgetRequest((3,)), 0.5).changeable
+        own = compute_mask(model, forget_set, ForgetRequest((3,)), 0.5).changeable
         assert all(torch.equal(own[name], config.mask.changeable[name]) for name in own)
         return method.run(model, forget_set, retain_set, config)
 
