@@ -80,9 +80,7 @@ def compute_percentiles(saliency: Mapping[str, torch.Tensor]) -> dict[str, torch
     }
 
 
-def mask_from_percentiles(
-    percentiles: Mapping[str, torch.Tensor], threshold: float
-) -> WeightMask:
+def mask_from_percentiles(percentiles: Mapping[str, torch.Tensor], threshold: float) -> WeightMask:
     """Return the mask at a threshold: the fraction of weights, a whole percent in (0, 1]."""
     percent = threshold_to_percent(threshold)
     changeable = {name: part <= percent for name, part in percentiles.items()}
@@ -163,9 +161,7 @@ def load_percentiles(
             f"{path} belongs to other weights or data: create it again with {command} --overwrite"
         )
     if content.get("percents_digest") != weights_digest(percentiles):
-        raise UserError(
-            f"{path} is damaged or altered: create it again with {command} --overwrite"
-        )
+        raise UserError(f"{path} is damaged or altered: create it again with {command} --overwrite")
     return percentiles
 
 

@@ -18,7 +18,7 @@ from tests.helpers.tiny import SIZE, split_set, tiny_model, tiny_set, trained_mo
 from unlearn.engine.config import UnlearnConfig
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
-from unlearn.saliency import gradient_saliency, compute_mask
+from unlearn.saliency import compute_mask, gradient_saliency
 from utils.io.files import write_atomically
 from utils.runtime import processes
 from utils.runtime.errors import UserError, run_script
