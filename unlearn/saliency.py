@@ -35,10 +35,6 @@ FORMAT = "medical-unlearning-saliency-1"
 PERCENTS = 100
 
 
-class OtherOriginError(UserError):
-    """A saliency map belongs to other weights, data, or another request."""
-
-
 def gradient_saliency(
     model: "Classifier",
     forget_set: "ImageSet",
@@ -145,8 +141,8 @@ def load_percentiles(
 ) -> dict[str, torch.Tensor]:
     """Read the percentiles of a saliency map file.
 
-    command: the command that creates the file, for messages. Raises OtherOriginError if the file
-    belongs to other weights, data or another request, and UserError if it is missing or damaged.
+    command: the command that creates the file, for messages. Raises UserError if the file is
+    missing, damaged, or belongs to other weights, data or another request.
     """
     if not path.exists():
         raise UserError(f"there is no mask {path}: create it with {command}")
@@ -157,7 +153,7 @@ def load_percentiles(
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     found = {name: getattr(part, "shape", None) for name, part in percentiles.items()}
     if content.get("origin") != origin | request.record() or shapes != found:
-        raise OtherOriginError(
+        raise UserError(
             f"{path} belongs to other weights or data: create it again with {command} --overwrite"
         )
     if content.get("percents_digest") != weights_digest(percentiles):
@@ -165,19 +161,23 @@ def load_percentiles(
     return percentiles
 
 
-def find_percentiles(
-    path: Path, model: "Classifier", request: "ForgetRequest", origin: dict
-) -> dict[str, torch.Tensor] | None:
-    """Return the percentiles of a valid file of this origin, None if it is missing or damaged.
+def is_saliency(path: Path, request: "ForgetRequest", origin: dict) -> bool | None:
+    """Return whether a saliency map file is valid and belongs to this request and origin.
 
-    Raises OtherOriginError if the file belongs to other weights, data or another request.
+    False if it belongs to another; None if it is missing or damaged, so that it can be replaced.
     """
     try:
-        return load_percentiles(path, model, request, origin, "generate_mask.py")
-    except OtherOriginError:
-        raise
+        content = load_tensors(path, "saliency map")
     except UserError:
         return None
+    percentiles = content.get("percents")
+    if content.get("format") != FORMAT or not isinstance(percentiles, dict):
+        return None
+    if not all(isinstance(k, str) and torch.is_tensor(part) for k, part in percentiles.items()):
+        return None
+    if content.get("origin") != origin | request.record():
+        return False
+    return True if content.get("percents_digest") == weights_digest(percentiles) else None
 
 
 def _mask_sizes(count):

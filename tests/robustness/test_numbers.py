@@ -172,5 +172,7 @@ def test_too_few_images_to_go_on_training_with_are_refused(count):
     model, image_set = trained_model(), tiny_set()
     few = image_set.subset(torch.arange(count))
     config = UnlearnConfig(REQUEST, replace(RECIPE, epochs=1), show=False)
-    with pytest.raises(UserError, match=f"{count} training images are too few; 2 are the least"):
+    with pytest.raises(
+        UserError, match=f"{count} training images are too few; at least 2 are needed"
+    ):
         run_epochs(model, lambda _: [EpochPlan(few, gradient_step(classification_loss))], config)

@@ -70,9 +70,13 @@ class Progress:
 
     @classmethod
     def exists(cls, model_id: str, origin: dict) -> bool:
-        """Return whether readable progress of this run is saved, with whatever mask it uses."""
+        """Return whether readable progress of this run, with any mask, is saved.
+
+        What an interrupted `delete` has left is removed.
+        """
         progress = cls(model_id, origin)
         if not progress._latest.exists():
+            progress.delete()
             return False
         try:
             found = progress._read_latest()["origin"]
