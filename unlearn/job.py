@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.opening import describe_data
+from models.loading import describe_data
 
 from models.checkpoint import model_path, read_record, save_model, weights_digest
 from unlearn.engine.config import UnlearnConfig
