@@ -6,15 +6,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.loading import describe_data
-
 from models.checkpoint import model_path, read_record, save_model, weights_digest
+from models.loading import describe_data
 from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.method import Method, format_option
 from unlearn.engine.progress import MASK_KEY, Progress
 from unlearn.engine.settings import check_applicable, default_config, override_config
 from unlearn.model_ids import unlearned_model_id
-from utils.io.files import check_free, check_id
+from utils.io.files import check_id, check_overwrite
 from utils.runtime.devices import describe
 from utils.runtime.errors import NotFiniteError, UserError
 
@@ -152,7 +151,7 @@ class UnlearnJob:
         origin = _identity(record) | {MASK_KEY: mask and weights_digest(mask.changeable)}
         progress = Progress.open(self.model_id, origin, resume=resume, overwrite=overwrite)
         if not progress.saved_epochs:
-            check_free([model_path(self.model_id)], overwrite)
+            check_overwrite([model_path(self.model_id)], overwrite)
         return progress
 
     def make_record(self, base_record: dict, base_digest: str, dataset: "MedicalDataset") -> dict:
