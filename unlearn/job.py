@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.checkpoint import model_path, read_record, save_model, weights_digest
-from models.loading import describe_data
+from models.loading import dataset_record
 from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.method import Method, format_option
 from unlearn.engine.progress import MASK_KEY, Progress
@@ -159,7 +159,7 @@ class UnlearnJob:
         request = self.config.request
         settings = asdict(self.config.recipe) | {"mask_thresh": self.mask_thresh}
         return {
-            **describe_data(dataset),
+            **dataset_record(dataset),
             **{key: base_record[key] for key in ("recipe", "selection") if key in base_record},
             "kind": "unlearned",
             "parent_id": self.base_id,
