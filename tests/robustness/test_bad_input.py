@@ -112,7 +112,7 @@ def test_training_settings_without_sense(refused, grey, flag, value, says):
         ("--mask_thresh", "1.5", "--mask_thresh: 1.5 is out of range: .* at most 1"),
         ("--mask_thresh", "nan", "--mask_thresh: nan is out of range"),
         ("--mask_thresh", "half", "--mask_thresh: 'half' is not a number"),
-        ("--mask_thresh", "0.255", "--mask_thresh 0.255: .*a whole percent, as 0.5 or 0.25"),
+        ("--mask_thresh", "0.255", "--mask_thresh 0.255: .*give a whole percent .*as 0.5 or 0.25"),
         ("--mask_thresh", "0.001", "--mask_thresh 0.001: .*a whole percent"),
         ("--unlearn", "RL_with_Salum", r"no such method \(did you mean RL_with_SalUn\?\)"),
         (
@@ -363,7 +363,7 @@ def test_a_model_of_other_images_asks_for_a_flag(trained, refused, run_here, dat
     assert refused(says, script, *flags) == []
     if script == "main_unlearn":  # its mask must be of these images as well
         allow = (*model_flags(data_files["other"]), "--allow_other_data")
-        refused("class_3.pt was made for other weights or data", script, *allow, *UNLEARN_ONCE)
+        refused("class_3.pt belongs to other weights or data", script, *allow, *UNLEARN_ONCE)
         run_here("generate_mask", *allow, "--class_to_forget", "3", "--overwrite")
     more = {"main_test": ["--no_window"], "generate_mask": ["--overwrite"]}
     more["main_unlearn"] = ["--overwrite"]
@@ -436,7 +436,7 @@ def test_an_unlearned_model_is_no_base_model(trained, refused, grey):
 def test_a_mask_that_was_never_made(trained, refused, grey):
     shutil.rmtree(trained / "SaliencyMaps")
     says = (
-        "there is no mask SaliencyMaps/tiny_best/class_3.pt: make it with "
+        "there is no mask SaliencyMaps/tiny_best/class_3.pt: create it with "
         f"python generate_mask.py --model_id {BASE} --dataset "
     )
     assert refused(says, "main_unlearn", *unlearn_flags(grey)) == []
@@ -447,7 +447,7 @@ def test_a_mask_of_another_model(trained, refused, run_here, grey):
     """The base model is trained anew, under its old name, with another seed."""
     again = ("--save_model_id", "tiny", "--dataset", grey, *TRAIN, "--epochs", "1", "--seed", "2")
     assert run_here("main_train", *again, "--overwrite").returncode == 0
-    says = "class_3.pt was made for other weights or data: make it anew with python generate_mask"
+    says = "class_3.pt belongs to other weights or data: create it again with python generate_mask"
     refused(says, "main_unlearn", *unlearn_flags(grey))
 
 
@@ -456,7 +456,7 @@ def test_a_mask_of_another_model(trained, refused, run_here, grey):
     [
         (cut_short, "is cut short, damaged, or not a saliency map"),
         (random_bytes, "is cut short, damaged, or not a saliency map"),
-        (no_weights, "is not a saliency map: make it anew with python generate_mask.py"),
+        (no_weights, "is not a saliency map: create it with python generate_mask.py"),
         (one_tensor, "is not a saliency map"),
     ],
 )
@@ -470,7 +470,7 @@ def test_a_mask_of_another_architecture(trained, refused, grey):
     content = torch.load(path, weights_only=True)
     content["percents"].popitem()
     torch.save(content, path)
-    refused("was made for other weights or data", "main_unlearn", *unlearn_flags(grey))
+    refused("belongs to other weights or data", "main_unlearn", *unlearn_flags(grey))
 
 
 # Data

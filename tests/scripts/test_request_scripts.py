@@ -238,7 +238,7 @@ def test_single_images_of_other_data(trained, done, refused, grey, files, data_f
 
 
 def test_a_mask_that_is_missing_is_made_with_the_same_request(trained, refused, grey, files):
-    says = f"make it with python generate_mask.py --model_id {BASE} .* --forget_indices list.txt"
+    says = f"create it with python generate_mask.py --model_id {BASE} .* --forget_indices list.txt"
     flags = (*model_flags(grey), "--unlearn", "GA_with_SalUn", *LISTED)
     assert refused(says, "main_unlearn", *flags) == []
 
