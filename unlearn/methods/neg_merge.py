@@ -21,6 +21,7 @@ alone
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
