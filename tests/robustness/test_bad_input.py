@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-import main_train
 import utils.train.training
 from tests.helpers.environment import (
     BASE,
@@ -62,11 +61,11 @@ def unlearn_flags(data, *changes):
 @pytest.mark.parametrize(
     "flag, value, says",
     [
-        ("--lr", "0", "--lr: 0 makes no sense: a learning rate is above 0"),
-        ("--lr", "-1", "--lr: -1 makes no sense: a learning rate is above 0"),
-        ("--lr", "nan", "--lr: nan makes no sense"),
-        ("--lr", "inf", "--lr: inf makes no sense"),
-        ("--lr", "1e400", "--lr: 1e400 makes no sense"),
+        ("--lr", "0", "--lr: 0 is out of range: a learning rate is above 0"),
+        ("--lr", "-1", "--lr: -1 is out of range: a learning rate is above 0"),
+        ("--lr", "nan", "--lr: nan is out of range"),
+        ("--lr", "inf", "--lr: inf is out of range"),
+        ("--lr", "1e400", "--lr: 1e400 is out of range"),
         ("--lr", "fast", "--lr: 'fast' is not a number"),
         ("--epochs", "0", "--epochs: 0 is out of range: the lowest is 1"),
         ("--epochs", "-1", "--epochs: -1 is out of range: the lowest is 1"),
@@ -76,8 +75,8 @@ def unlearn_flags(data, *changes):
         ("--batch_size", "9" * 30, "--batch_size: 9+ is out of range: the highest is"),
         ("--seed", "-1", "--seed: -1 is out of range"),
         ("--num_workers", "-1", "--num_workers: -1 is out of range"),
-        ("--weight_decay", "-0.1", "--weight_decay: -0.1 makes no sense"),
-        ("--weight_decay", "nan", "--weight_decay: nan makes no sense"),
+        ("--weight_decay", "-0.1", "--weight_decay: -0.1 is out of range"),
+        ("--weight_decay", "nan", "--weight_decay: nan is out of range"),
         ("--input_size", "4", "--input_size: 4 is out of range: the lowest is 8"),
         ("--input_size", "1000000", "--input_size: 1000000 is out of range: the highest is"),
         ("--optimizer", "lion", "--optimizer: invalid choice: 'lion'.*adamw"),
@@ -89,9 +88,9 @@ def unlearn_flags(data, *changes):
             r"--arch resnet81: .*no such classifier \(did you mean resnet18\?\)",
         ),
         ("--arch", "", "--arch : .*no such classifier"),
-        ("--device", "tpu", "--device tpu is not there: use auto, cpu"),
-        ("--device", "hpu", "--device hpu is not there: use auto, cpu"),  # torch knows of it
-        ("--device", "cuda:99", "--device cuda:99 is not there: use auto, cpu"),
+        ("--device", "tpu", "--device tpu is not available: use auto, cpu"),
+        ("--device", "hpu", "--device hpu is not available: use auto, cpu"),  # torch knows of it
+        ("--device", "cuda:99", "--device cuda:99 is not available: use auto, cpu"),
         ("--learning_rate", "0.1", "unrecognized arguments: --learning_rate"),
     ],
 )
@@ -102,18 +101,18 @@ def test_training_settings_without_sense(refused, grey, flag, value, says):
 @pytest.mark.parametrize(
     "flag, value, says",
     [
-        ("--unlearn_lr", "0", "--unlearn_lr: 0 makes no sense"),
-        ("--unlearn_lr", "nan", "--unlearn_lr: nan makes no sense"),
-        ("--unlearn_lr", "-inf", "--unlearn_lr: (-inf makes no sense|expected one argument)"),
+        ("--unlearn_lr", "0", "--unlearn_lr: 0 is out of range"),
+        ("--unlearn_lr", "nan", "--unlearn_lr: nan is out of range"),
+        ("--unlearn_lr", "-inf", "--unlearn_lr: (-inf is out of range|expected one argument)"),
         ("--unlearn_epochs", "0", "--unlearn_epochs: 0 is out of range: the lowest is 1"),
         ("--unlearn_epochs", "1.5", "--unlearn_epochs: '1.5' is not a whole number"),
         ("--unlearn_batch_size", "0", "--unlearn_batch_size: 0 is out of range"),
-        ("--mask_thresh", "0", "--mask_thresh: 0 makes no sense: a threshold is above 0"),
-        ("--mask_thresh", "-0.5", "--mask_thresh: -0.5 makes no sense"),
-        ("--mask_thresh", "1.5", "--mask_thresh: 1.5 makes no sense: .* at most 1"),
-        ("--mask_thresh", "nan", "--mask_thresh: nan makes no sense"),
+        ("--mask_thresh", "0", "--mask_thresh: 0 is out of range: a threshold is above 0"),
+        ("--mask_thresh", "-0.5", "--mask_thresh: -0.5 is out of range"),
+        ("--mask_thresh", "1.5", "--mask_thresh: 1.5 is out of range: .* at most 1"),
+        ("--mask_thresh", "nan", "--mask_thresh: nan is out of range"),
         ("--mask_thresh", "half", "--mask_thresh: 'half' is not a number"),
-        ("--mask_thresh", "0.255", "--mask_thresh 0.255: .*a whole percent, as 0.5 or 0.25"),
+        ("--mask_thresh", "0.255", "--mask_thresh 0.255: .*give a whole percent .*as 0.5 or 0.25"),
         ("--mask_thresh", "0.001", "--mask_thresh 0.001: .*a whole percent"),
         ("--unlearn", "RL_with_Salum", r"no such method \(did you mean RL_with_SalUn\?\)"),
         (
@@ -364,7 +363,7 @@ def test_a_model_of_other_images_asks_for_a_flag(trained, refused, run_here, dat
     assert refused(says, script, *flags) == []
     if script == "main_unlearn":  # its mask must be of these images as well
         allow = (*model_flags(data_files["other"]), "--allow_other_data")
-        refused("class_3.pt was made for other weights or data", script, *allow, *UNLEARN_ONCE)
+        refused("class_3.pt belongs to other weights or data", script, *allow, *UNLEARN_ONCE)
         run_here("generate_mask", *allow, "--class_to_forget", "3", "--overwrite")
     more = {"main_test": ["--no_window"], "generate_mask": ["--overwrite"]}
     more["main_unlearn"] = ["--overwrite"]
@@ -437,7 +436,7 @@ def test_an_unlearned_model_is_no_base_model(trained, refused, grey):
 def test_a_mask_that_was_never_made(trained, refused, grey):
     shutil.rmtree(trained / "SaliencyMaps")
     says = (
-        "there is no mask SaliencyMaps/tiny_best/class_3.pt: make it with "
+        "there is no mask SaliencyMaps/tiny_best/class_3.pt: create it with "
         f"python generate_mask.py --model_id {BASE} --dataset "
     )
     assert refused(says, "main_unlearn", *unlearn_flags(grey)) == []
@@ -448,7 +447,7 @@ def test_a_mask_of_another_model(trained, refused, run_here, grey):
     """The base model is trained anew, under its old name, with another seed."""
     again = ("--save_model_id", "tiny", "--dataset", grey, *TRAIN, "--epochs", "1", "--seed", "2")
     assert run_here("main_train", *again, "--overwrite").returncode == 0
-    says = "class_3.pt was made for other weights or data: make it anew with python generate_mask"
+    says = "class_3.pt belongs to other weights or data: create it again with python generate_mask"
     refused(says, "main_unlearn", *unlearn_flags(grey))
 
 
@@ -457,7 +456,7 @@ def test_a_mask_of_another_model(trained, refused, run_here, grey):
     [
         (cut_short, "is cut short, damaged, or not a saliency map"),
         (random_bytes, "is cut short, damaged, or not a saliency map"),
-        (no_weights, "is not a saliency map: make it anew with python generate_mask.py"),
+        (no_weights, "is not a saliency map: create it with python generate_mask.py"),
         (one_tensor, "is not a saliency map"),
     ],
 )
@@ -471,7 +470,7 @@ def test_a_mask_of_another_architecture(trained, refused, grey):
     content = torch.load(path, weights_only=True)
     content["percents"].popitem()
     torch.save(content, path)
-    refused("was made for other weights or data", "main_unlearn", *unlearn_flags(grey))
+    refused("belongs to other weights or data", "main_unlearn", *unlearn_flags(grey))
 
 
 # Data
@@ -877,7 +876,7 @@ def test_too_little_memory(refused, grey, monkeypatch, error):
             raise error
         torch.zeros(10**15)  # torch's own complaint
 
-    monkeypatch.setattr(main_train, "build_model", hungry)
+    monkeypatch.setattr("models.architectures.build_model", hungry)
     refused("out of memory: lower the batch size", "main_train", *train_flags(grey))
 
 
@@ -885,7 +884,7 @@ def test_a_bug_is_not_taken_for_bad_input(run_here, workplace, grey, monkeypatch
     def broken(*args, **kwargs):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(main_train, "build_model", broken)
+    monkeypatch.setattr("models.architectures.build_model", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         run_here("main_train", *train_flags(grey))
 
@@ -920,7 +919,7 @@ def test_ctrl_c_in_training_and_resume_give_the_weights_of_one_run(
         process.send_signal(signal.SIGINT)
         errors = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    says = r"^main_train.py: interrupted: [1-5] of 6 epochs are saved; add --resume to go on$"
+    says = r"^main_train.py: interrupted: [1-5] of 6 epochs are saved; add --resume to continue$"
     assert_one_line(errors, says)
     assert [path.name for path in (workplace / "model_weights").iterdir()] == ["tiny_resume.pt"]
 
@@ -1025,7 +1024,7 @@ def test_resume_needs_an_interrupted_run_of_the_same_kind(
     ):
         says = f"--resume: the interrupted run of this name differs in {what}: repeat its command"
         assert refused(says, "main_train", *flags, *change, "--resume") == []
-    says = "was interrupted, model_weights/new_resume.pt: add --resume to go on .*--overwrite"
+    says = "was interrupted, model_weights/new_resume.pt: add --resume to continue .*--overwrite"
     assert refused(says, "main_train", *flags) == []
     for damage in (cut_short, random_bytes, no_weights):
         damage(trained / "model_weights" / "new_resume.pt")

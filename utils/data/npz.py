@@ -24,14 +24,13 @@ from numpy.lib.format import (
     read_magic,
 )
 
+from utils.data.settings import MIN_SIDE
 from utils.io.archives import CHUNK_SIZE, open_checked_zip, open_regular_file
 from utils.runtime.errors import UserError
 
 SPLITS = ("train", "val", "test")
 IMAGE_KEYS = tuple(f"{split}_images" for split in SPLITS)
 ARRAY_KEYS = tuple(f"{split}_{what}" for split in SPLITS for what in ("images", "labels"))
-MIN_SIDE = 8  # pixels
-MAX_SIDE = 8192
 MAX_MEMBERS = 1000  # members with other names are ignored
 MAX_HEADER_BYTES = 10_000  # shape and dtype of an array
 HEADERS = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}
@@ -65,8 +64,8 @@ def read_npz(
         images, labels = arrays.pop(f"{split}_images"), arrays.pop(f"{split}_labels")
         read[f"{split}_images"] = _check_images(images, f"{path}: {split}_images")
         read[f"{split}_labels"] = _check_labels(labels, len(images), f"{path}: {split}_labels")
-    for what, axes in (("images", slice(1, None)), ("labels", slice(1, None))):
-        shapes = {read[f"{split}_{what}"].shape[axes] for split in SPLITS}
+    for what in ("images", "labels"):
+        shapes = {read[f"{split}_{what}"].shape[1:] for split in SPLITS}
         if len(shapes) > 1:
             raise UserError(f"{path}: the three splits' {what} differ in shape: {sorted(shapes)}")
     if names is not None:

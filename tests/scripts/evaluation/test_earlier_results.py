@@ -38,9 +38,9 @@ def test_a_stale_or_damaged_mask_costs_no_result(couple, done, grey):
     path = couple / "SaliencyMaps" / BASE / "class_3.pt"
     flags = (*model_flags(grey, FORGOTTEN), "--measures", "forgetting")
     for spoil, says in (
-        (lambda: shutil.copy(path.with_name("class_0.pt"), path), "was made for other weights"),
+        (lambda: shutil.copy(path.with_name("class_0.pt"), path), "belongs to other weights"),
         (lambda: path.write_bytes(path.read_bytes()[:1000]), "is cut short, damaged"),
-        (path.unlink, "make it with python generate_mask.py"),
+        (path.unlink, "create it with python generate_mask.py"),
     ):
         spoil()
         printed = done("main_test_unlearn", *flags)
