@@ -333,3 +333,14 @@ def test_all_there_is_to_measure_is_in_the_file(multi_label):
     for title, prefix in ((BASE, "base_"), (RETRAIN, "retrain_")):
         for key, figure in audit.figures[title].items():
             assert flat[prefix + key] == figure.value
+
+
+@pytest.mark.parametrize("seconds", [0, 0.0])
+def test_no_percentage_of_a_retrain_that_took_no_time(seconds):
+    """A record of another tool may say so."""
+    others = {"retrains": [retrained_model()], "retrain_records": [cost_record(seconds)]}
+    found = audited(edited_model(), "cost", record=cost_record(5.0), **others).figures
+    reason = "the model file of Retrain records no time"
+    for title in (MODEL, RETRAIN):
+        assert found[title]["share_of_retrain_time_percent"].why_undefined == reason
+    assert found[RETRAIN]["unlearn_seconds"].value == 0

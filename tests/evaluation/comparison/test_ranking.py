@@ -107,3 +107,10 @@ def test_the_markdown_table_has_a_row_each_and_reasons_below():
     assert {line.count("|") for line in (head, rule, *rows)} == {len(COLUMNS) + 2}
     assert rows[0].startswith("| **Retrain** | 1.00 |")
     assert "- RL: seed 1: no" in text
+
+
+def test_a_retrain_that_took_no_time_leaves_no_percentage():
+    trials = {"Retrain": {1: TRIALS["Retrain"][1] | {"seconds": 0}}, "GA": {1: TRIALS["GA"][1]}}
+    rows = by_name(ranked_rows(BASE, trials, {}))
+    assert rows["GA"].mean("share_of_retrain_time_percent") is None
+    assert rows["Retrain"].mean("seconds") == 0
