@@ -15,7 +15,7 @@ from tests.helpers.environment import BASE, REPOSITORY, model_flags, script_envi
 from unlearn import registry
 from unlearn.registry import METHODS, load_plugins, read_methods, with_variants
 
-MOST_LINES = 34  # of an example
+MAX_LINES = 36  # of an example
 
 
 def section(title):
@@ -55,7 +55,7 @@ def run(command, checkout):
 def test_a_measure_as_written(checkout):
     text = section("Add a measure")
     [source] = code_blocks(text, "python")
-    assert len(source.splitlines()) <= MOST_LINES
+    assert len(source.splitlines()) <= MAX_LINES
     [block] = code_blocks(text, "bash")
     train, test, compare = block.splitlines()
     path = checkout / re.search(r"Save it as `(.*?)`", text)[1]
