@@ -46,11 +46,11 @@ def test_what_is_told_of_a_chain(trained, run_here):
     lines = run_here("main_test_unlearn", "--model_id", FORGOTTEN, "--verify").stdout
     for model_id in (BASE, FORGOTTEN):
         digest = weights_digest(load_model(model_id)[0].network.state_dict())
-        assert f"{model_id}: weights and record are those saved, sha256 {digest[:12]}\n" in lines
+        assert f"{model_id}: weights and record are as saved, sha256 {digest[:12]}\n" in lines
     percents = torch.load(MASK, weights_only=True)["percents"]
-    assert f"mask {MASK}: has the digest that the record names, sha256 " in lines
+    assert f"mask {MASK}: has the digest in the record, sha256 " in lines
     assert weights_digest(percents)[:12] in lines
-    assert f"unknown  {FORGOTTEN}: was compared with no Retrain" in lines
+    assert f"unknown  {FORGOTTEN}: was not compared with a Retrain" in lines
 
 
 def test_other_data_break_it(trained, run_here, data_files):
@@ -65,7 +65,7 @@ def test_another_parent_breaks_it(trained, run_here):
     resaved(BASE, moved)
     found = breaks(run_here)
     assert f"parent {BASE} of {FORGOTTEN}: has the digest" in found[0]
-    assert "outside it are the parent's, bit for bit: no" in found[-1]
+    assert "outside it are bitwise identical to the parent's: no" in found[-1]
 
 
 def test_a_parent_that_is_gone_or_damaged_breaks_it(trained, run_here):
@@ -88,7 +88,7 @@ def test_a_weight_outside_the_mask_breaks_it(trained, run_here):
 
     resaved(FORGOTTEN, nudge)
     (line,) = breaks(run_here)
-    assert line.endswith("outside it are the parent's, bit for bit: no, 1 are not")
+    assert line.endswith("outside it are bitwise identical to the parent's: no, 1 are not")
 
 
 def test_another_mask_breaks_it(trained, run_here):
@@ -98,7 +98,7 @@ def test_another_mask_breaks_it(trained, run_here):
     assert "is damaged or altered: create it again" in breaks(run_here)[0]
     content["percents_digest"] = weights_digest(content["percents"])
     torch.save(content, MASK)
-    assert "has the digest that the record names" in breaks(run_here)[0]
+    assert "has the digest in the record" in breaks(run_here)[0]
     MASK.unlink()
     assert "there is no mask" in breaks(run_here)[0]
 
@@ -106,11 +106,17 @@ def test_another_mask_breaks_it(trained, run_here):
 @pytest.mark.parametrize(
     "changes, says",
     [
-        ({"parent_digest": "0" * 64}, "has the digest that the record names, sha256 000000000000"),
+        ({"parent_digest": "0" * 64}, "has the digest in the record, sha256 000000000000"),
         ({"train_digest": "0" * 64}, "was trained on the same images: no"),
-        ({"method": "GA_with_SalUn"}, "its id tells parent, request and method of the record: no"),
-        ({"forget_request": {"class_to_forget": 2}}, "its id tells parent, request and method"),
-        ({"parent_id": FORGOTTEN}, "it is among its own ancestors"),
+        (
+            {"method": "GA_with_SalUn"},
+            "its id agrees with parent, request and method of the record: no",
+        ),
+        (
+            {"forget_request": {"class_to_forget": 2}},
+            "its id agrees with parent, request and method",
+        ),
+        ({"parent_id": FORGOTTEN}, "it is one of its own ancestors"),
     ],
 )
 def test_a_record_that_tells_something_else(trained, run_here, changes, says):
@@ -152,7 +158,7 @@ def test_the_retrain_that_the_results_name(trained, run_here, done, data_files, 
     assert json.loads(path.read_bytes())["retrain_model_ids"] == [retrain]
     assert breaks(run_here) == []
     resaved(retrain, moved)
-    assert "has the digest that the results name" in breaks(run_here)[0]
+    assert "has the digest in the results" in breaks(run_here)[0]
     path.write_text(json.dumps({"weights_digest": read_record(FORGOTTEN)["weights_digest"]}))
     assert f"results {path}: " in breaks(run_here)[0]
     path.write_text("[" * 100_000)
@@ -168,4 +174,4 @@ def test_bad_input(trained, refused):
     weights = torch.load(f"model_weights/{BASE}.pt", weights_only=True)["weights"]
     torch.save(weights, "model_weights/bare.pt")
     flags = ("--model_id", "bare", "--verify", "--arch", SMALL_ARCH)
-    refused("bare weights", "main_test_unlearn", *flags)
+    refused("has weights but no record", "main_test_unlearn", *flags)

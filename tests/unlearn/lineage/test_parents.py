@@ -164,11 +164,11 @@ def test_named_retrains_keep_their_order(family):
 def test_retrains_that_are_none_are_refused(family):
     good = save_retrain(2)
     refused("there is no model", opened, family, ["nothing"])
-    refused(f"--retrain_model_id {BASE} has not forgotten the same", opened, family, [BASE])
+    refused(f"--retrain_model_id {BASE} was unlearned by another request", opened, family, [BASE])
     peer = save_peer("peer", 5)
-    refused("--retrain_model_id peer is no Retrain, it is GA", opened, family, [good, peer])
+    refused("--retrain_model_id peer is not a Retrain but GA", opened, family, [good, peer])
     other = save_retrain(6, name="other", request=ForgetRequest((1,)))
-    refused("--retrain_model_id other has not forgotten the same", opened, family, [other])
+    refused("--retrain_model_id other was unlearned by another request", opened, family, [other])
     elsewhere = save_retrain(6, name="elsewhere", record={"train_digest": "of other images"})
     says = "--retrain_model_id elsewhere was trained on other images"
     refused(says, opened, family, [good, elsewhere])
@@ -176,7 +176,7 @@ def test_retrains_that_are_none_are_refused(family):
 
 def test_the_same_weights_are_taken_once(family):
     good = save_retrain(2)
-    says = "{} has the very weights of another one: give it once"
+    says = "{} has the same weights as another model: give it once"
     refused(says.format(good), opened, family, [good, good])
     copy = save_retrain(2, name="copy")
     refused(says.format("copy"), opened, family, [good, copy])
@@ -219,7 +219,7 @@ def test_peers_differ_in_the_seed_alone(family):
         ({"lr": 0.5, "seed": 7}, r"differs in more than the seed: lr 0.5 \(not 0.001\)"),
         (
             {"record": {"forget_request": ForgetRequest((0,)).record()}},
-            "has not forgotten the same",
+            "was unlearned by another request",
         ),
         ({"record": {"train_digest": "other"}}, "was trained on other images"),
     ],
@@ -231,8 +231,8 @@ def test_others_are_no_peers(family, how, says):
 
 def test_peers_are_taken_once(family):
     good = save_peer("good", 2, seed=2)
-    refused("good has the very weights of another one", peers_of, family, [good, good])
-    refused(f"{MODEL_ID} has the very weights of another", peers_of, family, [MODEL_ID])
+    refused("good has the same weights as another model", peers_of, family, [good, good])
+    refused(f"{MODEL_ID} has the same weights as another", peers_of, family, [MODEL_ID])
 
 
 def test_a_base_model_has_no_peers(family):
@@ -270,7 +270,7 @@ def test_a_base_that_is_another_model_now_is_no_base(family, bare):
         save(BASE, 7, base_record())
     assert parent_of(family) == (
         None,
-        f"{BASE} is not the model any more that this one came from",
+        f"{BASE} is no longer the model that this one was unlearned from",
     )
 
 
@@ -278,7 +278,7 @@ def test_a_base_that_is_gone_is_no_base(family):
     model_path(BASE).unlink()
     base, note = parent_of(family)
     assert base is None
-    assert note.startswith(f"the base model {BASE} is not in model_weights")
+    assert note.startswith(f"the base model {BASE} is no longer in model_weights")
 
 
 # Broken models
