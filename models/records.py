@@ -1,5 +1,7 @@
 """What a record may hold: it comes with a file from elsewhere, and names files and sizes."""
 
+import re
+
 from utils.io.files import check_id
 from utils.runtime.errors import UserError
 from utils.train.recipe import OPTIMIZERS, Recipe
@@ -17,13 +19,14 @@ TEXTS = (
     "command",
     "saved_at",
 )
-DICTS = ("spec", "recipe", "settings", "versions", "forget_request")
+DICTS = ("spec", "recipe", "settings", "versions", "forget_request", "plugin")
 LISTS = ("class_names", "history")
 ASKED = {  # of a record that has the first: what it cannot be without
     "parent_id": ("parent_digest",),
     "forget_request": ("method", "settings", "train_digest"),
 }
 LARGEST_NUMBER = 2**63 - 1
+SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def find_record_error(record):
@@ -46,6 +49,8 @@ def find_record_error(record):
             return f"the record has {key} but no {missing[0]}"
     if not _is_number(record.get("seconds", 0)):
         return "the record's seconds are no number"
+    if "plugin" in record and not _is_plugin(record["plugin"]):
+        return "the record's plugin is no file name with a SHA-256"
     if record.get("selection") not in (None, "best", "last"):
         return "the record's selection is neither best nor last"
     return (
@@ -53,6 +58,11 @@ def find_record_error(record):
         or _settings_fault(record.get("settings", {}))
         or _request_fault(record.get("forget_request"), record.get("spec", {}).get("num_classes"))
     )
+
+
+def _is_plugin(plugin):
+    file, digest = plugin.get("file"), plugin.get("sha256")
+    return isinstance(file, str) and isinstance(digest, str) and bool(SHA256.fullmatch(digest))
 
 
 def _recipe_fault(recipe):

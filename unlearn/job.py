@@ -168,6 +168,7 @@ class UnlearnJob:
             "forget_request": request.record(),
             "forget_words": request.description,
             "settings": settings | {"options": dict(self.config.options)},
+            **({"plugin": dict(self.method.plugin)} if self.method.plugin else {}),
         }
 
     def save(

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-import main_train
 import utils.train.training
 from tests.helpers.environment import (
     BASE,
@@ -62,11 +61,11 @@ def unlearn_flags(data, *changes):
 @pytest.mark.parametrize(
     "flag, value, says",
     [
-        ("--lr", "0", "--lr: 0 makes no sense: a learning rate is above 0"),
-        ("--lr", "-1", "--lr: -1 makes no sense: a learning rate is above 0"),
-        ("--lr", "nan", "--lr: nan makes no sense"),
-        ("--lr", "inf", "--lr: inf makes no sense"),
-        ("--lr", "1e400", "--lr: 1e400 makes no sense"),
+        ("--lr", "0", "--lr: 0 is out of range: a learning rate is above 0"),
+        ("--lr", "-1", "--lr: -1 is out of range: a learning rate is above 0"),
+        ("--lr", "nan", "--lr: nan is out of range"),
+        ("--lr", "inf", "--lr: inf is out of range"),
+        ("--lr", "1e400", "--lr: 1e400 is out of range"),
         ("--lr", "fast", "--lr: 'fast' is not a number"),
         ("--epochs", "0", "--epochs: 0 is out of range: the lowest is 1"),
         ("--epochs", "-1", "--epochs: -1 is out of range: the lowest is 1"),
@@ -76,8 +75,8 @@ def unlearn_flags(data, *changes):
         ("--batch_size", "9" * 30, "--batch_size: 9+ is out of range: the highest is"),
         ("--seed", "-1", "--seed: -1 is out of range"),
         ("--num_workers", "-1", "--num_workers: -1 is out of range"),
-        ("--weight_decay", "-0.1", "--weight_decay: -0.1 makes no sense"),
-        ("--weight_decay", "nan", "--weight_decay: nan makes no sense"),
+        ("--weight_decay", "-0.1", "--weight_decay: -0.1 is out of range"),
+        ("--weight_decay", "nan", "--weight_decay: nan is out of range"),
         ("--input_size", "4", "--input_size: 4 is out of range: the lowest is 8"),
         ("--input_size", "1000000", "--input_size: 1000000 is out of range: the highest is"),
         ("--optimizer", "lion", "--optimizer: invalid choice: 'lion'.*adamw"),
@@ -89,9 +88,9 @@ def unlearn_flags(data, *changes):
             r"--arch resnet81: .*no such classifier \(did you mean resnet18\?\)",
         ),
         ("--arch", "", "--arch : .*no such classifier"),
-        ("--device", "tpu", "--device tpu is not there: use auto, cpu"),
-        ("--device", "hpu", "--device hpu is not there: use auto, cpu"),  # torch knows of it
-        ("--device", "cuda:99", "--device cuda:99 is not there: use auto, cpu"),
+        ("--device", "tpu", "--device tpu is not available: use auto, cpu"),
+        ("--device", "hpu", "--device hpu is not available: use auto, cpu"),  # torch knows of it
+        ("--device", "cuda:99", "--device cuda:99 is not available: use auto, cpu"),
         ("--learning_rate", "0.1", "unrecognized arguments: --learning_rate"),
     ],
 )
@@ -102,16 +101,16 @@ def test_training_settings_without_sense(refused, grey, flag, value, says):
 @pytest.mark.parametrize(
     "flag, value, says",
     [
-        ("--unlearn_lr", "0", "--unlearn_lr: 0 makes no sense"),
-        ("--unlearn_lr", "nan", "--unlearn_lr: nan makes no sense"),
-        ("--unlearn_lr", "-inf", "--unlearn_lr: (-inf makes no sense|expected one argument)"),
+        ("--unlearn_lr", "0", "--unlearn_lr: 0 is out of range"),
+        ("--unlearn_lr", "nan", "--unlearn_lr: nan is out of range"),
+        ("--unlearn_lr", "-inf", "--unlearn_lr: (-inf is out of range|expected one argument)"),
         ("--unlearn_epochs", "0", "--unlearn_epochs: 0 is out of range: the lowest is 1"),
         ("--unlearn_epochs", "1.5", "--unlearn_epochs: '1.5' is not a whole number"),
         ("--unlearn_batch_size", "0", "--unlearn_batch_size: 0 is out of range"),
-        ("--mask_thresh", "0", "--mask_thresh: 0 makes no sense: a threshold is above 0"),
-        ("--mask_thresh", "-0.5", "--mask_thresh: -0.5 makes no sense"),
-        ("--mask_thresh", "1.5", "--mask_thresh: 1.5 makes no sense: .* at most 1"),
-        ("--mask_thresh", "nan", "--mask_thresh: nan makes no sense"),
+        ("--mask_thresh", "0", "--mask_thresh: 0 is out of range: a threshold is above 0"),
+        ("--mask_thresh", "-0.5", "--mask_thresh: -0.5 is out of range"),
+        ("--mask_thresh", "1.5", "--mask_thresh: 1.5 is out of range: .* at most 1"),
+        ("--mask_thresh", "nan", "--mask_thresh: nan is out of range"),
         ("--mask_thresh", "half", "--mask_thresh: 'half' is not a number"),
         ("--mask_thresh", "0.255", "--mask_thresh 0.255: .*give a whole percent .*as 0.5 or 0.25"),
         ("--mask_thresh", "0.001", "--mask_thresh 0.001: .*a whole percent"),
@@ -877,7 +876,7 @@ def test_too_little_memory(refused, grey, monkeypatch, error):
             raise error
         torch.zeros(10**15)  # torch's own complaint
 
-    monkeypatch.setattr(main_train, "build_model", hungry)
+    monkeypatch.setattr("models.architectures.build_model", hungry)
     refused("out of memory: lower the batch size", "main_train", *train_flags(grey))
 
 
@@ -885,7 +884,7 @@ def test_a_bug_is_not_taken_for_bad_input(run_here, workplace, grey, monkeypatch
     def broken(*args, **kwargs):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(main_train, "build_model", broken)
+    monkeypatch.setattr("models.architectures.build_model", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         run_here("main_train", *train_flags(grey))
 
@@ -920,7 +919,7 @@ def test_ctrl_c_in_training_and_resume_give_the_weights_of_one_run(
         process.send_signal(signal.SIGINT)
         errors = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    says = r"^main_train.py: interrupted: [1-5] of 6 epochs are saved; add --resume to go on$"
+    says = r"^main_train.py: interrupted: [1-5] of 6 epochs are saved; add --resume to continue$"
     assert_one_line(errors, says)
     assert [path.name for path in (workplace / "model_weights").iterdir()] == ["tiny_resume.pt"]
 
@@ -1025,7 +1024,7 @@ def test_resume_needs_an_interrupted_run_of_the_same_kind(
     ):
         says = f"--resume: the interrupted run of this name differs in {what}: repeat its command"
         assert refused(says, "main_train", *flags, *change, "--resume") == []
-    says = "was interrupted, model_weights/new_resume.pt: add --resume to go on .*--overwrite"
+    says = "was interrupted, model_weights/new_resume.pt: add --resume to continue .*--overwrite"
     assert refused(says, "main_train", *flags) == []
     for damage in (cut_short, random_bytes, no_weights):
         damage(trained / "model_weights" / "new_resume.pt")

@@ -62,7 +62,7 @@ def test_every_method_and_retrain_once_a_seed_and_never_again(done, flags, made)
     assert list(table())[0] == "Retrain" and set(table()) == {"Retrain", *METHODS, "base model"}
     gaps = [float(row["average_gap_points_mean"]) for row in list(table().values())[1:]]
     assert gaps == sorted(gaps)
-    assert "0 trials to go, about 0 min" in printed
+    assert "0 trials left, about 0 min" in printed
     assert Path(f"results/{NAME}.md").exists()
     assert Path("pics/tiny_best/methods_3.png").exists()
 
@@ -186,7 +186,7 @@ def test_ctrl_c_says_what_is_finished_and_the_same_command_goes_on(
         stopped = run_here("main_compare", *flags)
     assert stopped.returncode == 130
     assert stopped.stderr.splitlines() == [
-        "main_compare.py: interrupted: 2 of 4 trials are finished; the same command goes on"
+        "main_compare.py: interrupted: 2 of 4 trials are finished; the same command continues"
     ]
     made.clear()
     assert "2 of 4 trials are finished already" in done("main_compare", *flags)

@@ -172,13 +172,16 @@ def test_the_walkthrough_passes_the_request_on(trained, done, grey, files):
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ((), "say what to forget: --class_to_forget, --forget_fraction, --forget_indices, or"),
+        ((), "nothing to forget: give --class_to_forget, --forget_fraction, --forget_indices, or"),
         (
             ("--metadata", "m.csv"),
             "--metadata FILE and --forget_where COLUMN=VALUE need each other",
         ),
         (("--forget_where", "a=1"), "--metadata FILE and --forget_where .* need each"),
-        (("--forget_seed", "2"), "--forget_seed is what --forget_fraction is drawn by"),
+        (
+            ("--forget_seed", "2"),
+            "--forget_seed is the seed of --forget_fraction: give that as well",
+        ),
         ((*LISTED, *MATCHING), "--forget_indices and --metadata exclude each other"),
         (
             (*LISTED, "--class_to_forget", "3"),
@@ -188,8 +191,8 @@ def test_the_walkthrough_passes_the_request_on(trained, done, grey, files):
             (*LISTED, "--forget_fraction", "0.1"),
             "--forget_fraction and --forget_indices exclude each other",
         ),
-        (("--forget_fraction", "0"), "0 makes no sense: a share is above 0 and at most 1"),
-        (("--forget_fraction", "1.5"), "1.5 makes no sense"),
+        (("--forget_fraction", "0"), "0 is out of range: a fraction is above 0 and at most 1"),
+        (("--forget_fraction", "1.5"), "1.5 is out of range"),
         (("--forget_fraction", "0.001"), "0.001 of 96 images is no image"),
         (("--forget_fraction", "1"), "every training image is to be forgotten: nothing remains"),
         (("--forget_indices", "no.txt"), "cannot read --forget_indices no.txt: No such file"),
@@ -222,7 +225,7 @@ def test_a_model_that_has_forgotten_other_images(trained, done, refused, grey, f
     model_id = unlearn(done, grey, "FT", *LISTED)
     flags = model_flags(grey, model_id)
     for asked in (("--class_to_forget", "3"), ("--forget_fraction", "0.1")):
-        says = r"has forgotten another \(12 listed training images\): leave out what asks for it"
+        says = r"has forgotten another request \(12 listed training images\): leave out the flags"
         for script in ("main_test_unlearn", "main_mia"):
             assert refused(says, script, *flags, *asked) == []
 

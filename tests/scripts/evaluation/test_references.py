@@ -120,7 +120,7 @@ def ask(flags, *more):
 @pytest.mark.parametrize("script", ["main_test_unlearn", "main_mia"])
 def test_another_class_than_the_model_has_forgotten(couple, refused, grey, script):
     flags = (*model_flags(grey, FORGOTTEN), "--class_to_forget", "bone")
-    says = rf"class 1 bone: {FORGOTTEN} has forgotten another \(class 3 duct\): leave out what"
+    says = rf"class 1 bone: {FORGOTTEN} has forgotten another request \(class 3 duct\): leave"
     assert refused(says, script, *flags) == []
 
 
