@@ -6,9 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.checkpoint import load_model, read_record, save_model, weights_digest
-from tests.helpers.environment import BASE, FORGOTTEN
+from models.checkpoint import (
+    load_model,
+    load_tensors,
+    read_record,
+    save_model,
+    save_tensors,
+    weights_digest,
+)
+from tests.helpers.environment import BASE, FORGOTTEN, UNLEARN_ONCE
 from tests.helpers.small_net import SMALL_ARCH
+from unlearn.request.request import ForgetRequest
+from unlearn.saliency import save_percentiles
 
 MASK = Path("SaliencyMaps") / BASE / "class_3.pt"
 RETRAIN = ("--unlearn", "Retrain", "--class_to_forget", "3")
@@ -129,6 +138,39 @@ def test_a_model_in_the_place_of_another(trained, run_here):
     assert "has the name that it was saved under: no, it was tiny_best" in breaks(run_here)[0]
 
 
+def test_a_valid_mask_is_kept_and_used(trained, done, run_here, data_files, undrawn):
+    """It may differ from one computed on another device, and is what models were made with."""
+    grey = ("--model_id", BASE, "--dataset", data_files["grey"], "--device", "cpu")
+    content = load_tensors(MASK, "saliency map")
+    request, percentiles = ForgetRequest((3,)), content["percents"]
+    percentiles["fc.weight"] = percentiles["fc.weight"].flip(0).clone()
+    save_percentiles(MASK, percentiles, request, content["origin"])
+    kept = MASK.read_bytes()
+    done("main_unlearn", *grey, *UNLEARN_ONCE, "--overwrite")
+    asked = ("--class_to_forget", "3")
+    says = f"class 3 duct: {MASK} exists already and is kept"
+    assert says in done("generate_mask", *grey, *asked, "--batch_size", "1")
+    assert says in done("generate_mask", *grey, *asked, "--resume", "--overwrite")
+    done("main_compare", *grey, *asked, "--unlearn", "GA_with_SalUn")
+    assert MASK.read_bytes() == kept
+    assert breaks(run_here) == []
+    (other,) = Path("model_weights").glob("*_GA_WITH_SALUN_*.pt")
+    assert read_record(other.stem)["mask_digest"] == weights_digest(percentiles)
+    done("generate_mask", *grey, *asked, "--overwrite")
+    assert MASK.read_bytes() != kept
+    assert "has the digest in the record" in breaks(run_here)[0]
+
+
+def test_a_damaged_mask_is_computed_again(trained, done, run_here, data_files, undrawn):
+    content = load_tensors(MASK, "saliency map")
+    altered = {name: part.clone() for name, part in content["percents"].items()}
+    altered["fc.weight"][0, 0] = 101 - altered["fc.weight"][0, 0]
+    save_tensors(MASK, content | {"percents": altered})
+    grey = ("--dataset", data_files["grey"], "--device", "cpu")
+    done("generate_mask", "--model_id", BASE, *grey, "--class_to_forget", "3")
+    assert breaks(run_here) == []
+
+
 def test_several_generations(trained, run_here):
     """A model that came out of an unlearned one: both of its ancestors are looked at."""
     third = f"{FORGOTTEN}_FORGOTTEN_2_GA_unlearnEpochs1_unlearnlr01"
@@ -175,3 +217,23 @@ def test_bad_input(trained, refused):
     torch.save(weights, "model_weights/bare.pt")
     flags = ("--model_id", "bare", "--verify", "--arch", SMALL_ARCH)
     refused("has weights but no record", "main_test_unlearn", *flags)
+
+
+def test_a_duration_of_zero_seconds_is_unknown(trained, done, run_here, data_files, undrawn):
+    """As in a model of another program, which rounds durations; nothing is divided by 0."""
+    data = ("--dataset", data_files["grey"], "--device", "cpu")
+    done("main_unlearn", "--model_id", BASE, *RETRAIN, *data)
+    retrain = next(path.stem for path in Path("model_weights").glob("*RETRAIN*"))
+
+    def rounded(model, record):
+        record["seconds"] = 0
+
+    for model_id in (FORGOTTEN, retrain):
+        assert read_record(model_id)["seconds"] > 0
+        resaved(model_id, rounded)
+        assert "seconds" not in read_record(model_id)
+    test = ("--model_id", FORGOTTEN, *data, "--measures", "cost")
+    done("main_test_unlearn", *test)
+    results = json.loads(Path(f"results/{FORGOTTEN}.json").read_bytes())
+    assert results["unlearn_seconds"] is None
+    done("main_compare", "--model_id", BASE, *data, "--class_to_forget", "3", "--unlearn", "GA")
