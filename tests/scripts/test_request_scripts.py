@@ -63,7 +63,7 @@ def test_single_images_from_mask_to_attack(trained, done, grey, files):
     printed = done("main_test_unlearn", *model_flags(grey, model_id))
     results = results_of(model_id)
     assert f"on GREY, {words}\n".lower() in printed.lower()
-    assert "training images to be forgotten are taken for:" in printed
+    assert "training images to be forgotten, by predicted class:" in printed
     assert results["retrain_model_ids"] == [retrain]
     assert (results["class_to_forget"], results["forget_count"]) == (None, 12)
     assert (results["forget_id"], results["forget_words"]) == (mask.stem, words)
@@ -124,7 +124,7 @@ def test_a_share_and_several_classes(trained, done, grey):
             assert results["class_to_forget"] == [1, 3]
             assert results["unlearn_accuracy_test_percent"] is not None
             assert results["probe_accuracy_percent"] is not None
-            assert "training images of classes 1 bone, 3 duct are taken for:" in printed
+            assert "training images of classes 1 bone, 3 duct, by predicted class:" in printed
     done("main_test", *model_flags(grey, model_id), "--no_window")
     done("main_mia", *model_flags(grey, model_id), "--shadow_models", "4")
 
