@@ -22,7 +22,7 @@ from arg_parser import (
 )
 from unlearn.engine.method import BATCH_SIZE, MAX_BATCHES_PER_STEP
 from unlearn.model_ids import FORGOTTEN, encode_number
-from unlearn.registry import METHODS, find_methods
+from unlearn.registry import METHODS, find_methods, load_plugins
 from utils.io.files import (
     MODEL_FOLDER,
     PICTURE_FOLDER,
@@ -43,6 +43,7 @@ def main(argv: list[str] | None = None) -> list:
     argv = sys.argv[1:] if argv is None else argv
     groups = (trained_model_flags, data_flags, compare_flags, device_flags, overwrite_flag)
     args = make_parser(__doc__, *groups).parse_args(argv)
+    load_plugins(args.plugin)
     chosen = find_methods(args.unlearn)
     import_libraries()
     from models.loading import load_model_and_data
