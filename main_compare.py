@@ -173,7 +173,11 @@ def _write(comparison, figures, name):
 def _run_all(comparison, figures):
     """Run the trials whose `figures` are None; print each outcome and the remaining time."""
     to_do = [trial for trial in figures if figures[trial] is None]
-    seconds = {trial.method: done["seconds"] for trial, done in figures.items() if done is not None}
+    seconds = {
+        trial.method: done["seconds"]
+        for trial, done in figures.items()
+        if done is not None and "seconds" in done  # unknown in some models of other programs
+    }
     if len(to_do) < len(figures):
         print(f"{len(figures) - len(to_do)} of {len(figures)} trials are finished already")
     while to_do:
@@ -195,9 +199,10 @@ def _run_all(comparison, figures):
 
 
 def _outcome(figures):
+    seconds = f", {figures['seconds']:.1f} s" if "seconds" in figures else ""
     return (
         f"unlearn accuracy {figures['unlearn_accuracy_percent']:.2f}%, "
-        f"test accuracy {figures['test_accuracy_percent']:.2f}%, {figures['seconds']:.1f} s"
+        f"test accuracy {figures['test_accuracy_percent']:.2f}%{seconds}"
     )
 
 

@@ -26,6 +26,16 @@ ASKED = {  # of a record that has the first: what it cannot be without
     "forget_request": ("method", "settings", "train_digest"),
 }
 LARGEST_NUMBER = 2**63 - 1
+
+
+def drop_unknown_values(record: dict) -> dict:
+    """Return a record without a duration of 0 seconds, which other programs may round to.
+
+    A duration that is unknown is left out everywhere; a 0 would be divided by.
+    """
+    return {key: value for key, value in record.items() if key != "seconds" or value}
+
+
 SHA256 = re.compile("[0-9a-f]{64}")
 
 

@@ -156,14 +156,16 @@ def test_bare_weights_cannot_be_retrained(trained, refused, grey):
     bare_weights(trained)
     retrain = ("--unlearn", "Retrain", "--class_to_forget", "3")
     bare = ("--arch", SMALL_ARCH, "--input_size", "12")
-    says = "--unlearn Retrain: .*does not tell how the model was trained"
+    says = "--unlearn Retrain: .*has no record of how the model was trained"
     refused(says, "main_unlearn", *model_flags(grey, "bare"), *retrain, *bare)
 
 
 def test_bare_weights_cannot_be_attacked(trained, refused, grey):
     bare_weights(trained)
     bare = ("--arch", SMALL_ARCH, "--input_size", "12")
-    says = "the model file does not tell how the model was trained: no attack"
+    says = (
+        "the model file has no record of how the model was trained: train one with main_train.py"
+    )
     assert refused(says, "main_mia", *model_flags(grey, "bare"), *CLASS, *bare) == []
 
 
