@@ -37,7 +37,7 @@ def test_batches_read_ahead_change_nothing(method):
 
 
 def with_poison(image_set, where):
-    """The same set with other images and labels at `where`, (N,) bool; who is covered stays."""
+    """The same set with other images and labels at `where`, (N,) bool; the forget set stays."""
     images, labels = image_set.images.clone(), image_set.labels.clone()
     images[where] = 255 - images[where]
     if labels.ndim == 2:
@@ -48,7 +48,7 @@ def with_poison(image_set, where):
 
 
 def poisoned_results(method, multi_label):
-    """Whether the weights stay the same with other forget images, and with other retain images."""
+    """Whether the weights are the same with other forget images, and with other retain images."""
     image_set = tiny_set(multi_label=multi_label)
     covered = REQUEST.has_requested_class(image_set.labels)
     clean = unlearned(method, image_set, epochs=2)
@@ -63,22 +63,22 @@ def poisoned_results(method, multi_label):
     ("method_id", "ignores_forget_set", "ignores_retain_set"),
     [("Retrain", True, False), ("RL", False, False), ("FT", True, False), ("GA", False, True)],
 )
-def test_sets_that_a_method_reads(method_id, ignores_forget_set, ignores_retain_set, multi_label):
+def test_sets_that_a_method_uses(method_id, ignores_forget_set, ignores_retain_set, multi_label):
     expected = [ignores_forget_set, ignores_retain_set]
     assert poisoned_results(METHODS[method_id], multi_label) == expected
 
 
 @by_id
 def test_same_seed_same_weights_and_another_seed_others(method):
-    image_set = tiny_set(60)  # several batches of forget images too
+    image_set = tiny_set(60)  # several batches of forget images
     first = unlearned(method, image_set)
-    torch.manual_seed(5)  # the process's own random numbers do not matter
+    torch.manual_seed(5)  # the global random state does not matter
     assert same_weights(first, unlearned(method, image_set))
     assert not same_weights(first, unlearned(method, image_set, seed=2))
 
 
 @by_id
-def test_the_global_random_numbers_are_not_used_up(method):
+def test_the_global_random_state_is_not_changed(method):
     torch.manual_seed(5)
     drawn = torch.rand(3)
     torch.manual_seed(5)
@@ -87,7 +87,7 @@ def test_the_global_random_numbers_are_not_used_up(method):
 
 
 @by_id
-def test_the_model_comes_back_ready_to_predict(method):
+def test_the_model_is_returned_in_evaluation_mode(method):
     model = unlearned(method, tiny_set(), epochs=1)
     assert not any(module.training for module in model.modules())
 
@@ -96,7 +96,7 @@ def test_the_model_comes_back_ready_to_predict(method):
     "method", [method for method in OWN_RECIPE if not method.uses_mask], ids=lambda each: each.id
 )
 def test_no_more_images_than_two_batches_have_gradients_at_a_time(method):
-    """Memory is for the user to choose, by the batch size; some methods pair two sets."""
+    """The user limits memory with the batch size; some methods pair two sets."""
     seen = []
 
     def watch(_, inputs):

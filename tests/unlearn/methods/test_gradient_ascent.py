@@ -43,8 +43,8 @@ def test_gradient_ascent_raises_the_forget_loss(multi_label):
 
 
 @by_task
-def test_gradient_ascent_steps_along_the_gradient_of_images_still_known(multi_label):
-    """One step of plain SGD: those that a guess would know as well push no more."""
+def test_gradient_ascent_uses_images_below_the_loss_of_a_guess(multi_label):
+    """One step of plain SGD: images at the loss of a random guess have no gradient."""
     forget_set, retain_set = split_set(REQUEST, tiny_set(120, multi_label=multi_label))
     model = trained_model(multi_label=multi_label)
     losses = forget_losses(model, forget_set)
@@ -62,7 +62,7 @@ def test_gradient_ascent_steps_along_the_gradient_of_images_still_known(multi_la
         torch.testing.assert_close(after, before[name] + step, rtol=1e-5, atol=1e-6)
 
 
-def test_gradient_ascent_leaves_what_is_forgotten_already():
+def test_gradient_ascent_does_not_change_a_model_that_has_forgotten():
     forget_set, retain_set = split_set(REQUEST, tiny_set())
     model = trained_model()
     with torch.no_grad():
@@ -85,7 +85,7 @@ def test_gradient_ascent_leaves_the_running_statistics(method_id):
 @pytest.mark.parametrize("epochs", [1, 5])
 @pytest.mark.parametrize("batch_size", [3, 100])
 def test_ascent_without_bounds_stops_with_one_line(epochs, batch_size):
-    """Even where the loss is first infinite after the last step of all."""
+    """Even if the loss is first infinite after the last step."""
     config = with_recipe(CONFIG, lr=1e30, epochs=epochs, batch_size=batch_size)
     with pytest.raises(UserError, match="not finite.*was not saved; try a lower"):
         METHODS["GA"].run(trained_model(), *split_set(REQUEST, tiny_set()), config)

@@ -35,8 +35,8 @@ def test_retrain_is_training_on_the_retain_set(selection):
     assert same_weights(retrained, run.best_weights if selection == "best" else fresh)
 
 
-def test_retrain_is_training_on_data_that_never_had_the_class():
-    """The images were deleted before, so that not even their places are left."""
+def test_retrain_is_training_on_data_without_the_class():
+    """The images were deleted before, so that their positions do not exist."""
     dataset = tiny_dataset()
     retain_val = split_set(REQUEST, dataset.val)[1]
     config = retrain_config(RECIPE, retain_val)
