@@ -348,9 +348,7 @@ def test_code_in_a_model_file_does_not_run(trained, refused, grey, write):
 
 @pytest.mark.parametrize("script", READERS)
 def test_a_model_of_other_classes_or_channels(trained, refused, data_files, script):
-    says = (
-        f"{BASE} is a model of another data set: it knows 4 classes in 1-channel images, {{}} has"
-    )
+    says = f"{BASE} is a model of another data set: it has 4 classes in 1-channel images, {{}} has"
     settings = SETTINGS.get(script, ())
     for name in ("two", "colour", "multi"):
         refused(says.format(name), script, *model_flags(data_files[name]), *settings)
@@ -393,7 +391,7 @@ def bare_weights(trained, *drop):
 
 def test_bare_weights_need_their_architecture(trained, refused, grey):
     bare_weights(trained)
-    says = "model_weights/bare.pt holds bare weights: say .*--arch and --input_size"
+    says = "model_weights/bare.pt holds bare weights: describe .*--arch and --input_size"
     flags = model_flags(grey, "bare")
     refused(says, "main_test", *flags)
     refused(says, "main_test", *flags, "--arch", SMALL_ARCH)
@@ -1019,8 +1017,8 @@ def test_resume_needs_an_interrupted_run_of_the_same_kind(
     interrupt_after(1)
     assert run_here("main_train", *flags).returncode == 130
     for change, what in (
-        (("--lr", "0.02"), r"recipe \(lr 0.01, now 0.02\)"),
-        (("--arch", "squeezenet1_1"), r"spec \(arch small_net, now squeezenet1_1, .*\)"),
+        (("--lr", "0.02"), r"lr 0.01 \(not 0.02\)"),
+        (("--arch", "squeezenet1_1"), r"arch small_net \(not squeezenet1_1\), .*"),
         (("--dataset", data_files["other"]), "the training images, the validation images"),
     ):
         says = f"--resume: the interrupted run of this name differs in {what}: repeat its command"

@@ -1,6 +1,7 @@
 """Where an unlearned model comes from, and which models it is to be compared with."""
 
 from models.checkpoint import load_model, model_digest, model_path, read_record
+from models.records import describe_differences
 from unlearn.model_ids import FORGOTTEN
 from unlearn.request.request import ForgetRequest
 from utils.io.files import MODEL_FOLDER, check_id
@@ -56,9 +57,7 @@ def find_retrain(model_id, record, request):
 
 def describe_setting_differences(record, settings):
     """`epochs 1 (not 12), lr 0.1 (not 0.01)`: where an unlearned model's settings differ."""
-    own = record.get("settings", {})
-    differing = [key for key, value in settings.items() if own.get(key) != value]
-    return ", ".join(f"{key} {own.get(key)} (not {settings[key]})" for key in differing)
+    return describe_differences(record.get("settings", {}), settings)
 
 
 def load_retrains(ids, model_id, model, record, request, dataset):
