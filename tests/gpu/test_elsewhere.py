@@ -14,7 +14,7 @@ import torch
 from evaluation.metrics.membership import attack_scores
 from evaluation.metrics.relearn import relearn_steps
 from evaluation.outputs import compute_outputs, sets_of
-from tests.helpers.contexts import make_context
+from tests.evaluation.contexts import make_context
 from tests.helpers.methods import REQUEST, TRAIN_FROM_SCRATCH, config_for
 from tests.helpers.simulated_device import GpuSyncCounter, SimulatedDevice
 from tests.helpers.tiny import split_set, tiny_dataset, tiny_set, trained_model

@@ -27,8 +27,8 @@ from tests.helpers.environment import (
     script_command,
     script_environment,
 )
+from tests.helpers.output import results_of
 from tests.helpers.small_net import SMALL_ARCH
-from tests.helpers.worked_out import results_of
 from utils.io import files
 from utils.io.files import write_atomically
 from utils.runtime.errors import UserError

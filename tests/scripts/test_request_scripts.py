@@ -9,7 +9,8 @@ import pytest
 
 from models.checkpoint import load_model, read_record, save_model
 from tests.helpers.environment import BASE, TRAIN, model_flags
-from tests.helpers.worked_out import arrays_of, model_predictions, results_of, share
+from tests.helpers.output import results_of
+from tests.helpers.reference import arrays_of, model_predictions, percentage
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -72,9 +73,9 @@ def test_single_images_from_mask_to_attack(trained, done, grey, files):
     model, _ = load_model(model_id)
     logits, labels = model_predictions(model, grey, "train")
     right = logits.argmax(1) == labels
-    assert results["unlearn_accuracy_percent"] == pytest.approx(share(~right[files]), abs=1e-6)
+    assert results["unlearn_accuracy_percent"] == pytest.approx(percentage(~right[files]), abs=1e-6)
     logits, labels = model_predictions(model, grey, "test")
-    whole = share(logits.argmax(1) == labels)  # every class is kept
+    whole = percentage(logits.argmax(1) == labels)  # every class is kept
     assert results["test_accuracy_percent"] == pytest.approx(whole)
     for key in ("attack_loss_auc", "mia_efficacy_percent", "average_gap_points", "relearn_steps"):
         assert results[key] is not None

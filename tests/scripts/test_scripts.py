@@ -23,19 +23,9 @@ from tests.helpers.environment import (
     UNLEARN_ONCE,
     model_flags,
 )
+from tests.helpers.output import assert_near, cells, line_figure, results_of, table, tables
+from tests.helpers.reference import percentage, predictions, reference_figures, softmax
 from tests.helpers.small_net import SMALL_ARCH
-from tests.helpers.worked_out import (
-    assert_near,
-    cells,
-    forgetting_worked_out,
-    line_figure,
-    predictions,
-    results_of,
-    share,
-    softmax,
-    table,
-    tables,
-)
 from unlearn.registry import METHODS
 
 SCRIPTS = (
@@ -144,7 +134,7 @@ def check_forgetting(printed, model_id, data, forgotten):
     kinds = model_columns(model_id, results)
     shares = {}
     for title, (known_as, prefix) in kinds.items():
-        figures, shares[title] = forgetting_worked_out(known_as, data, forgotten)
+        figures, shares[title] = reference_figures(known_as, data, forgotten)
         for key, wanted in figures.items():
             assert results[prefix + key] == pytest.approx(wanted, abs=2e-5), (title, key)
         for number, wanted in enumerate(shares[title]):
@@ -211,8 +201,8 @@ def check_single_label_test(printed, model_id, data, names):
         [str(number), name, str((labels == number).sum())] for number, name in enumerate(names)
     ]
     for number, row in enumerate(rows):
-        assert_near(row[3].rstrip("%"), share(right[labels == number]))
-    assert_near(line_figure("overall accuracy", printed), share(right))
+        assert_near(row[3].rstrip("%"), percentage(right[labels == number]))
+    assert_near(line_figure("overall accuracy", printed), percentage(right))
     scores = softmax(logits)
     if len(names) == 2:
         auc = roc_auc_score(labels, scores[:, 1])
@@ -301,7 +291,7 @@ def test_a_bare_unlearned_model_is_known_by_its_id(done, trained, data_files, un
     gone |= {key for key in whole if key.endswith(("_images", "_p_value"))}
     for key in whole.keys() - gone:
         assert results[key] == whole[key], key
-    assert results["unlearn_seconds_undefined"] == "the model file tells of no unlearning"
+    assert results["unlearn_seconds_undefined"] == "the model file records no unlearning"
     assert (results["parent_id"], results["method"]) == (None, None)
 
 
@@ -363,7 +353,7 @@ def test_the_record_of_a_base_model(trained, data_files):
     accuracies = [epoch["val_accuracy_percent"] for epoch in best["history"]]
     assert accuracies[best["epoch"] - 1] == max(accuracies)
     logits, labels = predictions(BASE, data_files["grey"], "val")
-    assert abs(share(logits.argmax(1) == labels) - max(accuracies)) < 1e-3
+    assert abs(percentage(logits.argmax(1) == labels) - max(accuracies)) < 1e-3
 
 
 def test_the_record_of_an_unlearned_model(trained):
@@ -482,10 +472,10 @@ def check_multi_label_test(printed, model_id, data, names):
     for number, (row, name) in enumerate(zip(table_rows(printed), names, strict=True)):
         has = labels[:, number] == 1
         assert row[:3] == [str(number), name, str(has.sum())]
-        assert_near(row[3].rstrip("%"), share(found[has, number]))
+        assert_near(row[3].rstrip("%"), percentage(found[has, number]))
         auc = roc_auc_score(labels[:, number], logits[:, number])
         assert abs(float(row[4]) - auc) < 2e-5
-    assert_near(line_figure("overall accuracy", printed), share(found == labels))
+    assert_near(line_figure("overall accuracy", printed), percentage(found == labels))
 
 
 def test_multi_label_data(done, workplace, data_files, undrawn):
@@ -559,7 +549,7 @@ def test_all_of_it_in_one_command(done, workplace, data_files, undrawn):
     for method, model_id in ({"base model": "all_best"} | by_method).items():
         row, results = rows[method], results_of(model_id, "" if method in by_method else "_3")
         assert list(row) == COMPARED
-        figures, _ = forgetting_worked_out(model_id, data, 3)
+        figures, _ = reference_figures(model_id, data, 3)
         for name, key in HEADLINES.items():
             assert_near(row[name.lower()], figures[key])
         assert abs(float(row["attack AUC"]) - attack_auc(model_id, data)) <= 0.0005 + 1e-5

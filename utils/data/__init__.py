@@ -1,1 +1,1 @@
-"""Data sets: found, checked, drawn, placed in memory, and read batch by batch."""
+"""Data sets: loading, validation, synthetic images, storage, and batches."""

@@ -65,8 +65,8 @@ def read_npz(
         images, labels = arrays.pop(f"{split}_images"), arrays.pop(f"{split}_labels")
         read[f"{split}_images"] = _check_images(images, f"{path}: {split}_images")
         read[f"{split}_labels"] = _check_labels(labels, len(images), f"{path}: {split}_labels")
-    for what, axes in (("images", slice(1, None)), ("labels", slice(1, None))):
-        shapes = {read[f"{split}_{what}"].shape[axes] for split in SPLITS}
+    for what in ("images", "labels"):
+        shapes = {read[f"{split}_{what}"].shape[1:] for split in SPLITS}
         if len(shapes) > 1:
             raise UserError(f"{path}: the three splits' {what} differ in shape: {sorted(shapes)}")
     if names is not None:

@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, locked, and checked before anything in them is used."""
+"""Reading and writing files: atomic writes, locks, and checks of untrusted files."""

@@ -140,7 +140,7 @@ def read_text(
             # the size of a pipe is not known in advance
             if size > max_bytes or len(content := stream.read(max_bytes + 1)) > max_bytes:
                 raise UserError(
-                    f"{name} is larger than {max_bytes // 2**20} MB: it must be a small file"
+                    f"{name} is larger than {max_bytes // 2**20} MB: give a smaller file"
                 )
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -189,7 +189,9 @@ def _normalize_spaces(text):
 def _parse_cost(cell, where):
     cost = _parse_number(cell)
     if cost is None:
-        raise UserError(f"{where}: {quoted(cell)} is not a number: give each mistake a cost")
+        raise UserError(
+            f"{where}: {quoted(cell)} is not a number: give a cost for each pair of classes"
+        )
     if not 0 <= cost <= MAX_COST:  # NaN as well
         raise UserError(
             f"{where}: {quoted(cell)} is not a valid cost: give one from 0 to {MAX_COST:g}"

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from evaluation.metrics.accuracy import compute
 from evaluation.metrics.destinations import destinations
 from evaluation.outputs import compute_outputs
-from tests.helpers.contexts import make_context, make_outputs
+from tests.evaluation.contexts import make_context, make_outputs
 from tests.helpers.tiny import split_set, tiny_dataset, tiny_model
 from unlearn.request.request import ForgetRequest
 from utils.data.datasets import BINARY, MULTI_CLASS, MULTI_LABEL, ORDINAL

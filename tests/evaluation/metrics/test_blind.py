@@ -7,7 +7,7 @@ import torch
 from evaluation.figure import Figure
 from evaluation.metrics.blind import blind_attack, control_warnings
 from evaluation.metrics.membership import FOLDS
-from tests.helpers.contexts import make_context
+from tests.evaluation.contexts import make_context
 from unlearn.request.request import ForgetRequest
 from utils.data.datasets import ImageSet
 

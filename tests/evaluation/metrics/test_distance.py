@@ -15,7 +15,7 @@ from evaluation.metrics.distance import (
     js_divergence,
     warnings,
 )
-from tests.helpers.contexts import make_context
+from tests.evaluation.contexts import make_context
 from unlearn.request.request import ForgetRequest
 
 

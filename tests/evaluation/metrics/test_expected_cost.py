@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evaluation.metrics.expected_cost import compute, expected_cost
-from tests.helpers.contexts import certain_outputs, make_context, random_predictions
+from tests.evaluation.contexts import certain_outputs, make_context, random_predictions
 from unlearn.request.request import ForgetRequest
 
 REQUEST = ForgetRequest((1,))

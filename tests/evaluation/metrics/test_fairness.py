@@ -6,7 +6,7 @@ import pytest
 from evaluation.figure import Figure
 from evaluation.metrics.fairness import compute, group_gaps
 from evaluation.statistics import wilson_proportion
-from tests.helpers.contexts import certain_outputs, make_context, random_predictions
+from tests.evaluation.contexts import certain_outputs, make_context, random_predictions
 from unlearn.request.request import ForgetRequest
 
 # Group A: class 0 right in 3 of 4, class 1 in 1 of 2. Group B: 2 of 2, and 1 of 4.

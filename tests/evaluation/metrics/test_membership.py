@@ -21,7 +21,7 @@ from evaluation.metrics.membership import (
     membership_scores,
     separates,
 )
-from tests.helpers.contexts import make_context
+from tests.evaluation.contexts import make_context
 from unlearn.request.request import ForgetRequest
 
 REQUEST = ForgetRequest((1,))

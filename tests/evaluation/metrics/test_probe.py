@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from evaluation.metrics import accuracy, probe
 from evaluation.metrics.probe import probe_accuracy
 from evaluation.outputs import compute_outputs
-from tests.helpers.contexts import make_context
+from tests.evaluation.contexts import make_context
 from tests.helpers.tiny import tiny_dataset, trained_model
 from unlearn.request.request import ForgetRequest
 

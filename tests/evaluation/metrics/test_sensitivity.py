@@ -11,7 +11,7 @@ from evaluation.metrics.sensitivity import (
     worst_sensitivity,
 )
 from evaluation.statistics import wilson_proportion
-from tests.helpers.contexts import certain_outputs, make_context, random_predictions
+from tests.evaluation.contexts import certain_outputs, make_context, random_predictions
 from unlearn.request.request import ForgetRequest
 
 REQUEST = ForgetRequest((1,))

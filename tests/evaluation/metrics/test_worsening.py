@@ -16,7 +16,7 @@ from evaluation.metrics.worsening import (
     warnings,
     worsenings,
 )
-from tests.helpers.contexts import certain_outputs, make_context
+from tests.evaluation.contexts import certain_outputs, make_context
 from unlearn.request.request import ForgetRequest
 
 REQUEST = ForgetRequest((1,))

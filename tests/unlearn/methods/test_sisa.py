@@ -14,9 +14,9 @@ from models.ensemble import Ensemble, shard_seed
 from models.features import classifier_head, predict_with_features
 from models.shards import ShardedRun, assign_shards, shards_of_images, training_run
 from tests.helpers.environment import TRAIN, assert_one_line, model_flags
+from tests.helpers.output import results_of
 from tests.helpers.small_net import SMALL_ARCH
 from tests.helpers.tiny import SIZE, same_weights, tiny_set, weights_of
-from tests.helpers.worked_out import results_of
 from unlearn.engine.config import UnlearnConfig
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest

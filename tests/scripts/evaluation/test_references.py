@@ -1,0 +1,166 @@
+"""Which base model, Retrains and models of other seeds a model is compared with."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from models.checkpoint import load_model, read_record, save_model
+from tests.helpers.environment import BASE, FORGOTTEN, model_flags
+from tests.helpers.output import cells, check_plain, results_of
+from tests.scripts.evaluation.shared import (
+    PEERS,
+    RETRAIN,
+    RETRAINS,
+    SECOND_RETRAIN,
+    THIRD_RETRAIN,
+    changed_copy,
+    forbid_training,
+)
+
+
+def test_retrain_is_found_by_itself(family, done, grey):
+    flags = (*model_flags(grey, FORGOTTEN), "--measures", "forgetting")
+    printed = done("main_test_unlearn", *flags)
+    assert f"\nbase model: {BASE}\nRetrain: {RETRAIN}\n" in printed
+    assert results_of(FORGOTTEN)["retrain_model_ids"] == [RETRAIN]  # with the base model's seed
+    (family / "model_weights" / f"{RETRAIN}.pt").unlink()
+    flags = (*flags, "distance", "cost")
+    said = "Retrain: none available; create one with main_unlearn.py --unlearn Retrain\n"
+    assert said in done("main_test_unlearn", *flags)
+    results = results_of(FORGOTTEN)
+    check_plain(results)
+    assert (results["retrain_model_ids"], results["retrain_weights_digests"]) == ([], [])
+    assert not [key for key in results if re.match("retrain_(?!model_ids|weights_digests)", key)]
+    for key in ("average_gap_points", "js_divergence_forget", "share_of_retrain_time_percent"):
+        assert results[key] is None
+        assert results[f"{key}_undefined"].startswith(
+            "no Retrain is available: create one with main_unlearn.py"
+        )
+
+
+def test_a_yardstick_by_another_recipe_is_taken_on_demand_alone(family, done, grey):
+    flags = (*model_flags(grey, FORGOTTEN), "--measures", "forgetting")
+    printed = done("main_test_unlearn", *flags, "--retrain_model_id", *RETRAINS[1:])
+    said = f"Retrain {SECOND_RETRAIN} differs from the base model's recipe: seed 2 (not 1)"
+    assert f"\nWARNING: {said}\n" in printed
+    results = results_of(FORGOTTEN)
+    assert results["warnings"] == [said]
+    assert results["retrain_model_ids"] == [SECOND_RETRAIN, THIRD_RETRAIN]
+    done("main_test_unlearn", *flags)
+    assert results_of(FORGOTTEN)["warnings"] == []
+
+
+def test_a_retrain_of_another_base_model_is_not_taken(couple, done, grey):
+    """The base model was trained anew, under its old name, and so was its Retrain."""
+    changed_copy(RETRAIN, RETRAIN, 0, parent_digest="0" * 64)
+    printed = done("main_test_unlearn", *model_flags(grey, FORGOTTEN), "--measures", "forgetting")
+    assert "Retrain: none available" in printed
+
+
+def test_retrain_is_not_compared_with_itself(couple, done, grey):
+    printed = done("main_test_unlearn", *model_flags(grey, RETRAIN))
+    assert "Retrain: none available" not in printed
+    results = results_of(RETRAIN)
+    check_plain(results)
+    assert results["method"] == "Retrain"
+    assert results["retrain_model_ids"] == []
+    assert not [key for key in results if key.startswith("retrain_") and key[8:] in results]
+    for key in ("average_gap_points", "js_divergence_forget", "share_of_retrain_time_percent"):
+        assert results[key] is None
+        assert results[f"{key}_undefined"] == "this model is Retrain"
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"forget_request": {"class_to_forget": 1}}, "other has not forgotten the same"),
+        ({"train_digest": "0" * 64}, "other was trained on other images: give one of the same"),
+        ({"method": "FT"}, "other is no Retrain, it is FT"),
+    ],
+)
+@pytest.mark.parametrize("script", ["main_test_unlearn", "main_mia"])
+def test_a_yardstick_that_is_none(couple, refused, grey, script, changes, says):
+    changed_copy(RETRAIN, "other", **changes)
+    flags = (*model_flags(grey, FORGOTTEN), "--retrain_model_id")
+    assert refused(f"--retrain_model_id {says}", script, *flags, "other") == []
+    assert refused(f"--retrain_model_id {says}", script, *flags, RETRAIN, "other") == []
+
+
+@pytest.mark.parametrize("script", ["main_test_unlearn", "main_mia"])
+def test_a_yardstick_that_is_there_twice(couple, refused, grey, script):
+    says = f"--retrain_model_id {RETRAIN} has the very weights of another one"
+    flags = (*model_flags(grey, FORGOTTEN), "--retrain_model_id", RETRAIN, RETRAIN)
+    assert refused(says, script, *flags) == []
+    itself = (*model_flags(grey, RETRAIN), "--retrain_model_id", RETRAIN)
+    assert refused(says, script, *itself) == []
+
+
+def test_a_model_of_another_seed_that_is_none(couple, refused, grey):
+    flags = (*model_flags(grey, FORGOTTEN), "--seed_model_id")
+    says = "--seed_model_id {} differs in more than the seed: {}"
+    method = "method Retrain (not RL_with_SalUn)"
+    assert refused(re.escape(says.format(RETRAIN, method)), *ask(flags, RETRAIN)) == []
+    settings = {**read_record(FORGOTTEN)["settings"], "seed": 5, "epochs": 7}
+    changed_copy(FORGOTTEN, "other", settings=settings)
+    epochs = re.escape(says.format("other", "epochs 7 (not 1)"))
+    assert refused(epochs, *ask(flags, PEERS[0], "other")) == []
+    assert refused(f"{BASE} has not forgotten the same", *ask(flags, BASE)) == []
+    assert refused(f"{PEERS[0]} has the very weights of", *ask(flags, *[PEERS[0]] * 2)) == []
+    assert refused(f"{FORGOTTEN} has the very weights of", *ask(flags, FORGOTTEN)) == []
+    base = (*model_flags(grey), "--class_to_forget", "3", "--seed_model_id")
+    assert refused("--seed_model_id: a base model has no method", *ask(base, FORGOTTEN)) == []
+
+
+def ask(flags, *more):
+    return ("main_test_unlearn", *flags, *more)
+
+
+@pytest.mark.parametrize("script", ["main_test_unlearn", "main_mia"])
+def test_another_class_than_the_model_has_forgotten(couple, refused, grey, script):
+    flags = (*model_flags(grey, FORGOTTEN), "--class_to_forget", "bone")
+    says = rf"class 1 bone: {FORGOTTEN} has forgotten another \(class 3 duct\): leave out what"
+    assert refused(says, script, *flags) == []
+
+
+@pytest.mark.parametrize("script", ["main_test_unlearn", "main_mia"])
+def test_a_model_whose_outputs_are_no_numbers(couple, refused, grey, script, monkeypatch):
+    """It is told before any shadow model is trained."""
+    forbid_training(monkeypatch)
+    changed_copy(FORGOTTEN, "broken", np.nan)
+    says = "the model is broken: its outputs .*are not finite"
+    assert refused(says, script, *model_flags(grey, "broken")) == []
+
+
+def test_a_model_of_other_images_is_warned_of(couple, done, data_files):
+    flags = (*model_flags(data_files["other"], FORGOTTEN), "--allow_other_data")
+    printed = done("main_test_unlearn", *flags, "--measures", "forgetting")
+    results = results_of(FORGOTTEN)
+    [warning] = results["warnings"]
+    assert warning.startswith("the model was trained on other images: ")
+    assert f"\nWARNING: {warning}\n" in printed
+    assert results["train_digest"] != read_record(FORGOTTEN)["train_digest"]
+
+
+def test_without_its_base_model(couple, done, grey):
+    flags = (*model_flags(grey, FORGOTTEN), "--measures", "forgetting", "distance", "safety")
+    path = couple / "model_weights" / f"{BASE}.pt"
+    model, record = load_model(BASE)
+    with torch.no_grad():
+        next(model.parameters()).mul_(1.01)
+    for spoil, says in (
+        (lambda: save_model(BASE, model, record), f"{BASE} is not the model any more that this"),
+        (path.unlink, f"the base model {BASE} is not in model_weights/ any more"),
+    ):
+        spoil()
+        printed = done("main_test_unlearn", *flags)
+        assert f"\nnote: {says}" in printed
+        results = results_of(FORGOTTEN)
+        check_plain(results)
+        [note] = results["notes"]
+        assert note.startswith(says)
+        assert not [key for key in results if key.startswith("base_")]
+        assert not [key for key in results if key.endswith("_p_value")]
+        assert results["average_gap_points"] is not None  # Retrain is found all the same
+        assert list(cells(printed, "unlearn accuracy, test images")) == ["this model", "Retrain"]
