@@ -49,7 +49,7 @@ def test_a_training_state_of_another_run_is_refused():
     save_training_state("run", ORIGIN, training_state())
     with pytest.raises(UserError, match=r"--resume: .* in epochs 2 \(not 3\): repeat"):
         load_training_state("run", ORIGIN | {"recipe": asdict(Recipe(3, 0.1, 5))})
-    with pytest.raises(UserError, match=r"differs in the training images, epochs 2 \(not None\)"):
+    with pytest.raises(UserError, match=r"differs in the training images, .*epochs 2 \(not None\)"):
         load_training_state("run", {"train_digest": "x", "recipe": {}})
 
 

@@ -12,7 +12,7 @@ import shutil
 import time
 from contextlib import suppress
 
-from models.checkpoint import AFRESH, load_with_digest, model_path, save_with_digest
+from models.checkpoint import RESTART_HINT, load_with_digest, model_path, save_with_digest
 from utils.io.background import BackgroundWorker, copy_to_cpu
 from utils.io.files import MODEL_FOLDER, check_inside
 from utils.runtime.errors import UserError
@@ -56,7 +56,7 @@ class Progress:
         else:
             raise UserError(
                 f"a run that makes {model_path(model_id)} was interrupted: add --resume to go on "
-                "with it, or --overwrite to begin afresh"
+                "with it, or --overwrite to start again"
             )
         return progress
 
@@ -66,10 +66,10 @@ class Progress:
             return None
         self._reached += 1
         path = self._pass_path(self._reached)
-        content = load_with_digest(path, "saved pass", AFRESH)
+        content = load_with_digest(path, "saved pass", RESTART_HINT)
         whose = {"origin": self.origin, "pass": self._reached}
         if any(content.get(key, value) != value for key, value in whose.items()):
-            raise UserError(f"{path} is of another run or pass: {AFRESH}")
+            raise UserError(f"{path} is of another run or pass: {RESTART_HINT}")
         return content["state"]
 
     @property
@@ -149,13 +149,13 @@ class Progress:
     def _read(self, or_none):
         """Whether this very run is kept. or_none: another one, or a damaged file, is none."""
         try:
-            content = load_with_digest(self._latest, "saved run", AFRESH)
+            content = load_with_digest(self._latest, "saved run", RESTART_HINT)
             if content.get("format") != FORMAT:
-                raise UserError(f"{self._latest} is not a saved run: {AFRESH}")
+                raise UserError(f"{self._latest} is not a saved run: {RESTART_HINT}")
             if content["origin"] != self.origin:
                 raise UserError(
                     f"--resume: {self._latest} is of another base model, other data or another "
-                    f"mask: {AFRESH}"
+                    f"mask: {RESTART_HINT}"
                 )
         except UserError:
             if or_none:

@@ -97,9 +97,9 @@ def test_an_interrupted_run_is_neither_lost_nor_taken_for_another(workplace):
     with pytest.raises(Stopped):
         run(METHODS["FT"], progress)
     assert progress.interrupt_hint() == "1 pass is saved; add --resume to go on"
-    with pytest.raises(UserError, match="was interrupted: add --resume .*or --overwrite to begin"):
+    with pytest.raises(UserError, match="was interrupted: add --resume .*or --overwrite to start"):
         new_progress()
-    with pytest.raises(UserError, match="of another base model, .* begin afresh with --overwrite"):
+    with pytest.raises(UserError, match="of another base model, .* start again with --overwrite"):
         Progress.open("model", {"parent_digest": "another"}, resume=True, overwrite=False)
     (workplace / "model_weights" / "unfinished" / "model" / "latest.pt").write_bytes(b"half")
     with pytest.raises(UserError, match="is cut short, damaged, or not a saved run"):
@@ -128,7 +128,7 @@ def test_a_pass_that_is_not_what_it_was_is_refused(workplace, damage):
     else:
         del content["digest"]
         save_with_digest(first, content | {"origin": {"parent_digest": "of another"}})
-    with pytest.raises(UserError, match="pass_0001.pt.*: begin afresh with --overwrite$"):
+    with pytest.raises(UserError, match="pass_0001.pt.*: start again with --overwrite$"):
         run(METHODS["FT"], new_progress(resume=True))
 
 
