@@ -1,29 +1,35 @@
-"""What is in a data set: sizes, classes, how many images of each, and a window of samples."""
+"""Show a data set: its sizes, its classes, the images of each class, and a window of samples."""
 
-if __name__ == "__main__":  # before torch is imported, which takes seconds
+if __name__ == "__main__":  # before the other imports: Ctrl-C during them prints one line
     from utils.runtime import startup
 
     startup.end_on_ctrl_c()
 
-from arg_parser import data_flags, data_source, input_size_flag, make_parser, window_flags
-from utils.data.datasets import class_membership
-from utils.data.loading import load_dataset
+from arg_parser import (
+    data_flags,
+    input_size_flag,
+    load_dataset_arguments,
+    make_parser,
+    window_flags,
+)
 from utils.io.files import PICTURE_FOLDER
-from utils.plots.bars import class_counts
-from utils.plots.saving import save_picture
-from utils.plots.viewer import SampleViewer, open_window
 from utils.runtime.errors import run_script
+from utils.runtime.startup import import_libraries
 from utils.text import format_table
 
-GRID = (4, 4)
+GRID = (4, 4)  # rows and columns of the window
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Print and draw the data set that the flags name."""
     parser = make_parser(__doc__, data_flags, window_flags)
     input_size_flag(parser)
     args = parser.parse_args(argv)
-    dataset = load_dataset(**data_source(args))
+    import_libraries()
+    from utils.data.datasets import class_membership
+    from utils.data.loading import load_dataset
 
+    dataset = load_dataset(**load_dataset_arguments(args))
     sizes = {split: len(part) for split, part in dataset.splits.items()}
     print(f"{dataset.name}: {dataset.task}, {dataset.num_classes} classes")
     print(f"images: {dataset.input_size}x{dataset.input_size}, {dataset.channels} channel(s)")
@@ -40,16 +46,25 @@ def main(argv=None):
     ]
     print(format_table(["class", "name", *counts], rows))
     if dataset.is_multi_label:
-        nothing = [int((~which.any(1)).sum()) for which in members.values()]
-        print("images without any finding: " + ", ".join(map("{} {:,}".format, counts, nothing)))
+        unlabelled = [int((~which.any(1)).sum()) for which in members.values()]
+        parts = map("{} {:,}".format, counts, unlabelled)
+        print("images without any finding: " + ", ".join(parts))
+    _draw(args, dataset, counts, members["train"])
+
+
+def _draw(args, dataset, counts, train_members):
+    """Save the pictures and open the window."""
+    from utils.plots.bars import class_counts
+    from utils.plots.saving import save_picture
+    from utils.plots.viewer import SampleViewer, open_window
 
     folder = PICTURE_FOLDER / dataset.name
     picture = class_counts(counts, dataset.class_names, f"{dataset.name}: images per class")
     save_picture(picture, folder / "classes.png")
     viewer = SampleViewer(
         dataset.train.images,
-        members["train"],
-        _titles(dataset, members["train"]),
+        train_members,
+        _titles(dataset, train_members),
         class_names=dataset.class_names,
         rows=GRID[0],
         cols=GRID[1],
@@ -62,11 +77,12 @@ def main(argv=None):
 
 
 def _titles(dataset, members):
+    """Return the class, or the findings, of each image."""
     if not dataset.is_multi_label:
         return [dataset.describe_class(number) for number in dataset.train.labels.tolist()]
     names = dataset.class_names
-    found = [which.nonzero()[:, 0].tolist() for which in members]
-    return [", ".join(names[n] for n in numbers) or "no finding" for numbers in found]
+    findings = [which.nonzero()[:, 0].tolist() for which in members]
+    return [", ".join(names[n] for n in numbers) or "no finding" for numbers in findings]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Weight saliency of a model: for each class, which weights hold it, and every mask from that."""
+"""Compute the weight saliency of a model for each class, from which every mask is taken."""
 
-if __name__ == "__main__":  # before torch is imported, which takes seconds
+if __name__ == "__main__":  # before the other imports: Ctrl-C during them prints one line
     from utils.runtime import startup
 
     startup.end_on_ctrl_c()
@@ -8,48 +8,41 @@ if __name__ == "__main__":  # before torch is imported, which takes seconds
 import time
 
 from arg_parser import (
-    asked_request,
     data_flags,
     device_flags,
     make_parser,
-    model_and_data,
+    open_model_arguments,
     overwrite_flag,
     prediction_flags,
+    read_request,
     request_flags,
     resume_flag,
     trained_model_flags,
 )
-from evaluation.pictures import layer_saliency
-from models.loading import load_model_and_data
-from unlearn.request.request import ForgetRequest
-from unlearn.saliency import (
-    compute_percentiles,
-    gradient_saliency,
-    is_saliency,
-    load_percentiles,
-    saliency_origin,
-    saliency_path,
-    save_percentiles,
-)
 from utils.io.files import PICTURE_FOLDER, check_overwrite, ensure_folder
 from utils.io.locks import exclusive_lock
-from utils.plots.saving import save_picture
 from utils.runtime.devices import pick_device
 from utils.runtime.errors import UserError, interrupt_with_hint, run_script
+from utils.runtime.startup import import_libraries
 
-PICTURED_THRESHOLD = 0.5  # the walkthrough's
+PICTURED_THRESHOLD = 0.5  # as in the walkthrough
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Make the mask of the request, or of each class."""
     groups = (trained_model_flags, data_flags, prediction_flags, device_flags)
     parser = make_parser(__doc__, *groups, resume_flag, overwrite_flag)
-    request_flags(parser, required=False, note="; by default every class, each by itself")
+    request_flags(parser, required=False, note="; by default each class by itself")
     args = parser.parse_args(argv)
+    import_libraries()
+    from models.loading import load_model_and_data
+    from unlearn.saliency import is_saliency, saliency_origin, saliency_path
+
     model, _, dataset = load_model_and_data(
-        device=pick_device(args.device, args.threads), **model_and_data(args)
+        device=pick_device(args.device, args.threads), **open_model_arguments(args)
     )
-    asked = asked_request(args, dataset)
-    requests = [asked] if asked else _every_class(dataset)
+    request = read_request(args, dataset)
+    requests = [request] if request else _every_class(dataset)
 
     print(dataset.describe_placement(args.batch_size))
     origin = saliency_origin(model, dataset)
@@ -57,21 +50,25 @@ def main(argv=None):
     folder = next(iter(paths.values())).parent
     ensure_folder(folder)
     with exclusive_lock(folder, folder):
-        there = {each: is_saliency(path, each, origin) for each, path in paths.items()}
-        others = [path for request, path in paths.items() if there[request] is False]
+        # True: a mask of this request and origin, False: another, None: none, or damaged
+        existing = {each: is_saliency(path, each, origin) for each, path in paths.items()}
+        others = [path for request, path in paths.items() if existing[request] is False]
         check_overwrite(others, args.overwrite)
         for number, (request, path) in enumerate(paths.items()):
             try:
-                if there[request] and args.resume:
-                    _tell_finished(args, model, request, origin, path)
+                if existing[request] and args.resume:
+                    _report_finished(args, model, request, origin, path)
                 else:
                     _make_mask(args, model, dataset, request, origin, path, len(requests) == 1)
             except KeyboardInterrupt as interrupt:
-                kept = f"{number} of {len(paths)} masks are finished; add --resume to go on"
+                kept = f"{number} of {len(paths)} masks are finished; add --resume to continue"
                 raise interrupt_with_hint(interrupt, kept if number else None) from None
 
 
-def _tell_finished(args, model, request, origin, path):
+def _report_finished(args, model, request, origin, path):
+    """Print that the mask exists, and save its picture if it is missing."""
+    from unlearn.saliency import load_percentiles
+
     print(f"{request.description}: {path}, finished already")
     if not _picture_path(args, path).exists():
         percents = load_percentiles(path, model, request, origin, "generate_mask.py")
@@ -79,11 +76,14 @@ def _tell_finished(args, model, request, origin, path):
 
 
 def _make_mask(args, model, dataset, request, origin, path, only):
+    """Compute and save one mask. only: whether it is the only one, so that errors end the run."""
+    from unlearn.saliency import compute_percentiles, gradient_saliency, save_percentiles
+
     name = request.description
     forget_set, _ = request.split(dataset, "train")
     if len(forget_set) == 0:
         if only:
-            raise UserError(f"{name} has no training image to make a mask of")
+            raise UserError(f"{name} has no training image, so no mask can be computed")
         print(f"{name}: no training image, so no mask")
         return
     began = time.perf_counter()
@@ -96,6 +96,9 @@ def _make_mask(args, model, dataset, request, origin, path, only):
 
 
 def _save_picture(args, request, path, percents):
+    from evaluation.pictures import layer_saliency
+    from utils.plots.saving import save_picture
+
     title = f"{args.model_id}\n{request.description}"
     save_picture(layer_saliency(percents, title, PICTURED_THRESHOLD), _picture_path(args, path))
 
@@ -105,6 +108,8 @@ def _picture_path(args, path):
 
 
 def _every_class(dataset):
+    from unlearn.request.request import ForgetRequest
+
     return [ForgetRequest.from_classes([str(n)], dataset) for n in range(dataset.num_classes)]
 
 

@@ -1,6 +1,6 @@
-"""Every method on one request, over several seeds: one table, nearest to Retrain first."""
+"""Compare methods on one request, over several seeds, in a table ranked by distance to Retrain."""
 
-if __name__ == "__main__":  # before torch is imported, which takes seconds
+if __name__ == "__main__":  # before the other imports: Ctrl-C during them prints one line
     from utils.runtime import startup
 
     startup.end_on_ctrl_c()
@@ -10,32 +10,19 @@ import time
 
 from arg_parser import (
     MASK_THRESH,
-    asked_request,
     command_line,
     compare_flags,
     data_flags,
     device_flags,
     make_parser,
-    model_and_data,
+    open_model_arguments,
     overwrite_flag,
+    read_request,
     trained_model_flags,
 )
-from evaluation.comparison.ranking import (
-    COLUMNS,
-    NOTHING_DONE,
-    cells,
-    describe_seeds,
-    ranked_rows,
-    to_csv,
-    to_markdown,
-)
-from evaluation.comparison.trials import Comparison, Trial
-from models.loading import load_model_and_data
 from unlearn.engine.method import BATCH_SIZE, MAX_BATCHES_PER_STEP
-from unlearn.lineage.parents import RETRAIN
 from unlearn.model_ids import FORGOTTEN, encode_number
 from unlearn.registry import METHODS, find_methods
-from unlearn.saliency import threshold_to_percent
 from utils.io.files import (
     MODEL_FOLDER,
     PICTURE_FOLDER,
@@ -45,31 +32,37 @@ from utils.io.files import (
     write_atomically,
 )
 from utils.io.locks import exclusive_lock
-from utils.plots.comparison import forgetting_against_utility
-from utils.plots.saving import save_picture
 from utils.runtime.devices import describe, pick_device
 from utils.runtime.errors import UserError, interrupt_with_hint, run_script
+from utils.runtime.startup import import_libraries
 from utils.text import format_table
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> list:
+    """Return the rows of the table."""
     argv = sys.argv[1:] if argv is None else argv
     groups = (trained_model_flags, data_flags, compare_flags, device_flags, overwrite_flag)
     args = make_parser(__doc__, *groups).parse_args(argv)
-    if any(method.uses_mask for method in find_methods(args.unlearn)):
+    chosen = find_methods(args.unlearn)
+    import_libraries()
+    from models.loading import load_model_and_data
+    from unlearn.lineage.parents import RETRAIN
+    from unlearn.saliency import threshold_to_percent
+
+    if any(method.uses_mask for method in chosen):
         threshold_to_percent(args.mask_thresh)
     ensure_folder(MODEL_FOLDER)
     ensure_folder(RESULT_FOLDER)
     ensure_folder(PICTURE_FOLDER)
     device = pick_device(args.device, args.threads)
-    model, record, dataset = load_model_and_data(device=device, **model_and_data(args))
+    model, record, dataset = load_model_and_data(device=device, **open_model_arguments(args))
     if record.get("kind") == "unlearned":
         raise UserError(f"{args.model_id} is an unlearned model already: give its base model's id")
     chosen = find_methods(args.unlearn, shards=model.spec.shards > 0)
     methods = dict.fromkeys([METHODS[RETRAIN], *chosen])
-    request = asked_request(args, dataset)
+    request = read_request(args, dataset)
     name = f"{args.model_id}{FORGOTTEN}{request.id_part()}_comparison"
-    if args.mask_thresh != MASK_THRESH:  # figures of another threshold are another table
+    if args.mask_thresh != MASK_THRESH:  # each threshold has its own table
         name += f"_mask{encode_number(args.mask_thresh)}"
     check_id(name, "the comparison's name")
     with exclusive_lock(RESULT_FOLDER / f"{name}.json", f"the comparison {name}"):
@@ -77,6 +70,9 @@ def main(argv=None):
 
 
 def _compare(args, argv, name, methods, model, record, dataset, request):
+    from evaluation.comparison.trials import Comparison, Trial
+    from unlearn.lineage.parents import RETRAIN
+
     comparison = Comparison(
         args.model_id,
         model,
@@ -108,8 +104,8 @@ def _compare(args, argv, name, methods, model, record, dataset, request):
     missing = [str(seed) for seed in seeds if figures[Trial(METHODS[RETRAIN], seed)] is None]
     if missing:
         print(
-            f"{RETRAIN} failed with seed {', '.join(missing)}: the gaps to it, and the shares of "
-            "its time, are missing; the same command tries again",
+            f"{RETRAIN} failed with seed {', '.join(missing)}: the gaps to it, and the percentages "
+            "of its time, are missing; the same command tries again",
             file=sys.stderr,
         )
         sys.exit(1)
@@ -117,7 +113,9 @@ def _compare(args, argv, name, methods, model, record, dataset, request):
 
 
 def _check_some_can_run(comparison, trials):
-    """Raise UserError before any work if it would be for Retrain alone, which nobody asked for."""
+    """Raise UserError before any work if no requested method but Retrain can run."""
+    from unlearn.lineage.parents import RETRAIN
+
     asked = [trial for trial in trials if trial.method.id != RETRAIN]
     faults = [comparison.fault(trial) for trial in asked]
     if asked and all(faults):
@@ -125,7 +123,18 @@ def _check_some_can_run(comparison, trials):
 
 
 def _write(comparison, figures, name):
-    """Table and picture of the trials in `figures`, and of all that were finished before."""
+    """Write table and picture of the trials in `figures` and of all trials finished earlier."""
+    from evaluation.comparison.ranking import (
+        COLUMNS,
+        cells,
+        describe_seeds,
+        ranked_rows,
+        to_csv,
+        to_markdown,
+    )
+    from utils.plots.comparison import forgetting_against_utility
+    from utils.plots.saving import save_picture
+
     figures = dict(figures)
     for trial in comparison.earlier():
         if trial not in figures:
@@ -161,7 +170,7 @@ def _write(comparison, figures, name):
 
 
 def _run_all(comparison, figures):
-    """Fill in the `figures` that are None; each trial is told of, with the time that is left."""
+    """Run the trials whose `figures` are None; print each outcome and the remaining time."""
     to_do = [trial for trial in figures if figures[trial] is None]
     seconds = {trial.method: done["seconds"] for trial, done in figures.items() if done is not None}
     if len(to_do) < len(figures):
@@ -174,14 +183,14 @@ def _run_all(comparison, figures):
             figures[trial] = comparison.run(trial)
         except KeyboardInterrupt as interrupt:
             finished = sum(each is not None for each in figures.values())
-            kept = f"{finished} of {len(figures)} trials are finished; the same command goes on"
+            kept = f"{finished} of {len(figures)} trials are finished; the same command continues"
             raise interrupt_with_hint(interrupt, kept) from None
         seconds[trial.method] = time.perf_counter() - began
         del to_do[0]
         done = figures[trial]
         outcome = f"failed: {comparison.failures[-1][1]}" if done is None else _outcome(done)
         left = _time_left(to_do, seconds)
-        print(f"  {outcome}; {len(to_do)} trials to go, about {left / 60:.0f} min", flush=True)
+        print(f"  {outcome}; {len(to_do)} trials left, about {left / 60:.0f} min", flush=True)
 
 
 def _outcome(figures):
@@ -192,12 +201,16 @@ def _outcome(figures):
 
 
 def _time_left(to_do, seconds):
-    """A method takes as long as it did with another seed, one not seen yet as long as the mean."""
+    """Return seconds: a method takes as long as with another seed, a new one as the mean of all."""
     usual = sum(seconds.values()) / len(seconds)
     return sum(seconds.get(trial.method, usual) for trial in to_do)
 
 
 def _mark(row):
+    """Return the row as a mark in the picture."""
+    from evaluation.comparison.ranking import NOTHING_DONE
+    from unlearn.lineage.parents import RETRAIN
+
     roles = {RETRAIN: "yardstick", NOTHING_DONE: "base"}
     return {
         "name": row.name,

@@ -1,6 +1,6 @@
-"""Is any single image still remembered? U-LiRA, the per-image attack with shadow models."""
+"""Attack a model with U-LiRA, which tests for each image whether it is still remembered."""
 
-if __name__ == "__main__":  # before torch is imported, which takes seconds
+if __name__ == "__main__":  # before the other imports: Ctrl-C during them prints one line
     from utils.runtime import startup
 
     startup.end_on_ctrl_c()
@@ -16,34 +16,27 @@ from arg_parser import (
     data_flags,
     device_flags,
     make_parser,
-    model_and_data,
-    requested,
+    open_model_arguments,
+    request_for_model,
     trained_model_flags,
 )
-from evaluation.audit import MODEL, RETRAIN
 from evaluation.measure import Group
-from evaluation.metrics.lira import ULIRA, likelihood_ratios, shadow_memberships
 from evaluation.report import explain, figure_table
-from evaluation.results import (
-    flatten,
-    heading,
-    print_as_json,
-    results_name,
-    to_json,
-)
-from evaluation.shadows import ShadowSetting, query_margins, shadow_margins
-from models.loading import load_model_and_data
-from unlearn.lineage.parents import load_retrains
 from utils.io.files import RESULT_FOLDER, check_id, ensure_folder, write_atomically
 from utils.io.locks import exclusive_lock
 from utils.runtime.devices import describe, pick_device
 from utils.runtime.errors import interrupt_with_hint, run_script
+from utils.runtime.startup import import_libraries
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict:
+    """Return the results of the attack."""
     argv = sys.argv[1:] if argv is None else argv
     groups = (trained_model_flags, data_flags, attack_flags, device_flags)
     args = make_parser(__doc__, *groups).parse_args(argv)
+    import_libraries()
+    from evaluation.results import print_as_json
+
     ensure_folder(RESULT_FOLDER)
     check_id(args.model_id, "--model_id")
     path = RESULT_FOLDER / f"{args.model_id}_mia"
@@ -52,9 +45,16 @@ def main(argv=None):
 
 
 def _attack(args, argv):
+    from evaluation.audit import MODEL, RETRAIN
+    from evaluation.metrics.lira import ULIRA, likelihood_ratios, shadow_memberships
+    from evaluation.results import flatten, heading, results_name, to_json
+    from evaluation.shadows import ShadowSetting, query_margins
+    from models.loading import load_model_and_data
+    from unlearn.lineage.parents import load_retrains
+
     device = pick_device(args.device, args.threads)
-    model, record, dataset = load_model_and_data(device=device, **model_and_data(args))
-    request = requested(args, record, dataset)
+    model, record, dataset = load_model_and_data(device=device, **open_model_arguments(args))
+    request = request_for_model(args, record, dataset)
     path = RESULT_FOLDER / f"{results_name(args.model_id, record, request)}_mia"
     retrains = load_retrains(args.retrain_model_id, args.model_id, model, record, request, dataset)
     setting = ShadowSetting.of(dataset, request, model, record, args.non_members, args.seed)
@@ -97,23 +97,25 @@ def _attack(args, argv):
 
 
 def _shadows(setting, seen, show):
-    """(shadow models, queries) margins, each model said when it is there, with the time to go."""
-    found, seconds = [], []
+    """Return the (shadow models, queries) margins; print each model and the remaining time."""
+    from evaluation.shadows import shadow_margins
+
+    margins, seconds = [], []
     for number, half in enumerate(seen):
         began = time.perf_counter()
         try:
-            found.append(shadow_margins(setting, number, half, show))
+            margins.append(shadow_margins(setting, number, half, show))
         except KeyboardInterrupt as interrupt:
-            kept = f"{number} of {len(seen)} shadow models are kept; the same command goes on"
+            kept = f"{number} of {len(seen)} shadow models are saved; the same command continues"
             raise interrupt_with_hint(interrupt, kept) from None
         seconds.append(time.perf_counter() - began)
-        left = max(seconds) * (len(seen) - number - 1)  # those that were there took no time
-        print(f"shadow model {number + 1} of {len(seen)}, up to {left / 60:.0f} min to go")
-    return found
+        left = max(seconds) * (len(seen) - number - 1)  # existing models took no time
+        print(f"shadow model {number + 1} of {len(seen)}, at most {left / 60:.0f} min left")
+    return margins
 
 
 def _table(setting, ratios):
-    """The bytes of a CSV: a line a query, the one most likely remembered first."""
+    """Return the bytes of a CSV file: one row per query, the most likely remembered first."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["split", "image", "log_likelihood_ratio"])

@@ -1,6 +1,6 @@
-"""How well a model has forgotten and what it kept; for unlearned and base models."""
+"""Measure how well an unlearned model forgot and what it kept; base models for comparison."""
 
-if __name__ == "__main__":  # before torch is imported, which takes seconds
+if __name__ == "__main__":  # before the other imports: Ctrl-C during them prints one line
     from utils.runtime import startup
 
     startup.end_on_ctrl_c()
@@ -11,42 +11,20 @@ from functools import partial
 from arg_parser import (
     command_line,
     data_flags,
-    data_source,
     device_flags,
     evaluation_flags,
+    load_dataset_arguments,
     make_parser,
-    model_and_data,
-    requested,
+    open_model_arguments,
+    request_for_model,
     trained_model_flags,
 )
-from evaluation.audit import MODEL, Audit
-from evaluation.pictures import before_and_after, layer_saliency
 from evaluation.registry import GROUPS
 from evaluation.report import destination_table, group_report
-from evaluation.results import (
-    flatten,
-    heading,
-    input_digests,
-    print_as_json,
-    results_name,
-    to_json,
-    with_earlier,
-)
-from models.loading import load_model_and_data
-from unlearn.lineage.parents import (
-    describe_setting_differences,
-    load_parent,
-    load_retrains,
-    load_seed_models,
-)
-from unlearn.lineage.verification import BREAKS, verify
-from unlearn.saliency import load_percentiles, saliency_origin, saliency_path
-from utils.data.loading import load_dataset
-from utils.io.csv_files import read_cost_matrix, read_groups
 from utils.io.files import PICTURE_FOLDER, RESULT_FOLDER, ensure_folder, write_atomically
-from utils.plots.saving import save_picture
 from utils.runtime.devices import pick_device
 from utils.runtime.errors import UserError, run_script
+from utils.runtime.startup import import_libraries
 from utils.text import percent
 
 EXIT_BROKEN = 1  # of --verify
@@ -57,19 +35,24 @@ HEADLINES = {
 }
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict | None:
+    """Return the results, None with --verify."""
     argv = sys.argv[1:] if argv is None else argv
     groups = (trained_model_flags, data_flags, evaluation_flags, device_flags)
-    parser = make_parser(__doc__, *groups)
-    args = parser.parse_args(argv)
+    args = make_parser(__doc__, *groups).parse_args(argv)
+    import_libraries()
     if args.verify:
-        given = any(word.partition("=")[0] == "--dataset" for word in argv)
-        return _verify(args.model_id, partial(_dataset, args) if given else None)
+        has_data = any(word.partition("=")[0] == "--dataset" for word in argv)
+        return _verify(args.model_id, partial(_load_dataset, args) if has_data else None)
+    from evaluation.results import print_as_json
+
     return print_as_json(args.json, _test, args, argv)
 
 
 def _verify(model_id, load_data):
     """Print each link of the model's chain of origin; exit with code 1 if one is broken."""
+    from unlearn.lineage.verification import BREAKS, verify
+
     states = []
     for finding in verify(model_id, load_data):
         states.append(finding.state)
@@ -81,24 +64,44 @@ def _verify(model_id, load_data):
     print(f"\nThe chain of {model_id} holds")
 
 
-def _dataset(args, input_size):
-    source = data_source(args) | {"input_size": args.input_size or input_size}
+def _load_dataset(args, input_size):
+    from utils.data.loading import load_dataset
+
+    source = load_dataset_arguments(args) | {"input_size": args.input_size or input_size}
     return load_dataset(**source)
 
 
 def _test(args, argv):
+    from evaluation.audit import MODEL, Audit
+    from evaluation.pictures import before_and_after
+    from evaluation.results import (
+        flatten,
+        heading,
+        input_digests,
+        results_name,
+        to_json,
+        with_earlier,
+    )
+    from models.loading import load_model_and_data
+    from unlearn.lineage.parents import load_parent, load_retrains, load_seed_models
+    from utils.io.csv_files import read_cost_matrix, read_groups
+    from utils.plots.saving import save_picture
+
     ensure_folder(RESULT_FOLDER)
     device = pick_device(args.device, args.threads)
-    model, record, dataset = load_model_and_data(device=device, **model_and_data(args))
-    request = requested(args, record, dataset)
+    model, record, dataset = load_model_and_data(device=device, **open_model_arguments(args))
+    request = request_for_model(args, record, dataset)
     file_name = results_name(args.model_id, record, request)
-    if args.cost_matrix and dataset.is_multi_label:
+    if args.cost_matrix is not None and dataset.is_multi_label:
         raise UserError(
             f"--cost_matrix: {dataset.name} is multi-label: an image has several findings, and "
             "none is mistaken for another; leave it out"
         )
-    costs = args.cost_matrix and read_cost_matrix(args.cost_matrix, dataset.class_names)
-    groups = args.group_file and read_groups(args.group_file, len(dataset.test))
+    costs = groups = None
+    if args.cost_matrix is not None:
+        costs = read_cost_matrix(args.cost_matrix, dataset.class_names)
+    if args.group_file is not None:
+        groups = read_groups(args.group_file, len(dataset.test))
     base, base_note = load_parent(record, model.spec, device)
     retrains = load_retrains(args.retrain_model_id, args.model_id, model, record, request, dataset)
     peers = load_seed_models(args.seed_model_id, model, record, request, dataset)
@@ -162,7 +165,9 @@ def _test(args, argv):
 
 
 def _warnings(record, retrains, dataset):
-    """Limits of what the figures show that are known before any is measured."""
+    """Return warnings about the figures that are known before any is measured."""
+    from unlearn.lineage.parents import describe_setting_differences
+
     lines = []
     if record.get("train_digest", dataset.train_digest()) != dataset.train_digest():
         lines.append(
@@ -178,6 +183,10 @@ def _warnings(record, retrains, dataset):
 
 def _save_saliency(args, record, base, dataset, request, heading):
     """Save the picture of the mask that the model was unlearned with, if there was one."""
+    from evaluation.pictures import layer_saliency
+    from unlearn.saliency import load_percentiles, saliency_origin, saliency_path
+    from utils.plots.saving import save_picture
+
     threshold = record.get("settings", {}).get("mask_thresh")
     if threshold is None or base is None:
         return

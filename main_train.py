@@ -1,6 +1,6 @@
-"""Train a base model: a data set in, {save_model_id}_best.pt and {save_model_id}_last.pt out."""
+"""Train a base model on a data set; save {save_model_id}_best.pt and {save_model_id}_last.pt."""
 
-if __name__ == "__main__":  # before torch is imported, which takes seconds
+if __name__ == "__main__":  # before the other imports: Ctrl-C during them prints one line
     from utils.runtime import startup
 
     startup.end_on_ctrl_c()
@@ -13,55 +13,49 @@ from arg_parser import (
     DEFAULT_LR,
     command_line,
     data_flags,
-    data_source,
     device_flags,
+    load_dataset_arguments,
     make_parser,
     overwrite_flag,
     resume_flag,
     shards_flag,
     training_flags,
 )
-from models.architectures import ModelSpec, build_model, count_parameters, make_spec, sharded_spec
-from models.checkpoint import (
-    delete_training_state,
-    load_training_state,
-    model_path,
-    read_record,
-    restore_run,
-    save_model,
-    save_training_state,
-    training_state_path,
-)
-from models.loading import check_ranks_have_same_data, dataset_record
-from models.shards import check_shards, training_run
-from utils.data.loading import check_images_differ, load_dataset
-from utils.io.background import BackgroundWorker, copy_to_cpu
 from utils.io.files import MODEL_FOLDER, PICTURE_FOLDER, check_id, check_overwrite, ensure_folder
 from utils.io.locks import exclusive_lock
-from utils.plots.curves import training_curves
-from utils.plots.saving import save_picture
 from utils.runtime import processes
 from utils.runtime.devices import describe, pick_device
 from utils.runtime.errors import NotFiniteError, UserError, interrupt_with_hint, run_script
-from utils.train.precision import pick_precision
+from utils.runtime.startup import import_libraries
 from utils.train.recipe import Recipe
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Train, or resume training, and save the model of the best and of the last epoch."""
     argv = sys.argv[1:] if argv is None else argv
     parser = make_parser(__doc__, data_flags, training_flags, shards_flag, device_flags)
     parser.add_argument(
-        "--save_model_id", required=True, help="name of the model: letters, digits, '.', '_', '-'"
+        "--save_model_id",
+        required=True,
+        help="the model's name; letters, digits, '.', '_' and '-'",
     )
     resume_flag(parser)
     overwrite_flag(parser)
     args = parser.parse_args(argv)
     name = check_id(args.save_model_id, "--save_model_id")
-    check_id(f"{name}_best", "--save_model_id, with _best,")  # before hours of work go by
+    check_id(f"{name}_best", "--save_model_id, with _best,")  # before hours of work
+    import_libraries()
+    from models.architectures import make_spec, sharded_spec
+    from models.checkpoint import training_state_path
+    from models.loading import check_ranks_have_same_data, dataset_record
+    from models.shards import check_shards
+    from utils.data.loading import check_images_differ, load_dataset
+    from utils.train.precision import pick_precision
+
     ensure_folder(MODEL_FOLDER)
     ensure_folder(PICTURE_FOLDER)
     device = pick_device(args.device, args.threads)
-    dataset = load_dataset(**data_source(args))
+    dataset = load_dataset(**load_dataset_arguments(args))
     check_ranks_have_same_data(dataset)
     check_images_differ(dataset)
     data, val_digest = dataset_record(dataset), dataset.digest("val")
@@ -76,7 +70,7 @@ def main(argv=None):
         stem=args.stem,
     )
     if args.compile and processes.world_size() > 1:
-        raise UserError("--compile is for one process: leave it out, or do without torchrun")
+        raise UserError("--compile works in one process only: leave it out, or torchrun")
     if args.sisa_shards:
         spec = sharded_spec(spec, args.sisa_shards, args.seed, dataset.is_multi_label)
         check_shards(len(dataset.train), spec)
@@ -105,12 +99,16 @@ def main(argv=None):
 
 
 def _train(args, argv, name, origin, data, dataset, device, state):
+    from models.architectures import ModelSpec, build_model, count_parameters
+    from models.checkpoint import delete_training_state, restore_run
+    from models.shards import training_run
+
     recipe, spec = Recipe(**origin["recipe"]), ModelSpec(**origin["spec"])
     model = build_model(spec, seed=recipe.seed, initial_weights=state is None).to(device)
     run = training_run(model, dataset.train, dataset.val, recipe)
     if state:
         restore_run(run, state, name)
-        print(f"going on after epoch {len(run.history)}, which is saved")
+        print(f"resuming after epoch {len(run.history)}")
     what = f"{spec.shards} shards of {spec.arch}" if spec.shards else spec.arch
     print(
         f"training {what} ({count_parameters(model):,} weights) on {dataset.name}, "
@@ -118,18 +116,22 @@ def _train(args, argv, name, origin, data, dataset, device, state):
     )
     print(dataset.describe_placement(recipe.batch_size))
     if recipe.compiled:
-        print("the first step compiles the network, which takes a while")
+        print("the first step compiles the network, which takes minutes")
     _train_and_keep(run, name, origin)
     try:
         _save(run, name, origin, data, describe(device), command_line(argv, __file__))
     except KeyboardInterrupt as interrupt:
-        how = f"all {recipe.epochs} epochs are saved; add --resume to go on"
-        raise interrupt_with_hint(interrupt, how) from None
+        hint = f"all {recipe.epochs} epochs are saved; add --resume to continue"
+        raise interrupt_with_hint(interrupt, hint) from None
     delete_training_state(name)
     print(f"trained in {run.seconds:.1f} s")
 
 
 def _save(run, name, origin, data, device, command):
+    from models.checkpoint import save_model
+    from utils.plots.curves import training_curves
+    from utils.plots.saving import save_picture
+
     model, recipe, spec = run.model, run.recipe, run.model.spec
     record = {
         "kind": "base",
@@ -147,7 +149,7 @@ def _save(run, name, origin, data, device, command):
     epochs = ", ".join(map(str, run.best_epoch)) if spec.shards else run.best_epoch
     print(f"model: {save_model(f'{name}_best', model, best)}, epoch {epochs}")
     title = f"{name} on {data['dataset']}"
-    if spec.shards:  # each has a best epoch of its own
+    if spec.shards:  # each shard has its own best epoch
         curves = training_curves(run.history, f"{title}, mean of {spec.shards} shards")
     else:
         curves = training_curves(run.history, title, run.best_epoch)
@@ -155,14 +157,18 @@ def _save(run, name, origin, data, device, command):
 
 
 def _paths(name):
+    from models.checkpoint import model_path
+
     return [model_path(f"{name}_best"), model_path(f"{name}_last")]
 
 
 def _find_existing_run(name, origin, resume, overwrite):
-    """(state to go on from or None, whether the models of this very run are there already).
+    """Return (saved state to resume from or None, whether the models of this run are finished).
 
-    Raises UserError if something is there that would be lost, or if it cannot be gone on with.
+    Raises UserError if existing files would be replaced, or if the saved state is of another run.
     """
+    from models.checkpoint import load_training_state, training_state_path
+
     path = training_state_path(name)
     if resume:
         try:
@@ -176,18 +182,20 @@ def _find_existing_run(name, origin, resume, overwrite):
         if all(_belongs_to_run(path, origin) for path in _paths(name)):
             return None, True
         check_overwrite(_paths(name), overwrite)
-        print("nothing is there to go on with: beginning afresh")
+        print("no interrupted run to resume: training starts from scratch")
     elif path.exists() and not overwrite:
         raise UserError(
-            f"a run of this name was interrupted, {path}: add --resume to go on with it, or "
-            "--overwrite to begin afresh"
+            f"a run of this name was interrupted, {path}: add --resume to continue it, or "
+            "--overwrite to start from scratch"
         )
     check_overwrite(_paths(name), overwrite)
     return None, False
 
 
 def _belongs_to_run(path, origin):
-    """Whether the model is there that a run of this origin makes."""
+    """Return whether the file is the finished model of a run of this origin."""
+    from models.checkpoint import read_record
+
     try:
         record = read_record(path.stem)
     except UserError:  # missing or damaged
@@ -198,7 +206,10 @@ def _belongs_to_run(path, origin):
 
 
 def _train_and_keep(run, name, origin):
-    """Train, saving after each epoch what --resume needs."""
+    """Train; save after each epoch what --resume needs."""
+    from models.checkpoint import save_training_state, training_state_path
+    from utils.io.background import BackgroundWorker, copy_to_cpu
+
     saved, background = len(run.history), BackgroundWorker()
 
     def keep(run):
@@ -212,14 +223,14 @@ def _train_and_keep(run, name, origin):
         background.submit(write)
 
     def kept():
-        how = f"{saved} of {run.recipe.epochs} epochs are saved; add --resume to go on"
-        return how if saved else None
+        hint = f"{saved} of {run.recipe.epochs} epochs are saved; add --resume to continue"
+        return hint if saved else None
 
     try:
         run.run(after_epoch=keep)
         background.wait()
     except KeyboardInterrupt as interrupt:
-        with suppress(UserError):  # that the last epoch is not saved is told by how many are
+        with suppress(UserError):  # the number of saved epochs shows that the last one is not
             background.wait()
         raise interrupt_with_hint(interrupt, kept()) from None
     except NotFiniteError as error:
@@ -227,8 +238,8 @@ def _train_and_keep(run, name, origin):
         if not saved:
             raise
         raise UserError(
-            f"{error} with --overwrite: --resume would go on after epoch {saved}, which is kept in "
-            f"{training_state_path(name)}, at the same rate and come to the same"
+            f"{error} with --overwrite: --resume would continue after epoch {saved}, which is "
+            f"saved in {training_state_path(name)}, at the same rate and fail again"
         ) from None
     except UserError as error:  # the state of an epoch could not be saved
         if not saved:

@@ -1,6 +1,6 @@
-"""Make a trained model forget: base model, method and forget request in, unlearned model out."""
+"""Make a trained model forget: a base model, a method and a request in, an unlearned model out."""
 
-if __name__ == "__main__":  # before torch is imported, which takes seconds
+if __name__ == "__main__":  # before the other imports: Ctrl-C during them prints one line
     from utils.runtime import startup
 
     startup.end_on_ctrl_c()
@@ -9,52 +9,50 @@ import shlex
 import sys
 
 from arg_parser import (
-    asked_request,
-    chosen_settings,
     command_line,
     data_flags,
     device_flags,
     make_parser,
-    model_and_data,
+    open_model_arguments,
     overwrite_flag,
+    read_request,
+    request_arguments,
     resume_flag,
     trained_model_flags,
-    typed_request,
     unlearning_flags,
+    unlearning_settings,
 )
-from models.checkpoint import model_digest, model_path, weights_digest
-from models.loading import load_model_and_data
 from unlearn.engine.method import MAX_BATCHES_PER_STEP
-from unlearn.engine.progress import Progress
-from unlearn.job import UnlearnJob
 from unlearn.registry import find_method
-from unlearn.saliency import (
-    load_percentiles,
-    mask_from_percentiles,
-    saliency_origin,
-    saliency_path,
-    threshold_to_percent,
-)
 from utils.io.files import MODEL_FOLDER, ensure_folder
 from utils.io.locks import exclusive_lock
 from utils.runtime.devices import describe, pick_device
 from utils.runtime.errors import UserError, interrupt_with_hint, run_script
+from utils.runtime.startup import import_libraries
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> str:
+    """Return the id of the unlearned model."""
     argv = sys.argv[1:] if argv is None else argv
     groups = (trained_model_flags, data_flags, unlearning_flags, device_flags)
     groups += (resume_flag, overwrite_flag)
     args = make_parser(__doc__, *groups).parse_args(argv)
     method = find_method(args.unlearn)
+    import_libraries()
+    from models.checkpoint import model_digest, model_path
+    from models.loading import load_model_and_data
+    from unlearn.engine.progress import Progress
+    from unlearn.job import UnlearnJob
+    from unlearn.saliency import threshold_to_percent
+
     if method.uses_mask:
         threshold_to_percent(args.mask_thresh)
     ensure_folder(MODEL_FOLDER)
     device = pick_device(args.device, args.threads)
-    model, record, dataset = load_model_and_data(device=device, **model_and_data(args))
+    model, record, dataset = load_model_and_data(device=device, **open_model_arguments(args))
     if record.get("kind") == "unlearned":
         raise UserError(f"{args.model_id} is an unlearned model already: give its base model's id")
-    request = asked_request(args, dataset)
+    request = read_request(args, dataset)
     request.split_for_unlearning(dataset)  # raises what is wrong with it
     job = UnlearnJob.create(
         args.model_id,
@@ -62,28 +60,30 @@ def main(argv=None):
         method,
         request,
         dataset,
-        settings=chosen_settings(args),
+        settings=unlearning_settings(args),
         options=args.unlearn_options,
         mask_thresh=args.mask_thresh,
     )
     path = model_path(job.model_id)
     with exclusive_lock(path, path):
-        told = job.make_record(record, model_digest(model, record), dataset)
-        if args.resume and job.find_finished(told):
-            Progress(job.model_id, told).delete()
+        new_record = job.make_record(record, model_digest(model, record), dataset)
+        if args.resume and job.find_finished(new_record):
+            Progress(job.model_id, new_record).delete()
             print(f"model: {path}, finished already\nmodel_id: {job.model_id}")
         else:
-            _unlearn(args, argv, job, told, model, dataset)
+            _unlearn(args, argv, job, new_record, model, dataset)
     return job.model_id
 
 
-def _unlearn(args, argv, job, told, model, dataset):
+def _unlearn(args, argv, job, record, model, dataset):
+    from models.checkpoint import weights_digest
+
     method, request, device = job.method, job.config.request, dataset.train.device
     mask = None
     if method.uses_mask:
-        mask = _load_mask(args, model, dataset, request, told["parent_digest"])
+        mask = _load_mask(args, model, dataset, request, record["parent_digest"])
         print(f"mask {args.mask_thresh:g}: {100 * mask.fraction():.2f}% of the weights may change")
-    progress = job.open_progress(told, mask, resume=args.resume, overwrite=args.overwrite)
+    progress = job.open_progress(record, mask, resume=args.resume, overwrite=args.overwrite)
     forget_set, retain_set = request.split_for_unlearning(dataset)
     print(
         f"{method.name}: {args.model_id} forgets {request.description}, {len(forget_set):,} of "
@@ -91,22 +91,29 @@ def _unlearn(args, argv, job, told, model, dataset):
     )
     print(dataset.describe_placement(MAX_BATCHES_PER_STEP * job.config.recipe.batch_size))
     if progress.saved_epochs:
-        print(f"going on after pass {progress.saved_epochs}, which is saved")
+        print(f"resuming after epoch {progress.saved_epochs}")
     try:
         model, seconds = job.run(model, forget_set, retain_set, mask, progress)
-        path = job.save(model, told, seconds, device, command_line(argv, __file__), mask)
+        path = job.save(model, record, seconds, device, command_line(argv, __file__), mask)
     except KeyboardInterrupt as interrupt:
         raise interrupt_with_hint(interrupt, progress.interrupt_hint()) from None
     progress.delete()
-    if weights_digest(model.network.state_dict()) == told["parent_digest"]:
+    if weights_digest(model.network.state_dict()) == record["parent_digest"]:
         print(f"note: {method.id} has changed nothing, the weights are those of {args.model_id}")
     print(f"unlearned in {seconds:.1f} s\nmodel: {path}\nmodel_id: {job.model_id}")
 
 
 def _load_mask(args, model, dataset, request, base_digest):
+    from unlearn.saliency import (
+        load_percentiles,
+        mask_from_percentiles,
+        saliency_origin,
+        saliency_path,
+    )
+
     path = saliency_path(args.model_id, request)
-    asked = shlex.join(typed_request(args))
-    command = f"python generate_mask.py --model_id {args.model_id} --dataset {args.dataset} {asked}"
+    flags = ["--model_id", args.model_id, "--dataset", args.dataset, *request_arguments(args)]
+    command = shlex.join(["python", "generate_mask.py", *flags])
     origin = saliency_origin(model, dataset, base_digest)
     return mask_from_percentiles(
         load_percentiles(path, model, request, origin, command), args.mask_thresh

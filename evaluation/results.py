@@ -184,8 +184,8 @@ def _read(path):
 
 def _warnings(results):
     """Warning -> name of its measure, an empty string in files of earlier versions."""
-    lines = results.get("warnings", [])
-    sources = results.get("warning_sources", [""] * len(lines))
+    lines = results.get("warnings") or []
+    sources = results.get("warning_sources") or [""] * len(lines)
     return dict(zip(lines, sources, strict=False))
 
 

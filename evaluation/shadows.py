@@ -19,7 +19,7 @@ from models.checkpoint import LOAD_ERRORS, load_with_digest, save_with_digest
 from unlearn.engine.settings import config_from_record
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
-from unlearn.saliency import make_mask
+from unlearn.saliency import compute_mask
 from utils.data.datasets import ImageSet
 from utils.io.files import MODEL_FOLDER
 from utils.runtime.errors import UserError
@@ -211,7 +211,7 @@ def _unlearned(setting, number, model, forget_set, retain_set, show):
     )
     if method.uses_mask:
         threshold = setting.record["settings"]["mask_thresh"]
-        config = replace(config, mask=make_mask(model, forget_set, setting.request, threshold))
+        config = replace(config, mask=compute_mask(model, forget_set, setting.request, threshold))
     return method.run(model, forget_set, retain_set, config)
 
 

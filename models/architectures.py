@@ -26,7 +26,9 @@ from torch import nn
 
 from models.ensemble import Ensemble, shard_seed
 from models.parallel import split_across_ranks
-from utils.data.npz import MAX_CLASSES, MAX_SIDE, MIN_SIDE
+from models.stems import STEMS
+from utils.data.npz import MAX_CLASSES
+from utils.data.settings import MAX_SIDE, MIN_SIDE
 from utils.io.files import suggest_name
 from utils.runtime import processes
 from utils.runtime.errors import UserError
@@ -34,12 +36,6 @@ from utils.train.compiling import check_compiles
 
 ARCHITECTURES = torchvision.models.list_models(module=torchvision.models)
 
-STEMS = {  # kernel size and stride of the first convolution, and whether a stride-2 pooling follows
-    "imagenet": (7, 2, True),
-    "strided": (3, 2, False),
-    "pooled": (3, 1, True),
-    "full": (3, 1, False),
-}
 SMALL_STEM = "pooled"
 SMALL_BELOW = 64  # pixels
 

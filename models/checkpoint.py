@@ -47,7 +47,7 @@ LOAD_ERRORS = (  # of torchvision and torch, if a record and weights do not fit
     *(AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError, UserError),
 )
 DEFAULT_SETTINGS = {"precision": FLOAT32, "compiled": False}  # of records without these keys
-RESTART_HINT = "start again with --overwrite"  # for a run that cannot be resumed
+RESTART_HINT = "start from scratch with --overwrite"  # for a run that cannot be resumed
 MAX_REASON = 120  # characters, of why a file cannot be read
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which others wrap weights
 
@@ -139,7 +139,7 @@ def load_training_state(name: str, origin: dict) -> dict | None:
     if differences:
         raise UserError(
             f"--resume: the interrupted run of this name differs in {differences}: repeat its "
-            "command on its data, or start again with --overwrite instead of --resume"
+            "command on its data, or start from scratch with --overwrite instead of --resume"
         )
     return content["state"]
 

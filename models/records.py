@@ -1,5 +1,6 @@
 """Validate and compare records: they come from files of others, and name files and sizes."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ TEXTS = (
     "command",
     "saved_at",
 )
-DICTS = ("spec", "recipe", "settings", "versions", "forget_request")
+DICTS = ("spec", "recipe", "settings", "versions", "forget_request", "plugin")
 LISTS = ("class_names", "history")
 DATA_NAMES = {"train_digest": "the training images", "val_digest": "the validation images"}
 REQUIRED_WITH = {  # a record with the first key must have the others
@@ -28,6 +29,7 @@ REQUIRED_WITH = {  # a record with the first key must have the others
     "forget_request": ("method", "settings", "train_digest"),
 }
 MAX_NUMBER = 2**63 - 1
+SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def describe_differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
@@ -69,6 +71,8 @@ def find_record_error(record: Any) -> str | None:
             return f"the record has {key} but no {missing[0]}"
     if not _is_number(record.get("seconds", 0)):
         return "the record's seconds are not a number"
+    if "plugin" in record and not _is_plugin(record["plugin"]):
+        return "the record's plugin is not a file name with a SHA-256 digest"
     if record.get("selection") not in (None, "best", "last"):
         return "the record's selection is neither best nor last"
     return (
@@ -76,6 +80,11 @@ def find_record_error(record: Any) -> str | None:
         or _settings_fault(record.get("settings", {}))
         or _request_fault(record.get("forget_request"), record.get("spec", {}).get("num_classes"))
     )
+
+
+def _is_plugin(plugin):
+    file, digest = plugin.get("file"), plugin.get("sha256")
+    return isinstance(file, str) and isinstance(digest, str) and bool(SHA256.fullmatch(digest))
 
 
 def _recipe_fault(recipe):

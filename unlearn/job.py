@@ -1,34 +1,46 @@
-"""One run of one method: its settings, the id of what comes out, and the record of it."""
+"""One run of one unlearning method: its settings, the id of its model, and the model's record."""
 
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from models.checkpoint import model_path, read_record, save_model, weights_digest
 from models.loading import dataset_record
 from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.method import Method, format_option
-from unlearn.engine.progress import Progress
+from unlearn.engine.progress import MASK_KEY, Progress
 from unlearn.engine.settings import check_applicable, default_config, override_config
 from unlearn.model_ids import unlearned_model_id
 from utils.io.files import check_id, check_overwrite
 from utils.runtime.devices import describe
 from utils.runtime.errors import NotFiniteError, UserError
 
-SHORT_NAMES = {  # in model ids
+if TYPE_CHECKING:
+    import torch
+
+    from models.architectures import Classifier
+    from unlearn.engine.masking import WeightMask
+    from unlearn.request.request import ForgetRequest
+    from utils.data.datasets import ImageSet, MedicalDataset
+
+SHORT_NAMES = {  # of settings in model ids
     "batch_size": "batch",
     "optimizer": "optim",
     "weight_decay": "decay",
     "seed": "seed",
     "precision": "prec",
 }
-
-
-NAMES = ("dataset", "forget_words")  # what images are called, not which they are
+DESCRIPTIVE_KEYS = ("dataset", "forget_words")  # of a record; they do not identify a run
 
 
 @dataclass(frozen=True)
 class UnlearnJob:
-    """What is to be done to the base model `base_id`; mask_thresh: None without a mask."""
+    """One run of `method` on the base model `base_id`, which creates the model `model_id`.
+
+    mask_thresh: fraction of the weights in the saliency mask, None without a mask.
+    """
 
     base_id: str
     method: Method
@@ -38,11 +50,22 @@ class UnlearnJob:
 
     @classmethod
     def create(
-        cls, base_id, base_record, method, request, dataset, *, settings, options, mask_thresh
-    ):
-        """The job with the method's defaults but for `settings` and `options`, as override_config.
+        cls,
+        base_id: str,
+        base_record: dict,
+        method: Method,
+        request: "ForgetRequest",
+        dataset: "MedicalDataset",
+        *,
+        settings: Mapping[str, object],
+        options: Iterable[tuple[str, str]],
+        mask_thresh: float | None,
+    ) -> "UnlearnJob":
+        """Return the job with the method's defaults, overridden by `settings` and `options`.
 
-        Raises UserError if the method has no such settings or cannot work on the data.
+        settings: values of Recipe fields by name. options: (name, text) pairs of the method's own
+        options. mask_thresh: ignored by methods without a mask. Raises UserError if the method does
+        not have a setting, or cannot work on the data or model.
         """
         check_applicable(method, dataset, base_record.get("spec", {}).get("shards", 0))
         defaults = default_config(method, request, base_record)
@@ -60,62 +83,79 @@ class UnlearnJob:
             epochs=config.recipe.epochs,
             lr=config.recipe.lr,
             mask_thresh=mask_thresh,
-            others=_not_default(config, defaults),
+            others=_non_default_settings(config, defaults),
         )
         check_id(model_id, "the new model's id")  # before any work is done
         return cls(base_id, method, config, mask_thresh, model_id)
 
-    def describe_schedule(self):
-        """`5 epochs at rate 0.01`, for the terminal."""
+    def describe_schedule(self) -> str:
+        """Return the settings in words, such as `5 epochs at rate 0.01, alpha 10`."""
         recipe = self.config.recipe
         epochs = f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}"
-        course = f"{epochs} at rate {recipe.lr:g}" if recipe.epochs else "one step"
+        schedule = f"{epochs} at rate {recipe.lr:g}" if recipe.epochs else "one step"
         options = (f"{name} {format_option(value)}" for name, value in self.config.options.items())
-        return ", ".join([course, *options])
+        return ", ".join([schedule, *options])
 
-    def run(self, model, forget_set, retain_set, mask=None, progress=None):
-        """(unlearned model, seconds) from the base model, which is changed. mask: a WeightMask.
+    def run(
+        self,
+        model: "Classifier",
+        forget_set: "ImageSet",
+        retain_set: "ImageSet",
+        mask: "WeightMask | None" = None,
+        progress: Progress | None = None,
+    ) -> tuple["Classifier", float]:
+        """Unlearn, and return (unlearned model, seconds). The base model `model` is modified.
 
-        progress: a Progress, from which the run goes on, and which keeps what it does.
+        progress: saved epochs to resume from; new epochs are saved there. Raises NotFiniteError if
+        the loss or weights become infinite or NaN; the saved epochs are deleted then.
         """
-        began = time.perf_counter()
+        start = time.perf_counter()
         config = replace(self.config, mask=mask, progress=progress)
         try:
             model = self.method.run(model, forget_set, retain_set, config)
         except NotFiniteError:
-            if progress:  # going on would come to the same, and another rate is another model
+            if progress:  # resuming would fail again, and another learning rate is another model
                 progress.delete()
             raise
         finally:
             if progress:
-                progress.finish()
-        return model, progress.seconds() if progress else time.perf_counter() - began
+                progress.wait()
+        return model, progress.elapsed_seconds() if progress else time.perf_counter() - start
 
-    def find_finished(self, record):
-        """The record of the model that is there if it is the very one, by `record`; else None."""
+    def find_finished(self, record: dict) -> dict | None:
+        """Return the record of the model file if this run has created it, else None.
+
+        record: `make_record` of this run.
+        """
         if not model_path(self.model_id).exists():
             return None
         try:
             found = read_record(self.model_id)
-        except UserError:  # damaged: it is none
+        except UserError:  # damaged
             return None
-        same = all(found.get(key) == record[key] for key in record if key not in NAMES)
+        same = all(found.get(key) == record[key] for key in record if key not in DESCRIPTIVE_KEYS)
         return found if same else None
 
-    def open_progress(self, record, mask, *, resume, overwrite):
-        """The Progress to begin with, of the model that has this `record`; mask: None for none.
+    def is_interrupted(self, record: dict) -> bool:
+        """Return whether this run was interrupted and has saved epochs. record: `make_record`."""
+        return Progress.exists(self.model_id, _identity(record))
 
-        Raises UserError if a model, or the beginning of one, is there that would be lost.
+    def open_progress(
+        self, record: dict, mask: "WeightMask | None", *, resume: bool, overwrite: bool
+    ) -> Progress:
+        """Return the progress of this run, with the saved epochs if it is to `resume`.
+
+        record: `make_record` of this run. Raises UserError if a model, or the progress of an
+        interrupted run, would be lost and `overwrite` is False.
         """
-        origin = {key: value for key, value in record.items() if key not in NAMES}
-        origin["mask_digest"] = mask and weights_digest(mask.changeable)
+        origin = _identity(record) | {MASK_KEY: mask and weights_digest(mask.changeable)}
         progress = Progress.open(self.model_id, origin, resume=resume, overwrite=overwrite)
         if not progress.saved_epochs:
             check_overwrite([model_path(self.model_id)], overwrite)
         return progress
 
-    def make_record(self, base_record, base_digest, dataset):
-        """What tells the model that comes out from every other, as plain data."""
+    def make_record(self, base_record: dict, base_digest: str, dataset: "MedicalDataset") -> dict:
+        """Return the part of the model's record that identifies this run, as plain data."""
         request = self.config.request
         settings = asdict(self.config.recipe) | {"mask_thresh": self.mask_thresh}
         return {
@@ -128,18 +168,31 @@ class UnlearnJob:
             "forget_request": request.record(),
             "forget_words": request.description,
             "settings": settings | {"options": dict(self.config.options)},
+            **({"plugin": dict(self.method.plugin)} if self.method.plugin else {}),
         }
 
-    def save(self, model, record, seconds, device, command, mask=None):
-        """Write the unlearned model with its `record` and how it was made; returns the path."""
+    def save(
+        self,
+        model: "Classifier",
+        record: dict,
+        seconds: float,
+        device: "torch.device",
+        command: str,
+        mask: "WeightMask | None" = None,
+    ) -> Path:
+        """Save the unlearned model with its `record` and how it was made; return the path."""
         made = {"seconds": seconds, "device": describe(device), "command": command}
         if mask is not None:
             made["mask_digest"] = mask.digest
         return save_model(self.model_id, model, record | made)
 
 
-def _not_default(config, defaults):
-    """(short name, value) of the settings that an id has to tell."""
+def _identity(record):
+    return {key: value for key, value in record.items() if key not in DESCRIPTIVE_KEYS}
+
+
+def _non_default_settings(config, defaults):
+    """(short name, value) of the settings that a model id has to show."""
     recipe, usual = config.recipe, defaults.recipe
     differing = [
         (short, getattr(recipe, name))

@@ -8,6 +8,7 @@ imported, because they may declare their methods in any way.
 
 import hashlib
 import importlib.util
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -27,6 +28,7 @@ LINE_WIDTH = 100  # characters
 SALUN_SUFFIX = "_with_SalUn"
 SALUN_PAPER = "Fan et al., ICLR 2024"
 METHOD_FOLDER = Path(__file__).parent / "methods"
+ID = re.compile(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*")  # the pattern of a method in unlearn.model_ids
 ORDER = (  # of lists and comparisons; other methods follow, sorted by id
     "Retrain",
     "RL",
@@ -63,13 +65,12 @@ _KNOWN = {**vars(declarations_module), **vars(recipe_module), "replace": replace
 def read_methods(folder: Path = METHOD_FOLDER, package: str = "unlearn.methods") -> list[Method]:
     """Read the METHOD of every file in a folder, in the given order; no file is imported.
 
-    package: the name that the folder is imported by. Files without a METHOD are passed over.
+    package: the name that the folder is imported by. Raises UserError that names the file if it
+    declares no METHOD, or if its id is taken or not usable.
     """
     found = {}
-    for path in sorted(folder.glob("*.py")):
-        method = declarations.read_declaration(path, f"{package}.{path.stem}", "METHOD", _KNOWN)
-        if method is not None:
-            _add(found, method, path.name)
+    for path in sorted(folder.glob("[!_]*.py")):
+        _add(found, _read_method(path, f"{package}.{path.stem}"), path.name)
     return sorted(found.values(), key=_place)
 
 
@@ -94,17 +95,17 @@ def with_variants(methods: Iterable[Method]) -> dict[str, Method]:
 def load_plugins(paths: Iterable[str]) -> None:
     """Import plug-in files and add their methods, with SalUn variants, to METHODS.
 
-    A plug-in declares METHOD, or METHODS, a list. Raises UserError that names the file if it is
-    missing, cannot be imported, declares no method, or uses an id that exists already.
+    They replace the methods of plug-ins that were loaded before. A plug-in declares METHOD, or
+    METHODS, a list. Raises UserError that names the file if it is missing, cannot be imported,
+    declares no method, or uses an id that is taken or not usable.
     """
+    built_in = {key: method for key, method in METHODS.items() if method.plugin is None}
     added = {}
     for path in dict.fromkeys(paths):
         for method in _import_plugin(path):
-            # the same file may be loaded again in one process
-            others = [known for known, each in METHODS.items() if each.plugin != method.plugin]
-            _add(added, method, path, others)
-    for key, method in with_variants(added.values()).items():
-        METHODS[key] = method
+            _add(added, method, f"--plugin {path}", built_in)
+    METHODS.clear()
+    METHODS.update(built_in | with_variants(added.values()))
 
 
 def find_method(method_id: str) -> Method:
@@ -163,8 +164,30 @@ def _place(method):
     return not known, ORDER.index(method.id) if known else 0, method.id
 
 
+def _read_method(path, module):
+    """The METHOD that a file declares."""
+    try:
+        method = declarations.read_declaration(path, module, "METHOD", _KNOWN)
+    except Exception as error:  # whatever is wrong in a new file
+        why = " ".join(str(error).split())
+        raise UserError(
+            f"{path.name}: METHOD cannot be read: {type(error).__name__}: {why}"
+        ) from error
+    if not isinstance(method, Method):
+        raise UserError(f"{path.name}: it declares no METHOD: see docs/contributing.md")
+    return method
+
+
 def _add(found, method, file, existing=()):
     """Add a method to `found`, unless `existing` or `found` has its id in any letter case."""
+    if not (isinstance(method.id, str) and ID.fullmatch(method.id)) or method.id.lower() == ALL:
+        raise UserError(
+            f"{file}: the id {method.id!r} is not usable: use letters and digits, joined by single "
+            f"underscores, and another word than {ALL}"
+        )
+    for name in method.options:
+        if not (name.isascii() and name.isalpha()):  # it becomes part of model ids
+            raise UserError(f"{file}: the option {name!r} is not usable: use letters only")
     taken = {known.lower() for known in [*with_variants(found.values()), *existing]}
     clash = [each for each in with_variants([method]) if each.lower() in taken]
     if clash:

@@ -1,16 +1,20 @@
-"""Weight saliency, SalUn's: how strongly each weight's change would move the forgetting loss.
+"""Weight saliency of SalUn: how strongly a change of each weight affects the forgetting loss.
 
 Fan et al., "SalUn", ICLR 2024, eq. 3 and 4: saliency = |sum over the forget set of the gradient of
-the loss|, at the base model's weights, in evaluation mode; the mask at threshold t keeps the
-largest t of all weights, counted over the whole model.
+the loss|, at the base model's weights, in evaluation mode; the mask at threshold t contains the
+most salient fraction t of all weights, counted over the whole model.
 
-The masks of one class are nested, so all of them are one number a weight: the percent at which
-the weight enters, 1 to 100. One pass of counting gives them; each threshold is then one comparison.
+The masks of one request are nested, so one integer per weight describes all of them: its percentile
+from the top, 1 for the most salient percent of the weights and 100 for the least salient. The mask
+at a threshold of p percent contains the weights with percentiles up to p. A saliency map file holds
+these percentiles.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,14 +26,24 @@ from utils.io.files import SALIENCY_FOLDER, check_id, check_inside
 from utils.runtime.errors import UserError
 from utils.train.prediction import PREDICTION_BATCH
 
+if TYPE_CHECKING:
+    from models.architectures import Classifier, ModelSpec
+    from unlearn.request.request import ForgetRequest
+    from utils.data.datasets import ImageSet, MedicalDataset
+
 FORMAT = "medical-unlearning-saliency-1"
 PERCENTS = 100
 
 
-def gradient_saliency(model, forget_set, request, batch_size=PREDICTION_BATCH):
-    """|summed gradient of the forgetting loss| by parameter name, on the model's device.
+def gradient_saliency(
+    model: "Classifier",
+    forget_set: "ImageSet",
+    request: "ForgetRequest",
+    batch_size: int = PREDICTION_BATCH,
+) -> dict[str, torch.Tensor]:
+    """Return |summed gradient of the forgetting loss| by parameter name, on the model's device.
 
-    The images are gone through once. The model is left as it was.
+    The weights and the mode of the model are left unchanged; its gradients are cleared.
     """
     was_training = model.training
     model.eval().zero_grad()
@@ -45,115 +59,136 @@ def gradient_saliency(model, forget_set, request, batch_size=PREDICTION_BATCH):
     return {name: part.detach() for name, part in saliency.items()}
 
 
-def compute_percentiles(saliency):
-    """The smallest whole percent at which each weight is inside the mask: uint8 by name.
+def compute_percentiles(saliency: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the percentile of each weight from the top, uint8 from 1 to 100, by parameter name.
 
-    At p percent floor(N p / 100) of N weights are inside: the most salient, and among equals
-    those that come first in the model. A saliency that is not finite raises UserError.
+    At most floor(N p / 100) of N weights have percentiles up to p: the most salient ones; of equal
+    weights those that come first in the model. Raises UserError if a saliency is not finite.
     """
     flat = torch.cat([part.detach().flatten() for part in saliency.values()])
     if not flat.isfinite().all():
-        raise UserError("the gradients are not finite: the model's weights are broken")
+        raise UserError(
+            "the gradients are not finite: the model's weights are broken; train the model again"
+        )
     parts = _percentiles_of(flat).split([part.numel() for part in saliency.values()])
     return {
         name: part.reshape(saliency[name].shape) for name, part in zip(saliency, parts, strict=True)
     }
 
 
-def mask_from_percentiles(percents, threshold):
-    """The WeightMask at `threshold`, a share of all weights in whole percent, above 0, up to 1."""
+def mask_from_percentiles(percentiles: Mapping[str, torch.Tensor], threshold: float) -> WeightMask:
+    """Return the mask at a threshold: the fraction of weights, a whole percent in (0, 1]."""
     percent = threshold_to_percent(threshold)
-    changeable = {name: part <= percent for name, part in percents.items()}
-    return WeightMask(changeable, weights_digest(percents))
+    changeable = {name: part <= percent for name, part in percentiles.items()}
+    return WeightMask(changeable, weights_digest(percentiles))
 
 
-def make_mask(model, forget_set, request, threshold):
-    """The WeightMask of a model at `threshold`, from its saliency, without any file."""
-    return mask_from_percentiles(
-        compute_percentiles(gradient_saliency(model, forget_set, request)), threshold
-    )
+def compute_mask(
+    model: "Classifier", forget_set: "ImageSet", request: "ForgetRequest", threshold: float
+) -> WeightMask:
+    """Return the mask of a model at a threshold, computed without any file."""
+    percentiles = compute_percentiles(gradient_saliency(model, forget_set, request))
+    return mask_from_percentiles(percentiles, threshold)
 
 
-def threshold_to_percent(threshold):
-    """0.25 -> 25. Raises UserError outside (0, 1] and between whole percents."""
+def threshold_to_percent(threshold: float) -> int:
+    """Return a threshold in percent: 0.25 -> 25.
+
+    Raises UserError outside (0, 1] and between whole percents.
+    """
     percent = round(threshold * PERCENTS)
     if not 1 <= percent <= PERCENTS or abs(percent - threshold * PERCENTS) > 1e-6:
         raise UserError(
-            f"--mask_thresh {threshold:g}: it must be above 0, at most 1, and a whole percent, "
-            "as 0.5 or 0.25"
+            f"--mask_thresh {threshold:g}: give a whole percent above 0 and up to 1, such as 0.5 "
+            "or 0.25"
         )
     return percent
 
 
-def saliency_path(model_id, request):
-    """Where the saliency of a model for a request lies."""
+def saliency_path(model_id: str, request: "ForgetRequest") -> Path:
+    """Return the path of a model's saliency map for a request."""
     kind = "class_" if request.indices is None else ""
     name = check_id(f"{kind}{request.id_part()}", "the request")
     return check_inside(SALIENCY_FOLDER / check_id(model_id, "--model_id") / f"{name}.pt")
 
 
-def saliency_origin(model, dataset, digest=None):
-    """What a model's saliency maps depend on, as plain data: weights, their use, and the data.
+def saliency_origin(
+    model: "Classifier", dataset: "MedicalDataset", digest: str | None = None
+) -> dict:
+    """Return what a model's saliency maps depend on besides the request, as plain data.
 
-    digest: of the model's weights, if it is known already.
+    digest: of the model's weights; computed if None.
     """
     digest = digest or weights_digest(model.network.state_dict())
     return origin_from_digests(digest, model.spec, dataset.train_digest())
 
 
-def origin_from_digests(model_digest, spec, train_digest):
-    """The same from what a record tells."""
+def origin_from_digests(model_digest: str, spec: "ModelSpec", train_digest: str) -> dict:
+    """Return `saliency_origin` from the digests in a model's record."""
     return {"model_digest": model_digest, "spec": asdict(spec), "train_digest": train_digest}
 
 
-def save_percentiles(path, percents, request, origin):
-    """Write one uint8 a weight, with the request and `saliency_origin` that they belong to."""
-    content = {"format": FORMAT, "origin": origin | request.record(), "percents": percents}
-    save_tensors(path, content | {"percents_digest": weights_digest(percents)})
+def save_percentiles(
+    path: Path, percentiles: Mapping[str, torch.Tensor], request: "ForgetRequest", origin: dict
+) -> None:
+    """Write a saliency map file: percentiles, and the request and origin they belong to."""
+    content = {"format": FORMAT, "origin": origin | request.record(), "percents": percentiles}
+    save_tensors(path, content | {"percents_digest": weights_digest(percentiles)})
 
 
-def load_percentiles(path: Path, model, request, origin, command):
-    """Read them back; raises UserError if they are missing, damaged or of another origin.
+def load_percentiles(
+    path: Path, model: "Classifier", request: "ForgetRequest", origin: dict, command: str
+) -> dict[str, torch.Tensor]:
+    """Read the percentiles of a saliency map file.
 
-    command: what makes them, for the message.
+    command: the command that creates the file, for messages. Raises UserError if the file is
+    missing, damaged, or belongs to other weights, data or another request.
     """
     if not path.exists():
-        raise UserError(f"there is no mask {path}: make it with {command}")
+        raise UserError(f"there is no mask {path}: create it with {command}")
     content = load_tensors(path, "saliency map")
-    percents = content.get("percents")
-    if content.get("format") != FORMAT or not isinstance(percents, dict):
-        raise UserError(f"{path} is not a saliency map: make it anew with {command}")
+    percentiles = content.get("percents")
+    if content.get("format") != FORMAT or not isinstance(percentiles, dict):
+        raise UserError(f"{path} is not a saliency map: create it with {command}")
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-    found = {name: getattr(part, "shape", None) for name, part in percents.items()}
+    found = {name: getattr(part, "shape", None) for name, part in percentiles.items()}
     if content.get("origin") != origin | request.record() or shapes != found:
         raise UserError(
-            f"{path} was made for other weights or data: make it anew with {command} --overwrite"
+            f"{path} belongs to other weights or data: create it again with {command} --overwrite"
         )
-    if content.get("percents_digest") != weights_digest(percents):
-        raise UserError(f"{path} is damaged or altered: make it anew with {command} --overwrite")
-    return percents
+    if content.get("percents_digest") != weights_digest(percentiles):
+        raise UserError(f"{path} is damaged or altered: create it again with {command} --overwrite")
+    return percentiles
 
 
-def is_saliency(path, request, origin):
-    """Whether a file holds the maps of this origin; None if it is missing or damaged."""
+def is_saliency(path: Path, request: "ForgetRequest", origin: dict) -> bool | None:
+    """Return whether a saliency map file is valid and belongs to this request and origin.
+
+    False if it belongs to another; None if it is missing or damaged, so that it can be replaced.
+    """
     try:
         content = load_tensors(path, "saliency map")
     except UserError:
         return None
-    if content.get("format") != FORMAT:
+    percentiles = content.get("percents")
+    if content.get("format") != FORMAT or not isinstance(percentiles, dict):
         return None
-    return content.get("origin") == origin | request.record()
+    if not all(isinstance(k, str) and torch.is_tensor(part) for k, part in percentiles.items()):
+        return None
+    if content.get("origin") != origin | request.record():
+        return False
+    return True if content.get("percents_digest") == weights_digest(percentiles) else None
 
 
-def _inside(count):
-    """How many of `count` weights are inside at each percent, (100,) int64."""
+def _mask_sizes(count):
+    """How many of `count` weights the mask at each percent contains: (100,) int64."""
     return np.arange(1, PERCENTS + 1, dtype=np.int64) * count // PERCENTS
 
 
 def _percentiles_of(values):
     """Percentiles of non-negative float32 `values` (N,): uint8, on the CPU.
 
-    Both ways come to the same, on the CPU.
+    A GPU sorts them if it has enough memory; the CPU ranks them faster without sorting all.
     """
     if not values.is_cpu:
         with suppress(torch.OutOfMemoryError):
@@ -162,45 +197,51 @@ def _percentiles_of(values):
 
 
 def _percentiles_by_sort(values):
-    """Percentiles of non-negative float32 `values` (N,): uint8, on the CPU.
+    """Percentiles of non-negative float32 `values` (N,): uint8, on their device.
 
-    Integers are sorted, the bits of the floats, so that no number is like no other.
+    The bits of non-negative floats, read as integers, are in the same order as the floats.
     """
-    shares = torch.from_numpy(np.diff(_inside(len(values)), prepend=0))
-    numbers = torch.arange(1, PERCENTS + 1, dtype=torch.uint8).repeat_interleave(shares)
+    sizes = torch.from_numpy(np.diff(_mask_sizes(len(values)), prepend=0))
+    percentiles = torch.arange(1, PERCENTS + 1, dtype=torch.uint8).repeat_interleave(sizes)
     bits = values.view(torch.int32)
     order = bits.sort(descending=True, stable=True).indices
-    return torch.empty_like(bits, dtype=torch.uint8).scatter_(0, order, numbers.to(order.device))
+    return torch.empty_like(bits, dtype=torch.uint8).scatter_(
+        0, order, percentiles.to(order.device)
+    )
 
 
 def _percentiles_by_rank(values):
-    """Percentiles of non-negative float32 `values` (N,): uint8, on the CPU.
+    """Percentiles of non-negative float32 `values` (N,): uint8.
 
-    Bits of non-negative floats order as the floats do, so that counting by the upper half of the
-    bits tells the ranks that values of one half share. Only where a percent begins among them does
-    their order matter; those few are sorted.
+    The bits of non-negative floats, read as integers, are in the same order as the floats. So a
+    histogram of the upper 16 bits gives the ranks between which all values with the same upper bits
+    lie. Only values whose bin contains the boundary of a percentile have to be sorted.
     """
-    inside = _inside(len(values))
-    keys = ~values.view(np.uint32)  # the largest first
-    upper = (keys >> 16).astype(np.uint16)
-    sizes = np.bincount(upper, minlength=2**16)
-    ends = np.cumsum(sizes)
-    first, last = _percent_of(ends - sizes, inside), _percent_of(ends - 1, inside)
-    percents = np.where(first == last, first, 0).astype(np.uint8)[upper]
-    unsure = np.flatnonzero(percents == 0)
-    # key and position in one word: a plain sort does the work of a stable one
-    words = (keys[unsure].astype(np.uint64) << np.uint64(32)) | np.arange(len(unsure), dtype="u8")
+    mask_sizes = _mask_sizes(len(values))
+    keys = ~values.view(np.uint32)  # inverted: the largest value first
+    bins = (keys >> 16).astype(np.uint16)
+    bin_sizes = np.bincount(bins, minlength=2**16)
+    bin_ends = np.cumsum(bin_sizes)
+    bin_starts = bin_ends - bin_sizes
+    first = _percentile_of_rank(bin_starts, mask_sizes)
+    last = _percentile_of_rank(bin_ends - 1, mask_sizes)
+    percentiles = np.where(first == last, first, 0).astype(np.uint8)[bins]
+    undecided = np.flatnonzero(percentiles == 0)
+    # key and position in one integer: sorting these is a stable sort of the keys, but faster
+    words = (keys[undecided].astype(np.uint64) << np.uint64(32)) | np.arange(
+        len(undecided), dtype="u8"
+    )
     words.sort()
-    unsure = unsure[(words & np.uint64(0xFFFFFFFF)).astype(np.int64)]
-    halves, counts = np.unique(upper[unsure], return_counts=True)
-    place = np.arange(len(unsure)) - np.repeat(np.cumsum(counts) - counts, counts)  # in its half
-    ranks = np.repeat((ends - sizes)[halves], counts) + place
-    # they ascend, so that each percent's share of them is found by where it ends
-    shares = np.diff(np.searchsorted(ranks, inside), prepend=0, append=len(ranks))
-    percents[unsure] = np.repeat(np.arange(1, PERCENTS + 2, dtype=np.uint8), shares)
-    return percents
+    undecided = undecided[(words & np.uint64(0xFFFFFFFF)).astype(np.int64)]
+    used_bins, counts = np.unique(bins[undecided], return_counts=True)
+    offset = np.arange(len(undecided)) - np.repeat(np.cumsum(counts) - counts, counts)  # in the bin
+    ranks = np.repeat(bin_starts[used_bins], counts) + offset
+    # the ranks ascend, so each percentile is a run of them that ends at its mask size
+    runs = np.diff(np.searchsorted(ranks, mask_sizes), prepend=0, append=len(ranks))
+    percentiles[undecided] = np.repeat(np.arange(1, PERCENTS + 2, dtype=np.uint8), runs)
+    return percentiles
 
 
-def _percent_of(ranks, inside):
-    """The smallest whole percent at which more weights are inside than the rank, from 0."""
-    return np.searchsorted(inside, ranks, side="right") + 1
+def _percentile_of_rank(ranks, mask_sizes):
+    """The smallest percent whose mask contains the weight of a rank (0-based)."""
+    return np.searchsorted(mask_sizes, ranks, side="right") + 1

@@ -16,13 +16,13 @@ from evaluation.registry import MEASURES
 from evaluation.results import to_json
 from models.checkpoint import load_model, model_digest, model_path
 from unlearn.engine.method import Method
-from unlearn.engine.progress import Progress
 from unlearn.job import UnlearnJob
 from unlearn.registry import METHODS
 from unlearn.saliency import (
     compute_percentiles,
     gradient_saliency,
     is_saliency,
+    load_percentiles,
     mask_from_percentiles,
     saliency_origin,
     saliency_path,
@@ -184,10 +184,10 @@ class Comparison:
         """Create the job's model, or resume it, unless the finished model exists."""
         path, wanted = model_path(job.model_id), self._record(job)
         with exclusive_lock(path, path):
-            if job.find_finished(wanted) is not None:
-                Progress(job.model_id, wanted).delete()  # left if a run was killed after saving
+            if job.find_finished(wanted) is None:
+                check_overwrite([path], self.overwrite)
+            elif not job.is_interrupted(wanted):
                 return
-            check_overwrite([path], self.overwrite)
             mask = self._mask if job.method.uses_mask else None
             progress = job.open_progress(wanted, mask, resume=True, overwrite=True)
             base = copy.deepcopy(self.model)
@@ -200,14 +200,25 @@ class Comparison:
 
     @cached_property
     def _mask(self):
-        """The WeightMask of the request; its saliency is saved as by generate_mask."""
-        percents = compute_percentiles(gradient_saliency(self.model, self.sets[0], self.request))
+        """The WeightMask of the request, from its saliency map file or saved as generate_mask does.
+
+        A valid file is used and kept: computed on another device, it could differ from the mask
+        that finished models were made with. Another model's file is kept unless `overwrite`.
+        """
         path = saliency_path(self.base_id, self.request)
-        ensure_folder(path.parent)
         origin = saliency_origin(self.model, self.dataset, self.base_digest)
-        if self.overwrite or is_saliency(path, self.request, origin) is not False:
-            save_percentiles(path, percents, self.request, origin)
-        return mask_from_percentiles(percents, self.mask_thresh)
+        exists = is_saliency(path, self.request, origin)
+        if exists:
+            percentiles = load_percentiles(
+                path, self.model, self.request, origin, "generate_mask.py"
+            )
+            return mask_from_percentiles(percentiles, self.mask_thresh)
+        saliency = gradient_saliency(self.model, self.sets[0], self.request)
+        percentiles = compute_percentiles(saliency)
+        ensure_folder(path.parent)
+        if self.overwrite or exists is None:
+            save_percentiles(path, percentiles, self.request, origin)
+        return mask_from_percentiles(percentiles, self.mask_thresh)
 
     def _measure(self, model, record):
         """The figures of MEASURED as plain data, None for those that the measure does not have."""

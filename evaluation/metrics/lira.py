@@ -19,8 +19,8 @@ from scipy.stats import norm
 from evaluation.figure import NO_RETRAIN, Figure
 from evaluation.measure import Measure, Row, tpr_key
 from evaluation.metrics.membership import LOW_RATES, attack, separates
+from evaluation.settings import MIN_SHADOW_MODELS
 
-MIN_SHADOW_MODELS = 4  # two of either kind
 # with fewer shadow models, one spread for all images (Carlini et al., section VI)
 MIN_SHADOWS_FOR_OWN_SPREAD = 64
 MIN_SPREAD = 1e-6  # of margins, so that identical shadow models cause no division by zero

@@ -2,13 +2,15 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from evaluation.audit import BASE, MODEL, RETRAIN
 from evaluation.figure import Figure, undefined
-from evaluation.results import flatten, to_json
+from evaluation.registry import MEASURES
+from evaluation.results import SAME, flatten, input_digests, to_json, with_earlier
 
 FIGURES = {
     RETRAIN: {"loss_auc": Figure(0.5, 0.4, 0.6)},
@@ -89,3 +91,98 @@ def test_files_are_strict_json_that_comes_back():
     for value in (math.nan, math.inf):
         with pytest.raises(ValueError, match="not JSON compliant"):
             to_json({"figure": value})
+
+
+RUN = dict.fromkeys(SAME, "same") | {"command": "first", "seed_model_ids": []}
+NO_WARNINGS = {"warnings": [], "warning_sources": []}
+GROUPS_A, GROUPS_B = {"group_file_digest": "a"}, {"group_file_digest": "b"}
+FAIRNESS = {
+    "group_accuracy_gap_points": 3.0,
+    "group_accuracy_percent:men: old": 50.0,
+    "group_accuracy_percent_low:men: old": 40.0,
+    "base_group_accuracy_percent_undefined:x": "no images",
+    "retrain_equalized_odds_gap_by_chance_points": 2.0,
+}
+OTHERS = {"attack_loss_auc": 0.6, "attack_loss_auc_low": 0.5, "taken_for_class_0_percent": 7.0}
+
+
+@pytest.fixture
+def merged(tmp_path):
+    """merged(earlier, now, groups): the results after a run that measured these groups."""
+
+    def merge(earlier, now, *groups, measures=MEASURES):
+        path = tmp_path / "results.json"
+        content = RUN | NO_WARNINGS | earlier
+        path.write_bytes(to_json({key: part for key, part in content.items() if part is not None}))
+        now = RUN | NO_WARNINGS | {"command": "second"} | now
+        return with_earlier(path, now, groups, measures)
+
+    return merge
+
+
+def test_figures_of_other_measures_survive_a_run(merged):
+    found = merged(GROUPS_A | FAIRNESS | OTHERS, {"unlearn_seconds": 3.0}, "cost")
+    assert found == RUN | NO_WARNINGS | {"command": "second", "unlearn_seconds": 3.0} | (
+        GROUPS_A | FAIRNESS | OTHERS
+    )
+
+
+def test_figures_whose_inputs_changed_do_not_survive(merged):
+    found = merged(GROUPS_A | FAIRNESS | OTHERS, GROUPS_B, "cost")
+    assert found == RUN | NO_WARNINGS | {"command": "second"} | GROUPS_B | OTHERS
+    same = merged(GROUPS_A | FAIRNESS | OTHERS, GROUPS_A, "cost")
+    assert same == RUN | NO_WARNINGS | {"command": "second"} | GROUPS_A | FAIRNESS | OTHERS
+
+
+def test_figures_that_were_measured_again_replace_all_earlier_ones(merged):
+    found = merged(GROUPS_A | FAIRNESS | OTHERS, {"expected_cost": 1.0}, "safety")
+    assert found == RUN | NO_WARNINGS | {"command": "second", "expected_cost": 1.0} | OTHERS
+
+
+def test_results_of_the_previous_version_are_read(merged):
+    """They have no digests of inputs and no sources of warnings."""
+    earlier = FAIRNESS | OTHERS | {"warnings": ["an old one"]}
+    earlier["warning_sources"] = None  # the key is missing
+    kept = merged(earlier, {}, "cost")
+    assert kept.keys() >= {*FAIRNESS, *OTHERS}
+    assert (kept["warnings"], kept["warning_sources"]) == (["an old one"], [""])
+    changed = merged(earlier, GROUPS_A, "cost")
+    assert not FAIRNESS.keys() & changed.keys()
+    assert changed.keys() >= OTHERS.keys()
+
+
+def test_warnings_go_with_their_measure(merged):
+    def lines(*pairs):
+        return {
+            "warnings": [line for line, _ in pairs],
+            "warning_sources": [name for _, name in pairs],
+        }
+
+    first = ("trained on other images", "")
+    attack, loss = ("the attack works on Retrain", "membership"), ("class 1 is worse", "worsening")
+    found = merged(lines(first, attack, loss), lines(("class 2 is worse", "worsening")), "safety")
+    assert found["warnings"] == [first[0], attack[0], "class 2 is worse"]
+    assert found["warning_sources"] == ["", "membership", "worsening"]
+    grouped = {"fairness": replace(MEASURES["fairness"], group="other")}
+    unfair = ("group x is served worse", "fairness")
+    found = merged(GROUPS_A | lines(unfair), GROUPS_B, "cost", measures=MEASURES | grouped)
+    assert (found["warnings"], found["warning_sources"]) == ([], [])
+
+
+@pytest.mark.parametrize("key", SAME)
+def test_runs_that_differ_in_what_they_test_are_not_merged(merged, key):
+    now = {key: "another"}
+    assert merged(OTHERS, now, "cost") == RUN | NO_WARNINGS | {"command": "second"} | now
+
+
+def test_inputs_are_identified_by_their_content():
+    costs, groups = np.ones((2, 2)), np.array(["f", "m"])
+    peers = [{"weights_digest": "12ab"}]
+    found = input_digests(costs, groups, peers)
+    assert list(found) == ["cost_matrix_digest", "group_file_digest", "seed_weights_digests"]
+    assert found["seed_weights_digests"] == ["12ab"]
+    assert input_digests(costs.copy(), groups.copy(), peers) == found
+    assert input_digests(2 * costs, groups[::-1], []) != found
+    assert input_digests(None, None, []) == {}
+    keys = {key for measure in MEASURES.values() for key in measure.inputs}
+    assert keys == set(found)

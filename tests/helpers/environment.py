@@ -85,5 +85,5 @@ def model_flags(data, model_id=BASE):
     return ("--model_id", model_id, "--dataset", data, "--device", "cpu")
 
 
-def train_flags(data, name, *more):
+def train_flags(data, name="new", *more):
     return ("--save_model_id", name, "--dataset", data, "--device", "cpu", *TRAIN, *more)

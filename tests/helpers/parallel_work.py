@@ -18,7 +18,7 @@ from tests.helpers.tiny import SIZE, split_set, tiny_model, tiny_set, trained_mo
 from unlearn.engine.config import UnlearnConfig
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
-from unlearn.saliency import gradient_saliency, make_mask
+from unlearn.saliency import compute_mask, gradient_saliency
 from utils.io.files import write_atomically
 from utils.runtime import processes
 from utils.runtime.errors import UserError, run_script
@@ -57,7 +57,7 @@ def unlearned(method):
     options |= FEWER.get(method.id.removesuffix("_with_SalUn"), {})
     config = UnlearnConfig(REQUEST, recipe, options, show=False)
     if method.uses_mask:
-        config = replace(config, mask=make_mask(model, SETS[0], REQUEST, 0.5))
+        config = replace(config, mask=compute_mask(model, SETS[0], REQUEST, 0.5))
     return weights_of(method.run(model, *SETS, config))
 
 

@@ -2,7 +2,7 @@
 
 Scripts are tested with it: what a real network of some 200 layers takes longer for is none of
 their doing. Real ones are trained in test_architectures.py, and from script to script in
-test_scripts.py.
+test_walkthrough.py.
 """
 
 SMALL_ARCH = "small_net"

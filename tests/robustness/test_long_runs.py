@@ -48,7 +48,7 @@ def test_memory_does_not_grow_over_epochs_of_unlearning(method_id, workplace):
     class MeasuringProgress(Progress):
         def save_epoch(self, state, optimizer):
             super().save_epoch(state, optimizer)
-            self.finish()
+            self.wait()
             sizes[self.saved_epochs] = (
                 resident_bytes() if self.saved_epochs in (WARM_UP, LAST) else 0
             )

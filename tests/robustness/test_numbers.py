@@ -53,7 +53,7 @@ def test_unlearning_stops_at_the_epoch_that_breaks_the_model(workplace):
     with pytest.raises(NotFiniteError, match="any more in epoch 2 of 3, after the last step: this"):
         run_epochs(model, lambda _: (EpochPlan(retain_set, step) for _ in range(3)), config)
     assert len(steps) == 6
-    progress.finish()
+    progress.wait()
     assert progress.saved_epochs == 1
 
 
@@ -172,5 +172,7 @@ def test_too_few_images_to_go_on_training_with_are_refused(count):
     model, image_set = trained_model(), tiny_set()
     few = image_set.subset(torch.arange(count))
     config = UnlearnConfig(REQUEST, replace(RECIPE, epochs=1), show=False)
-    with pytest.raises(UserError, match=f"{count} training images are too few; 2 are the least"):
+    with pytest.raises(
+        UserError, match=f"{count} training images are too few; at least 2 are needed"
+    ):
         run_epochs(model, lambda _: [EpochPlan(few, gradient_step(classification_loss))], config)

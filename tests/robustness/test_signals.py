@@ -75,7 +75,7 @@ def test_a_signal_ends_a_run_that_can_be_resumed(trained, run_here, done, grey, 
     assert_one_line(stopped.stderr, says)
     assert signal.getsignal(signal.SIGTERM) == before
     again = done("main_unlearn", *flags, "--resume")
-    assert "going on after pass 2, which is saved" in again
+    assert "resuming after epoch 2" in again
     if name == "SIGTERM":
         send_signal(number, 4)  # a mask has two files as well
         stopped = run_here("generate_mask", *model_flags(grey))
@@ -107,7 +107,7 @@ def test_a_second_signal_does_not_interrupt_the_clean_up(capsys, monkeypatch, ag
 
     cleaned.clear()
     monkeypatch.setattr(
-        "utils.runtime.signals.SAME_WISH", 0.0
+        "utils.runtime.signals.REPEAT_SECONDS", 0.0
     )  # later: whatever hangs can be ended
     with pytest.raises(SystemExit, match="130" if again == "SIGINT" else "143"):
         run_script(main)

@@ -50,5 +50,5 @@ def test_two_values_where_one_counts(flag, first, second, others, capsys):
     with pytest.raises(SystemExit) as end:
         parse(*asked, flag, second)
     assert end.value.code == 2
-    said = f"{flag} is there twice, with {first} and with {second}: give it once"
+    said = f"{flag} is given twice, with {first} and with {second}: give it once"
     assert said in capsys.readouterr().err

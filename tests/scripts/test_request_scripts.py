@@ -63,7 +63,7 @@ def test_single_images_from_mask_to_attack(trained, done, grey, files):
     printed = done("main_test_unlearn", *model_flags(grey, model_id))
     results = results_of(model_id)
     assert f"on GREY, {words}\n".lower() in printed.lower()
-    assert "training images to be forgotten are taken for:" in printed
+    assert "training images to be forgotten, by predicted class:" in printed
     assert results["retrain_model_ids"] == [retrain]
     assert (results["class_to_forget"], results["forget_count"]) == (None, 12)
     assert (results["forget_id"], results["forget_words"]) == (mask.stem, words)
@@ -124,7 +124,7 @@ def test_a_share_and_several_classes(trained, done, grey):
             assert results["class_to_forget"] == [1, 3]
             assert results["unlearn_accuracy_test_percent"] is not None
             assert results["probe_accuracy_percent"] is not None
-            assert "training images of classes 1 bone, 3 duct are taken for:" in printed
+            assert "training images of classes 1 bone, 3 duct, by predicted class:" in printed
     done("main_test", *model_flags(grey, model_id), "--no_window")
     done("main_mia", *model_flags(grey, model_id), "--shadow_models", "4")
 
@@ -172,13 +172,16 @@ def test_the_walkthrough_passes_the_request_on(trained, done, grey, files):
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ((), "say what to forget: --class_to_forget, --forget_fraction, --forget_indices, or"),
+        ((), "nothing to forget: give --class_to_forget, --forget_fraction, --forget_indices, or"),
         (
             ("--metadata", "m.csv"),
             "--metadata FILE and --forget_where COLUMN=VALUE need each other",
         ),
         (("--forget_where", "a=1"), "--metadata FILE and --forget_where .* need each"),
-        (("--forget_seed", "2"), "--forget_seed is what --forget_fraction is drawn by"),
+        (
+            ("--forget_seed", "2"),
+            "--forget_seed is the seed of --forget_fraction: give that as well",
+        ),
         ((*LISTED, *MATCHING), "--forget_indices and --metadata exclude each other"),
         (
             (*LISTED, "--class_to_forget", "3"),
@@ -188,8 +191,8 @@ def test_the_walkthrough_passes_the_request_on(trained, done, grey, files):
             (*LISTED, "--forget_fraction", "0.1"),
             "--forget_fraction and --forget_indices exclude each other",
         ),
-        (("--forget_fraction", "0"), "0 makes no sense: a share is above 0 and at most 1"),
-        (("--forget_fraction", "1.5"), "1.5 makes no sense"),
+        (("--forget_fraction", "0"), "0 is out of range: a fraction is above 0 and at most 1"),
+        (("--forget_fraction", "1.5"), "1.5 is out of range"),
         (("--forget_fraction", "0.001"), "0.001 of 96 images is no image"),
         (("--forget_fraction", "1"), "every training image is to be forgotten: nothing remains"),
         (("--forget_indices", "no.txt"), "cannot read --forget_indices no.txt: No such file"),
@@ -222,7 +225,7 @@ def test_a_model_that_has_forgotten_other_images(trained, done, refused, grey, f
     model_id = unlearn(done, grey, "FT", *LISTED)
     flags = model_flags(grey, model_id)
     for asked in (("--class_to_forget", "3"), ("--forget_fraction", "0.1")):
-        says = r"has forgotten another \(12 listed training images\): leave out what asks for it"
+        says = r"has forgotten another request \(12 listed training images\): leave out the flags"
         for script in ("main_test_unlearn", "main_mia"):
             assert refused(says, script, *flags, *asked) == []
 
@@ -235,7 +238,7 @@ def test_single_images_of_other_data(trained, done, refused, grey, files, data_f
 
 
 def test_a_mask_that_is_missing_is_made_with_the_same_request(trained, refused, grey, files):
-    says = f"make it with python generate_mask.py --model_id {BASE} .* --forget_indices list.txt"
+    says = f"create it with python generate_mask.py --model_id {BASE} .* --forget_indices list.txt"
     flags = (*model_flags(grey), "--unlearn", "GA_with_SalUn", *LISTED)
     assert refused(says, "main_unlearn", *flags) == []
 

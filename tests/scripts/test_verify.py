@@ -95,7 +95,7 @@ def test_another_mask_breaks_it(trained, run_here):
     content = torch.load(MASK, weights_only=True)
     next(iter(content["percents"].values())).view(-1)[0] ^= 1
     torch.save(content, MASK)
-    assert "is damaged or altered: make it anew" in breaks(run_here)[0]
+    assert "is damaged or altered: create it again" in breaks(run_here)[0]
     content["percents_digest"] = weights_digest(content["percents"])
     torch.save(content, MASK)
     assert "has the digest that the record names" in breaks(run_here)[0]

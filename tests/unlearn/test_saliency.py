@@ -232,10 +232,10 @@ def test_a_mask_of_other_weights_is_refused(tmp_path):
     path, _, origin = saved_saliency(model, tmp_path)
     other_origin = saliency_origin(other, tiny_dataset())
     with pytest.raises(
-        UserError, match="made for other weights or data: make it anew with make it"
+        UserError, match="belongs to other weights or data: create it again with make it"
     ):
         load_percentiles(path, other, REQUEST, other_origin, "make it so")
-    with pytest.raises(UserError, match="made for other weights or data"):
+    with pytest.raises(UserError, match="belongs to other weights or data"):
         load_percentiles(path, tiny_model(num_classes=5), REQUEST, origin, "make")
 
 
@@ -243,15 +243,15 @@ def test_a_mask_of_other_data_or_another_class_is_refused(tmp_path):
     model = tiny_model()
     path, _, origin = saved_saliency(model, tmp_path)
     other_data = saliency_origin(model, tiny_dataset(train=25))
-    with pytest.raises(UserError, match="made for other weights or data"):
+    with pytest.raises(UserError, match="belongs to other weights or data"):
         load_percentiles(path, model, REQUEST, other_data, "make")
-    with pytest.raises(UserError, match="made for other weights or data"):
+    with pytest.raises(UserError, match="belongs to other weights or data"):
         load_percentiles(path, model, ForgetRequest((0,)), origin, "make")
 
 
 def test_what_is_no_saliency_map_is_refused(tmp_path):
     model = tiny_model()
-    with pytest.raises(UserError, match="there is no mask .*class_7.pt: make it with make it so"):
+    with pytest.raises(UserError, match="there is no mask .*class_7.pt: create it with make it so"):
         load_percentiles(tmp_path / "class_7.pt", model, REQUEST, {}, "make it so")
     path, _, origin = saved_saliency(model, tmp_path)
     whole = path.read_bytes()
@@ -260,7 +260,7 @@ def test_what_is_no_saliency_map_is_refused(tmp_path):
         load_percentiles(path, model, REQUEST, origin, "make")
     for content in ({}, {"format": "other"}, {"percents": torch.zeros(3)}):
         save_tensors(path, content)
-        with pytest.raises(UserError, match="not a saliency map: make it anew"):
+        with pytest.raises(UserError, match="not a saliency map: create it"):
             load_percentiles(path, model, REQUEST, origin, "make")
 
 

@@ -1,4 +1,4 @@
-"""Two sets shuffled together that look into different storages."""
+"""Concatenates two image sets that have different storages."""
 
 from dataclasses import dataclass
 
@@ -9,36 +9,40 @@ from utils.data.datasets import CompositeSet, ImageSet
 
 @dataclass(frozen=True)
 class ConcatenatedSets(CompositeSet):
-    """The images of `first`, then those of `second`, as one epoch's images.
+    """The images of `first` followed by those of `second`, to be shuffled together.
 
-    Neither may be empty. Pixels are floats if those of one of them are.
+    Neither set may be empty. Pixels are floats if those of either set are.
     """
 
     first: ImageSet
     second: ImageSet
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.first) + len(self.second)
 
     @property
-    def parts(self):
+    def parts(self) -> tuple[ImageSet, ImageSet]:
+        """The two sets."""
         return self.first, self.second
 
-    def batch_parts(self, positions):
-        """Both sets are asked for every position and the wrong answers dropped.
+    def batch_parts(self, positions: torch.Tensor) -> list[tuple[ImageSet, torch.Tensor]]:
+        """Return clamped positions of both sets: `collate` selects the right images.
 
-        So that a GPU need not tell how many positions are whose.
+        Splitting the positions instead would make the CPU wait for a GPU to count them.
         """
-        border = len(self.first)
+        offset = len(self.first)
         return [
-            (self.first, positions.clamp(max=border - 1)),
-            (self.second, (positions - border).clamp(min=0)),
+            (self.first, positions.clamp(max=offset - 1)),
+            (self.second, (positions - offset).clamp(min=0)),
         ]
 
-    def collate(self, pieces, positions):
-        (images, labels), (others, other_labels) = pieces
-        is_rank_zero = positions < len(self.first)
+    def collate(
+        self, pieces: list[tuple[torch.Tensor, torch.Tensor]], positions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return images (B, C, H, W) and labels (B,), each from the set of its position."""
+        (images, labels), (other_images, other_labels) = pieces
+        is_first = positions < len(self.first)
         return (
-            torch.where(is_rank_zero[:, None, None, None], images, others),
-            torch.where(is_rank_zero, labels, other_labels),
+            torch.where(is_first[:, None, None, None], images, other_images),
+            torch.where(is_first, labels, other_labels),
         )

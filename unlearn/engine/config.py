@@ -1,33 +1,35 @@
-"""What an unlearning method needs besides the model and the two sets."""
+"""The settings and inputs of an unlearning run besides the model, forget set and retain set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from unlearn.engine.masking import WeightMask
-from unlearn.engine.progress import Progress
-from unlearn.request.request import ForgetRequest
-from utils.data.datasets import ImageSet
-from utils.train.recipe import Recipe
+if TYPE_CHECKING:
+    from unlearn.engine.masking import WeightMask
+    from unlearn.engine.progress import Progress
+    from unlearn.request.request import ForgetRequest
+    from utils.data.datasets import ImageSet
+    from utils.train.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class UnlearnConfig:
     """Settings of one unlearning run.
 
-    recipe: epochs and so on; a method that works in one step looks at batch size and seed at most.
-    options: by name, what this method alone has to be told, as its OPTIONS say. mask: the weights
-    that may change, None for all. base_selection ("best" or "last" epoch) is for methods that
-    train anew. retain_val, matching_val: validation images that stay, and those of the same
-    kind as the forget set, which the model never saw. progress: what is kept of the run, None to
-    keep nothing. show: progress in the terminal.
+    recipe: epochs, learning rate and so on; one-step methods use its batch size and seed at most.
+    options: values of the method's own options by name. mask: which weights may change, None for
+    all. base_selection: "best" or "last", the epoch that methods which train from scratch select.
+    retain_val: validation images that are not to be forgotten. matching_val: validation images with
+    the classes of the forget set, which no model was trained on. progress: saves the run after each
+    epoch; None saves nothing. show: whether to print progress in the terminal.
     """
 
-    request: ForgetRequest
-    recipe: Recipe
+    request: "ForgetRequest"
+    recipe: "Recipe"
     options: Mapping[str, float | tuple[int, ...]] = field(default_factory=dict)
-    mask: WeightMask | None = None
+    mask: "WeightMask | None" = None
     base_selection: str = "best"
-    retain_val: ImageSet | None = None
-    matching_val: ImageSet | None = None
-    progress: Progress | None = None
+    retain_val: "ImageSet | None" = None
+    matching_val: "ImageSet | None" = None
+    progress: "Progress | None" = None
     show: bool = True

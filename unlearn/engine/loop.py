@@ -1,12 +1,13 @@
-"""The loop that the gradient methods share; they differ in images, labels, losses and mode.
+"""The training loop of gradient methods, which differ in images, labels, losses and mode.
 
-Wherever SGD is the optimizer its momentum is Nesterov's, as in the base model's training; the
-authors' code of SFRon, SCRUB, AMUN and DELETE has plain momentum.
+SGD uses Nesterov momentum, as in the base model's training; the authors' code of SFRon, SCRUB, AMUN
+and DELETE uses plain momentum.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
@@ -27,16 +28,21 @@ from utils.train.training import (
     train_epoch,
 )
 
+if TYPE_CHECKING:
+    from models.architectures import Classifier
+    from unlearn.engine.config import UnlearnConfig
+
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """One epoch of unlearning.
+    """What one epoch of unlearning trains on, and how.
 
-    step: (model, optimizer, images, labels) -> loss (scalar, detached), as
-    utils.train.training.gradient_step makes it of a loss function. rate: times the recipe's.
-    batch_size: None for the recipe's. update_statistics: False keeps the running means of batch
-    normalisation, and dropout off, as in evaluation. notes: tensors that the step adds to it, for
-    what comes after the pass; a pass that is loaded instead of done has them too.
+    step: (model, optimizer, images, labels) -> loss (detached scalar), which also updates the
+    model; utils.train.training.gradient_step returns such a function for a loss. lr_factor: times
+    the recipe's learning rate. batch_size: None for the recipe's. update_statistics: False trains
+    in evaluation mode, with frozen running statistics of batch normalisation and without dropout.
+    step_outputs: a list that `step` appends tensors to, for code that runs after the epoch; it is
+    saved and restored with the epoch.
     """
 
     image_set: ImageSet | PairedSets
@@ -47,14 +53,21 @@ class EpochPlan:
     step_outputs: list[torch.Tensor] = field(default_factory=list)
 
 
-def run_epochs(model, passes, config, *, count=None):
-    """Go through `passes(generator)`, an iterable of EpochPlan that is asked for one at a time.
+def run_epochs(
+    model: "Classifier",
+    plan_epochs: Callable[[torch.Generator], Iterable[EpochPlan]],
+    config: "UnlearnConfig",
+    *,
+    count: int | None = None,
+) -> "Classifier":
+    """Train a model by the epochs that `plan_epochs(generator)` yields one at a time.
 
-    So code between two passes sees the model as the first has left it. generator: torch.Generator
-    (CPU) of all random draws, the order of the images among them. count: how many passes there
-    are, for the progress bar; by default the recipe's epochs. Weights outside `config.mask` stay as
-    they are. Passes that `config.progress` has are loaded instead of done, and each new one is kept
-    there. Returns the model in evaluation mode.
+    Code between two yields therefore sees the model that the previous epoch has left. generator:
+    torch.Generator (CPU) for all random numbers, including the order of the images. count: number
+    of epochs, for the progress bar; the recipe's by default. Weights outside `config.mask` keep
+    their values. Epochs saved in `config.progress` are loaded instead of computed, and each new one
+    is saved there. Returns the model in evaluation mode. Raises NotFiniteError if the loss, the
+    weights or the outputs become infinite or NaN.
     """
     recipe, progress = config.recipe, config.progress
     generator = torch.Generator().manual_seed(recipe.seed)
@@ -68,45 +81,47 @@ def run_epochs(model, passes, config, *, count=None):
         cuda_graphs(model),
         tqdm(unit="batch", disable=None if config.show else True) as bar,
     ):
-        for number, each in enumerate(passes(generator)):
-            kept = progress and progress.load_epoch()
-            if kept:
-                _restore(kept, model, generator, each)
+        for number, plan in enumerate(plan_epochs(generator)):
+            saved = progress and progress.load_epoch()
+            if saved:
+                _restore(saved, model, generator, plan)
                 if progress.replay_done:
                     load_optimizer_state(optimizer, progress.optimizer)
                 continue
             try:
-                loss = _one_pass(model, optimizer, each, recipe, generator, bar, count - number)
+                loss = _train_one_epoch(
+                    model, optimizer, plan, recipe, generator, bar, count - number
+                )
                 check_finite_weights(model)
             except NotFiniteError as error:
                 raise error.in_epoch(number + 1, count) from None
             if progress:
-                progress.save_epoch(_state(model, generator, each), optimizer.state_dict())
+                progress.save_epoch(_state(model, generator, plan), optimizer.state_dict())
             if config.show:
                 tqdm.write(f"epoch {number + 1}/{count}: loss {loss:.4f}")
-    _check_finite(model, each.image_set, recipe.batch_size)
+    _check_finite_outputs(model, plan.image_set, recipe.batch_size)
     return model.eval()
 
 
-def cosine_factor(epoch, epochs):
-    """Share of the rate in an epoch, 0-based: half a cosine from 1 towards 0, which it nears."""
+def cosine_factor(epoch: int, epochs: int) -> float:
+    """Return the factor of the learning rate in an epoch (0-based): half a cosine from 1 to 0."""
     return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
 
 
-def _one_pass(model, optimizer, each, recipe, generator, bar, passes_left):
-    alone = not isinstance(each.image_set, PairedSets)  # a pair's batches hold two images at least
-    if each.update_statistics and alone and len(each.image_set) < MIN_TRAIN_IMAGES:
-        raise UserError(TOO_FEW.format(len(each.image_set)))
-    batch_size = each.batch_size or recipe.batch_size
-    bar.total = bar.n + passes_left * steps_per_epoch(len(each.image_set), batch_size)
+def _train_one_epoch(model, optimizer, plan, recipe, generator, bar, epochs_left):
+    paired = isinstance(plan.image_set, PairedSets)  # their batches have at least two images
+    if plan.update_statistics and not paired and len(plan.image_set) < MIN_TRAIN_IMAGES:
+        raise UserError(TOO_FEW.format(len(plan.image_set)))
+    batch_size = plan.batch_size or recipe.batch_size
+    bar.total = bar.n + epochs_left * steps_per_epoch(len(plan.image_set), batch_size)
     for group in optimizer.param_groups:
-        group["lr"] = recipe.lr * each.lr_factor
-    model.train(each.update_statistics)
+        group["lr"] = recipe.lr * plan.lr_factor
+    model.train(plan.update_statistics)
     with autocast_to(model, recipe.precision):
         return train_epoch(
             model,
-            each.image_set,
-            each.step,
+            plan.image_set,
+            plan.step,
             optimizer,
             batch_size=batch_size,
             generator=generator,
@@ -114,33 +129,33 @@ def _one_pass(model, optimizer, each, recipe, generator, bar, passes_left):
         )
 
 
-def _state(model, generator, each):
-    """What a pass has left: all that the code after it can see."""
-    paired = isinstance(each.image_set, PairedSets)
+def _state(model, generator, plan):
+    """Everything an epoch has changed that later code can see."""
+    paired = isinstance(plan.image_set, PairedSets)
     return {
         "model": model.state_dict(),
         "generator": generator.get_state(),
-        "layer_randomness": get_rng_state(each.image_set.device),
-        "side": each.image_set.state() if paired else None,
-        "notes": list(each.step_outputs),
+        "layer_randomness": get_rng_state(plan.image_set.device),
+        "side": plan.image_set.state() if paired else None,
+        "notes": list(plan.step_outputs),
     }
 
 
-def _restore(state, model, generator, each):
-    device = each.image_set.device
+def _restore(state, model, generator, plan):
+    device = plan.image_set.device
     model.load_state_dict(state["model"])
-    model.train(each.update_statistics)
+    model.train(plan.update_statistics)
     generator.set_state(state["generator"])
     set_rng_state(device, state["layer_randomness"])
     if state["side"] is not None:
-        each.image_set.restore(state["side"])
-    each.step_outputs.extend(note.to(device) for note in state["notes"])
+        plan.image_set.restore(state["side"])
+    plan.step_outputs.extend(tensor.to(device) for tensor in state["notes"])
 
 
 @torch.inference_mode()
-def _check_finite(model, image_set, batch_size):
-    """Weights may be finite and still too large to answer with."""
-    some = torch.arange(min(batch_size, len(image_set)), device=image_set.device)
-    images, _ = image_set.batch(some)
+def _check_finite_outputs(model, image_set, batch_size):
+    """Finite weights can still be too large to give finite outputs."""
+    positions = torch.arange(min(batch_size, len(image_set)), device=image_set.device)
+    images, _ = image_set.batch(positions)
     if not model.eval()(images).isfinite().all():
         raise NotFiniteError("after the last step")

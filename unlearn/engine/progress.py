@@ -1,52 +1,60 @@
-"""What an unlearning run has behind it, in files, so that it can go on after it was killed.
+"""Saves an unlearning run after each epoch, so that it can be resumed after an interruption.
 
-A method that goes through passes (unlearn.engine.loop) is resumed by replay: it begins again from
-the base model, and where a pass is behind it already, what the pass has left is loaded in the place
-of computing it. So the method's own code between two passes sees the very model and random numbers
-that it saw the first time. What every pass has left is kept for that, until the run has ended.
-Methods that train anew are one training run, of which the last epoch is enough. Methods that work
-in one step have nothing to go on from.
+Methods with a loop over epochs (unlearn.engine.loop) are resumed by replay: the method starts from
+the base model again, and for each saved epoch the loop loads the saved state instead of training.
+So the method's code between epochs sees the same model and random numbers as the first time. This
+needs the states of all epochs, which are kept until the run has ended. Methods that train from
+scratch are a single training run, of which the last epoch is enough. One-step methods save nothing.
 """
 
 import shutil
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from models.checkpoint import RESTART_HINT, load_with_digest, model_path, save_with_digest
+from models.checkpoint import load_with_digest, model_path, save_with_digest
 from utils.io.background import BackgroundWorker, copy_to_cpu
 from utils.io.files import MODEL_FOLDER, check_inside
 from utils.runtime.errors import UserError
-from utils.runtime.processes import is_rank_zero
+from utils.runtime.processes import is_rank_zero, rank_zero_only
+
+if TYPE_CHECKING:
+    from models.shards import ShardedRun
+    from unlearn.engine.config import UnlearnConfig
+    from utils.train.training import TrainingRun
 
 FORMAT = "medical-unlearning-progress-1"
 UNFINISHED_FOLDER = MODEL_FOLDER / "unfinished"
+MASK_KEY = "mask_digest"  # of the origin
 
 
 class Progress:
-    """Passes or epochs that the run which makes `model_id` has behind it.
+    """The saved epochs of the run that creates the model `model_id`.
 
-    origin: plain data that tells this run from every other. saved: how many passes or epochs are
-    kept. optimizer: state of the optimizer after the last of them. run_state: of a training run.
+    origin: plain data that identifies the run. saved_epochs: number of epochs in files. optimizer:
+    the optimizer's state after the last of them. run_state: the state of a training run, None for
+    other methods.
     """
 
-    def __init__(self, model_id, origin):
+    def __init__(self, model_id: str, origin: dict):
         self.folder, self.origin = check_inside(UNFINISHED_FOLDER / model_id), origin
         self.saved_epochs, self.optimizer, self.run_state = 0, None, None
-        self._reached, self._works = 0, True
-        self._earlier, self._began, self._waited = 0.0, time.perf_counter(), 0.0
+        self._current_epoch, self._enabled = 0, True
+        self._earlier_seconds, self._waiting_seconds = 0.0, 0.0
+        self._start = time.perf_counter()
         self._background = BackgroundWorker()
 
     @classmethod
-    def open(cls, model_id, origin, *, resume, overwrite):
-        """What is kept of the run if it is to `resume`, else an empty one.
+    def open(cls, model_id: str, origin: dict, *, resume: bool, overwrite: bool) -> "Progress":
+        """Return the saved progress of this run if `resume`, else an empty one.
 
-        Raises UserError if a run was interrupted that would be lost, unless `overwrite`, or if it
-        is another one that is to be resumed.
+        overwrite: whether progress that cannot be resumed, or is not to be, may be deleted. Raises
+        UserError for such progress otherwise.
         """
         progress = cls(model_id, origin)
-        for place in (UNFINISHED_FOLDER, progress.folder):
-            if place.exists() and not place.is_dir():
-                raise UserError(f"{place} has to be a folder: move what is there away")
+        for folder in (UNFINISHED_FOLDER, progress.folder):
+            if folder.exists() and not folder.is_dir():
+                raise UserError(f"{folder} is not a folder: move this file elsewhere")
         if not progress._latest.exists():
             progress.delete()
         elif resume and progress._read(or_none=overwrite):
@@ -55,122 +63,158 @@ class Progress:
             progress.delete()
         else:
             raise UserError(
-                f"a run that makes {model_path(model_id)} was interrupted: add --resume to go on "
-                "with it, or --overwrite to start again"
+                f"a run that creates {model_path(model_id)} was interrupted: add --resume to "
+                "continue it, or --overwrite to start from scratch"
             )
         return progress
 
-    def load_epoch(self):
-        """What the next pass has left as `save_epoch` was given it; None if it is still to do."""
-        if self._reached >= self.saved_epochs:
+    @classmethod
+    def exists(cls, model_id: str, origin: dict) -> bool:
+        """Return whether readable progress of this run, with any mask, is saved.
+
+        What an interrupted `delete` has left is removed.
+        """
+        progress = cls(model_id, origin)
+        if not progress._latest.exists():
+            progress.delete()
+            return False
+        try:
+            found = progress._read_latest()["origin"]
+        except UserError:
+            return False
+        return {**found, MASK_KEY: None} == {**origin, MASK_KEY: None}
+
+    def load_epoch(self) -> dict | None:
+        """Return the state that `save_epoch` saved of the next epoch, None if it is not saved.
+
+        Raises UserError if its file is missing, damaged, or of another run or epoch.
+        """
+        if self._current_epoch >= self.saved_epochs:
             return None
-        self._reached += 1
-        path = self._pass_path(self._reached)
-        content = load_with_digest(path, "saved pass", RESTART_HINT)
-        whose = {"origin": self.origin, "pass": self._reached}
-        if any(content.get(key, value) != value for key, value in whose.items()):
-            raise UserError(f"{path} is of another run or pass: {RESTART_HINT}")
+        self._current_epoch += 1
+        path = self._epoch_path(self._current_epoch)
+        content = load_with_digest(path, "saved epoch", AFRESH)
+        expected = {"origin": self.origin, "pass": self._current_epoch}
+        if any(content.get(key, value) != value for key, value in expected.items()):
+            raise UserError(f"{path} belongs to another run or epoch: {AFRESH}")
         return content["state"]
 
     @property
-    def replay_done(self):
-        """Whether the last pass that `load_epoch` gave is the last one saved."""
-        return self._reached == self.saved_epochs
+    def replay_done(self) -> bool:
+        """Whether `load_epoch` has returned all saved epochs."""
+        return self._current_epoch == self.saved_epochs
 
-    def save_epoch(self, state, optimizer):
-        """Keep what a pass has left, and the state that the optimizer is in."""
-        self._reached += 1
-        self._keep(self._reached, {"optimizer": optimizer}, state)
+    def save_epoch(self, state: dict, optimizer: dict) -> None:
+        """Save the state after an epoch, and the optimizer's, in the background."""
+        self._current_epoch += 1
+        self._save(self._current_epoch, {"optimizer": optimizer}, state)
 
-    def save_run(self, run):
-        """Keep the state of a training run after an epoch."""
-        self._keep(len(run.history), {"run": run.state()})
+    def save_run(self, run: "TrainingRun | ShardedRun") -> None:
+        """Save a training run after an epoch, in the background."""
+        self._save(len(run.history), {"run": run.state()})
 
-    def finish(self):
-        """Wait until all is written."""
-        began = time.perf_counter()
+    def wait(self) -> None:
+        """Wait until everything is written."""
+        start = time.perf_counter()
         self._background.wait()
-        self._waited += time.perf_counter() - began
+        self._waiting_seconds += time.perf_counter() - start
 
-    def seconds(self):
-        """How long the run has taken, all parts together, without the waiting for these files."""
-        return self._earlier + time.perf_counter() - self._began - self._waited
+    def elapsed_seconds(self) -> float:
+        """Return the duration of the run including interrupted parts, without saving progress."""
+        return self._earlier_seconds + time.perf_counter() - self._start - self._waiting_seconds
 
-    def interrupt_hint(self):
-        """What is kept, for who has interrupted the run; None if nothing is."""
+    def interrupt_hint(self) -> str | None:
+        """Return how to continue an interrupted run, None if nothing is saved."""
         if not self.saved_epochs:
             return None
-        what = "passes are" if self.saved_epochs > 1 else "pass is"
-        return f"{self.saved_epochs} {what} saved; add --resume to go on"
+        verb = "epochs are" if self.saved_epochs > 1 else "epoch is"
+        return f"{self.saved_epochs} {verb} saved; add --resume to continue"
 
-    def delete(self):
-        """The run has come to its end, or is not to be gone on with."""
-        self.finish()
+    def delete(self) -> None:
+        """Delete all files, because the run has ended or is not to be resumed."""
+        self.wait()
         self._remove()
 
     def _remove(self):
         if not is_rank_zero():
             return
-        self._latest.unlink(missing_ok=True)  # first: without it the other files mean nothing
+        self._latest.unlink(missing_ok=True)  # first: without it the other files are ignored
         shutil.rmtree(self.folder, ignore_errors=True)
-        with suppress(OSError):  # another run is kept there as well
+        with suppress(OSError):  # not empty: other runs are saved there as well
             UNFINISHED_FOLDER.rmdir()
 
     @property
     def _latest(self):
         return self.folder / "latest.pt"
 
-    def _pass_path(self, number):
+    def _epoch_path(self, number):
         return self.folder / f"pass_{number:04d}.pt"
 
-    def _keep(self, number, latest, state=None):
-        """Copied now, and written beside what comes next."""
-        began, seconds = time.perf_counter(), self.seconds()
+    def _save(self, number, latest, state=None):
+        """Copy the state now, and write it while the run continues."""
+        start, seconds = time.perf_counter(), self.elapsed_seconds()
         content = {"format": FORMAT, "origin": self.origin, "saved": number, "seconds": seconds}
         content, state = content | copy_to_cpu(latest), copy_to_cpu(state)
         self._background.submit(lambda: self._write(number, content, state))
-        self._waited += time.perf_counter() - began
+        self._waiting_seconds += time.perf_counter() - start
 
     def _write(self, number, content, state):
-        """A run that cannot be resumed is better than none: no room ends the keeping only."""
-        if not self._works:
+        """Write the files of an epoch. A failure disables saving, but does not stop the run."""
+        if not self._enabled:
             return
         try:
+            if self.saved_epochs:
+                _check_not_removed(self._latest)
             if state is not None:
-                whose = {"origin": self.origin, "pass": number}
-                save_with_digest(self._pass_path(number), whose | {"state": state})
+                identity = {"origin": self.origin, "pass": number}
+                save_with_digest(self._epoch_path(number), identity | {"state": state})
             save_with_digest(self._latest, content)
             self.saved_epochs = number
         except UserError as error:
-            print(f"note: {error}; the run goes on, but cannot be resumed if it is interrupted")
-            self._remove()
-            self._works, self.saved_epochs = False, 0
+            cause = error.__cause__
+            reason = cause.strerror if isinstance(cause, OSError) else None
+            self._disable(reason or error)
+
+    def _disable(self, reason):
+        print(
+            f"note: progress cannot be saved ({reason}); the run continues, but cannot be resumed "
+            "if it is interrupted"
+        )
+        self._remove()
+        self._enabled, self.saved_epochs = False, 0
 
     def _read(self, or_none):
-        """Whether this very run is kept. or_none: another one, or a damaged file, is none."""
+        """Read the progress of this run. or_none: return False for damaged or other progress."""
         try:
-            content = load_with_digest(self._latest, "saved run", RESTART_HINT)
-            if content.get("format") != FORMAT:
-                raise UserError(f"{self._latest} is not a saved run: {RESTART_HINT}")
+            content = self._read_latest()
             if content["origin"] != self.origin:
                 raise UserError(
-                    f"--resume: {self._latest} is of another base model, other data or another "
-                    f"mask: {RESTART_HINT}"
+                    f"--resume: {self._latest} belongs to another base model, other data or "
+                    f"another mask: {AFRESH}"
                 )
         except UserError:
             if or_none:
                 return False
             raise
-        self.saved_epochs, self._earlier = content["saved"], content["seconds"]
+        self.saved_epochs, self._earlier_seconds = content["saved"], content["seconds"]
         self.optimizer, self.run_state = content.get("optimizer"), content.get("run")
         return True
 
+    def _read_latest(self):
+        content = load_with_digest(self._latest, "saved run", AFRESH)
+        if content.get("format") != FORMAT:
+            raise UserError(f"{self._latest} is not a saved run: {AFRESH}")
+        return content
 
-def train_with_progress(run, config):
-    """All epochs of a training run but those that `config.progress` has, which keeps the new ones.
 
-    run: a TrainingRun or a ShardedRun.
-    """
+@rank_zero_only
+def _check_not_removed(path):
+    if not path.exists():
+        raise UserError(f"{path.parent} was removed during the run")
+
+
+def train_with_progress(run: "TrainingRun | ShardedRun", config: "UnlearnConfig") -> None:
+    """Run a training run to its end; resume from `config.progress` and save each epoch there."""
     progress = config.progress
     if progress and progress.run_state:
         run.restore(progress.run_state)

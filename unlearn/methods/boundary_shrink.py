@@ -53,15 +53,15 @@ def neighbour_labels(model, image_set, bound, request, batch_size):
     Of a request for classes one that is kept. batch_size: images at a time.
     """
     model.eval()
+    excluded = request.excluded_classes(image_set.labels, model.spec.num_classes)
     found = []
     for part in torch.arange(len(image_set), device=image_set.device).split(batch_size):
-        images, labels = image_set.batch(part)
-        barred = request.excluded_classes(labels, model.spec.num_classes)
-        _, gradient = logits_and_gradient(model, images.float(), barred)
+        images, _ = image_set.batch(part)
+        _, gradient = logits_and_gradient(model, images.float(), excluded[part])
         stepped = (images + bound * gradient.sign()).round().clamp(0, 255)
         with torch.no_grad():
             logits = model(stepped)
-        found.append(logits.masked_fill(barred, -torch.inf).argmax(1))
+        found.append(logits.masked_fill(excluded[part], -torch.inf).argmax(1))
     return torch.cat(found)
 
 

@@ -13,11 +13,11 @@ from utils.data import datasets, disk_cache, medmnist_files, synthetic
 from utils.data.datasets import ImageSet, MedicalDataset
 from utils.data.npz import IMAGE_KEYS, SPLITS, image_bytes, read_npz
 from utils.data.placement import Placement
+from utils.data.settings import SYNTHETIC
 from utils.io.files import suggest_name
 from utils.runtime.errors import UserError
 from utils.text import encodable
 
-SYNTHETIC = "SynthBloodMNIST"
 NAMES = (SYNTHETIC, *medmnist_files.DATASETS)
 SYNTHETIC_SEED = 0
 MAX_SYNTHETIC_SIZE = 1024  # pixels

@@ -24,14 +24,13 @@ from numpy.lib.format import (
     read_magic,
 )
 
+from utils.data.settings import MIN_SIDE
 from utils.io.archives import CHUNK_SIZE, open_checked_zip, open_regular_file
 from utils.runtime.errors import UserError
 
 SPLITS = ("train", "val", "test")
 IMAGE_KEYS = tuple(f"{split}_images" for split in SPLITS)
 ARRAY_KEYS = tuple(f"{split}_{what}" for split in SPLITS for what in ("images", "labels"))
-MIN_SIDE = 8  # pixels
-MAX_SIDE = 8192
 MAX_MEMBERS = 1000  # members with other names are ignored
 MAX_HEADER_BYTES = 10_000  # shape and dtype of an array
 HEADERS = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}

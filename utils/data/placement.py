@@ -7,10 +7,12 @@ memory-mapped.
 import os
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from utils.runtime import processes
+
+if TYPE_CHECKING:
+    import torch
 
 AUTO, DEVICE, HOST, DISK = PLACES = ("auto", "device", "host", "disk")
 MEMORY_FRACTION = 0.6  # of free memory; models, batches and other programs need the rest
@@ -38,12 +40,14 @@ class Placement:
         """Return whether `size` bytes of images are read into host memory."""
         return self.place in (DEVICE, HOST) or (self.place == AUTO and self._fits(size, "cpu"))
 
-    def uses_device(self, size: int, device: torch.device) -> bool:
+    def uses_device(self, size: int, device: "torch.device") -> bool:
         """Return whether `size` bytes of images are copied to `device`."""
         return self.place == DEVICE or (self.place == AUTO and self._fits(size, device))
 
     def _fits(self, size, device):
         """The same on all ranks; each rank has its own copy of the images."""
+        import torch
+
         free = free_memory(device)
         available = float("inf") if free is None else MEMORY_FRACTION * free
         if torch.device(device).type == "cpu":
@@ -52,8 +56,10 @@ class Placement:
         return processes.all_ranks_true(fits)
 
 
-def free_memory(device: torch.device | str) -> int | None:
+def free_memory(device: "torch.device | str") -> int | None:
     """Return the free memory of a device in bytes, or None if the system does not report it."""
+    import torch
+
     if torch.device(device).type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     known = [free for free in (_free_on_machine(), _free_in_container()) if free is not None]

@@ -1,1 +1,1 @@
-"""The process: devices, several processes, signals, terminals, and errors as one line."""
+"""The process: devices, ranks, signals, standard streams and error messages. Imports no torch."""

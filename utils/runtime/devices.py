@@ -1,72 +1,87 @@
-"""Which device the work runs on."""
+"""The device that tensors are on: its choice, its settings and its description.
+
+Torch is imported in the functions, so that a script's flags are parsed without it.
+"""
 
 import os
-
-import torch
+from typing import TYPE_CHECKING
 
 from utils.runtime import processes
 from utils.runtime.errors import UserError
 
-CUBLAS_REPEATABLE = ":4096:8"  # workspaces of fixed size, as torch's notes on randomness ask
+if TYPE_CHECKING:
+    import torch
+
+CUBLAS_WORKSPACE = ":4096:8"  # fixed sizes, as torch's notes on reproducibility ask
 
 
-def pick_device(name="auto", threads=None):
-    """The torch.device called `name`; `auto` is the first GPU, or the CPU where there is none.
+def pick_device(name: str = "auto", threads: int | None = None) -> "torch.device":
+    """Return the torch.device called `name`, and set torch up for reproducible results.
 
-    threads: that the CPU works with from now on, by default as many as torch has chosen. How many
-    there are changes the order of sums, so that they are not chosen anew by a clock at each start.
-    Of several processes each takes a GPU of its own, the first the first one of its machine.
+    name: `cpu`, `cuda`, `cuda:1`, or `auto` for the first GPU, or the CPU where there is none. With
+    several ranks, each takes a GPU of its own, by its local rank. threads: CPU threads of torch,
+    None for torch's choice. The number changes the order of sums, so it is never chosen by timing.
 
-    On a GPU kernels that give the same result at every run are chosen, so that the same command
-    gives the same weights; torch warns where it has none. Raises UserError if there is no such
-    device.
+    On a GPU, deterministic kernels are chosen, so that the same command gives the same weights;
+    torch warns where it has none. Raises UserError if the device is not available.
     """
+    import torch
+
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if processes.world_size() > 1:
-        name = _own_device(name)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_REPEATABLE)  # read when CUDA starts
+        name = _local_device(name)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)  # read when CUDA starts
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError, ImportError):
-        raise UserError(f"--device {name} is not there: use auto, cpu, cuda or cuda:1") from None
+        raise UserError(
+            f"--device {name} is not available: use auto, cpu, cuda or cuda:1"
+        ) from None
     if threads:
         torch.set_num_threads(threads)
     if device.type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.backends.cudnn.allow_tf32 = False  # float32 is float32, as on a CPU
-        # that finds faults, and costs time
+        torch.backends.cudnn.allow_tf32 = False  # full float32 precision, as on a CPU
+        # it is for debugging, and costs time
         torch.utils.deterministic.fill_uninitialized_memory = False
     return device
 
 
-def to_device_async(tensor, device):
-    """What the CPU has just made, on `device`, which is not waited for."""
+def to_device_async(tensor: "torch.Tensor", device: "torch.device | str") -> "torch.Tensor":
+    """Return a CPU tensor on `device`, without waiting for the copy to a GPU."""
+    import torch
+
     device = torch.device(device)
-    if device.type == "cuda":  # what is not pinned may be waited for all the same
+    if device.type == "cuda":  # a copy from memory that is not pinned may be waited for
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
 
 
-def describe(device):
-    """What the device is, for people: the GPU's name, or how many CPU threads."""
-    processes_said = f", {processes.world_size()} processes" if processes.world_size() > 1 else ""
+def describe(device: "torch.device") -> str:
+    """Return the GPU's name or the number of CPU threads, and the number of processes."""
+    import torch
+
+    count = processes.world_size()
+    ranks = f", {count} processes" if count > 1 else ""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device) + processes_said
+        return torch.cuda.get_device_name(device) + ranks
     threads = torch.get_num_threads()
-    return f"{device.type}, {threads} thread{'s' if threads > 1 else ''}{processes_said}"
+    return f"{device.type}, {threads} thread{'s' if threads > 1 else ''}{ranks}"
 
 
-def _own_device(name):
-    """The name of this process's device, of those that `name` is for each of several processes."""
+def _local_device(name):
+    """Return the name of this rank's device, where `name` is the kind of device for all ranks."""
+    import torch
+
     if name not in ("cpu", "cuda"):
         raise UserError(
             f"--device {name} is one device for {processes.world_size()} processes: use auto"
         )
     if not processes.all_ranks_equal(name):
         raise UserError("some of the processes have a GPU and others none: use --device cpu")
-    number, count = processes.local_rank_and_size()
+    local_rank, count = processes.local_rank_and_size()
     if name == "cuda" and torch.cuda.is_available():
         gpus = torch.cuda.device_count()
         if count > gpus:
@@ -74,6 +89,6 @@ def _own_device(name):
                 f"{count} processes on a machine with {gpus} GPU{'s' if gpus > 1 else ''}: give "
                 f"torchrun --nproc_per_node={gpus}, or use --device cpu"
             )
-        torch.cuda.set_device(number)  # for the messages of the processes to each other
-        return f"cuda:{number}"
+        torch.cuda.set_device(local_rank)  # for the communication between ranks
+        return f"cuda:{local_rank}"
     return name

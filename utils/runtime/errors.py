@@ -1,52 +1,53 @@
-"""What a user can mend is told in one line, with exit code 2; everything else is a bug."""
+"""Errors that a user can mend end a script with one line and exit code 2; others are bugs."""
 
 import errno
 import os
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-import torch
-
 from utils.runtime import processes
-from utils.runtime.signals import EXIT_TERMINATED, Terminated, handle_termination
-from utils.runtime.startup import EXIT_INTERRUPTED, NOTHING_SAVED
+from utils.runtime.signals import Terminated, handle_termination
+from utils.runtime.startup import EXIT_INTERRUPTED, EXIT_TERMINATED, NOTHING_SAVED
 from utils.runtime.streams import drop_output, flush, harden_stdio
 
 EXIT_BAD_INPUT = 2
-EXIT_UNREAD = 141  # 128 + SIGPIPE, which Python ignores
-LOST = "error: another process was killed: if memory was short, start fewer with --nproc_per_node"
-NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-CPU_ALLOCATOR = "DefaultCPUAllocator"  # how torch's RuntimeError names a lack of memory
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, which Python ignores
+LOST_RANK = (
+    "error: another process was killed: if memory was short, start fewer with --nproc_per_node"
+)
+DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+CPU_ALLOCATOR = "DefaultCPUAllocator"  # in the message of torch's RuntimeError for full memory
 
 
 class UserError(Exception):
-    """Bad input or a bad place to write: the message says what is wrong and what to do."""
+    """Bad input or a file that cannot be written; the message says what is wrong and what to do."""
 
 
 class NotFiniteError(UserError):
-    """A loss, a model's outputs or weights are not finite any more: the rate was too high."""
+    """A loss, a model's outputs or its weights are not finite: the learning rate was too high."""
 
-    def __init__(self, where):
+    def __init__(self, where: str):
         self.where = where
         super().__init__(
             f"the loss is not finite any more {where}: this model was not saved; "
             "try a lower learning rate"
         )
 
-    def in_epoch(self, number, epochs):
-        """The same error, told with the epoch, 1-based, that it came up in."""
+    def in_epoch(self, number: int, epochs: int) -> "NotFiniteError":
+        """Return the same error with the epoch, 1-based, in which it occurred."""
         return NotFiniteError(f"in epoch {number} of {epochs}, {self.where}")
 
 
-def interrupt_with_hint(interrupt, kept):
-    """The interrupt again, with the words that say what is `kept`; None for the usual ones."""
+def interrupt_with_hint(interrupt: KeyboardInterrupt, kept: str | None) -> KeyboardInterrupt:
+    """Return the interrupt with a message of what is `kept`, None for the usual message."""
     return type(interrupt)(kept)
 
 
-def run_script(main):
+def run_script(main: Callable[[], object]) -> None:
     """Run a script's `main()`; turn what a user can mend into one line and an exit code.
 
-    Of several processes one alone tells, whichever comes to it first.
+    With several ranks, the first one that fails prints the line.
     """
     harden_stdio()
     with handle_termination(), processes.join_process_group():
@@ -60,11 +61,11 @@ def _run_one(main):
             flush()
     except UserError as error:
         _stop(f"error: {error}", EXIT_BAD_INPUT)
-    except torch.OutOfMemoryError:
-        _stop("error: the GPU ran out of memory: lower the batch size", EXIT_BAD_INPUT)
     except (MemoryError, RuntimeError) as error:
+        if _is_gpu_out_of_memory(error):
+            _stop("error: the GPU ran out of memory: lower the batch size", EXIT_BAD_INPUT)
         if processes.is_lost_rank_error(error):
-            _stop(LOST, EXIT_BAD_INPUT)
+            _stop(LOST_RANK, EXIT_BAD_INPUT)
         if isinstance(error, RuntimeError) and CPU_ALLOCATOR not in str(error):
             raise
         _stop("error: out of memory: lower the batch size or the input size", EXIT_BAD_INPUT)
@@ -72,12 +73,17 @@ def _run_one(main):
         kept = interrupt.args[0] if any(interrupt.args) else NOTHING_SAVED
         code = EXIT_TERMINATED if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
         _stop(f"interrupted: {kept}", code)
-    except BrokenPipeError:  # `... | head` closed our output: not worth a word
+    except BrokenPipeError:  # `... | head` closed the pipe: no error of the user's
         drop_output()
-        sys.exit(EXIT_UNREAD)
-    except OSError as error:  # where nothing else tells it, as of what is printed
+        sys.exit(EXIT_BROKEN_PIPE)
+    except OSError as error:  # of standard output, for example; files are in wrap_os_errors
         where = f"{error.filename}: " if error.filename else ""
         _stop(f"error: {where}{_reason(error)}", EXIT_BAD_INPUT)
+
+
+def _is_gpu_out_of_memory(error):
+    torch = sys.modules.get("torch")  # not imported, or only in part, if the imports failed
+    return isinstance(error, getattr(torch, "OutOfMemoryError", ()))
 
 
 def _stop(line, code):
@@ -94,10 +100,10 @@ def _stop(line, code):
 
 
 @contextmanager
-def wrap_os_errors(doing, advice=""):
-    """Turn an OSError (full disk, no permission, folder gone) into a UserError: `doing: why`.
+def wrap_os_errors(doing: str, advice: str = "") -> Iterator[None]:
+    """Turn an OSError (full disk, no permission, missing folder) into a UserError `doing: why`.
 
-    advice: begins with a colon; where there is no room another is given.
+    advice: appended to the message, starts with a colon; a full disk has its own advice.
     """
     try:
         yield
@@ -106,6 +112,6 @@ def wrap_os_errors(doing, advice=""):
 
 
 def _reason(error, advice=""):
-    """What the system says, and what to do."""
-    advice = ": make room and try again" if error.errno in NO_ROOM else advice
+    """Return the system's message and what to do."""
+    advice = ": make room and try again" if error.errno in DISK_FULL else advice
     return f"{error.strerror or error}{advice}"

@@ -1,74 +1,81 @@
-"""Several processes that do one piece of work together, one device each, as torchrun starts them.
+"""Several processes that work on one task, one device each, as torchrun starts them.
 
-Every process runs the same program with the same seeds and comes to the same decisions; only the
-networks' passes are parted (models/parallel.py). The first process alone prints and writes. Where
-torchrun did not start the program, all of this does nothing.
+Every rank runs the same program with the same seeds and takes the same decisions; only the passes
+through the networks are split across ranks (models/parallel.py). Rank 0 alone prints and writes.
+Without torchrun, all of this does nothing.
+
+Torch takes seconds to import, and a single process does not need it here: it is imported in the
+functions that do.
 """
 
 import os
 import sys
 import time
 import traceback
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import wraps
+from typing import ParamSpec, TypeVar
 
-import torch
-import torch.distributed as dist
+from utils.runtime.startup import import_libraries
 
-LONGEST_WAIT = timedelta(hours=1)  # for each other: the first may be downloading a data set
-TELLING_SECONDS = 1.0  # left to the process that tells why all of them end
-GLOO_CONNECTION = "gloo/transport"  # how gloo's RuntimeErrors name what they come from
-CPU = torch.device("cpu")
+TIMEOUT = timedelta(hours=1)  # of one rank for the others: rank 0 may be downloading a data set
+REPORT_SECONDS = 1.0  # for the rank that reports why all of them end
+GLOO_CONNECTION = "gloo/transport"  # in the RuntimeErrors of gloo's lost connections
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass
 class _Group:
-    """number: this process's own, of `count`; local_number: among those of this machine."""
-
-    number: int = 0
-    count: int = 1
-    local_number: int = 0
-    local_count: int = 1
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0  # on this machine
+    local_world_size: int = 1
     store: object = None
 
 
-_alone = _Group()
-_group = _alone
+_single = _Group()
+_group = _single
 
 
-def world_size():
-    """How many processes work together."""
-    return _group.count
+def world_size() -> int:
+    """Return the number of processes that work together."""
+    return _group.world_size
 
 
-def rank():
-    """Which of them this is, from 0."""
-    return _group.number
+def rank() -> int:
+    """Return the number of this process, from 0."""
+    return _group.rank
 
 
-def is_rank_zero():
-    """Whether this is the process that prints and writes."""
-    return _group.number == 0
+def is_rank_zero() -> bool:
+    """Return whether this is the process that prints and writes."""
+    return _group.rank == 0
 
 
-def local_rank_and_size():
-    """(number, count) of this process among those on this machine."""
-    return _group.local_number, _group.local_count
+def local_rank_and_size() -> tuple[int, int]:
+    """Return this process's number among those on this machine, and how many there are."""
+    return _group.local_rank, _group.local_world_size
 
 
 @contextmanager
-def join_process_group():
-    """Work with the other processes meanwhile, if torchrun started this one.
+def join_process_group() -> Iterator[None]:
+    """Work with the other ranks inside this context, if torchrun started this process.
 
-    What ends one of them ends all: it leaves at once, as waiting for the others to come to the
-    same place would last for ever, and torchrun, or the lost connection, ends them.
+    An error or an interrupt in one rank ends all of them. The rank leaves at once instead of
+    waiting for the others, which would not end; torchrun or the lost connection ends them.
     """
     global _group
     if int(os.environ.get("WORLD_SIZE", 1)) < 2 or "LOCAL_RANK" not in os.environ:
         yield
         return
+    import_libraries()
+    import torch.distributed as dist
+
     _group = _join()
     try:
         yield
@@ -80,120 +87,132 @@ def join_process_group():
             traceback.print_exc()
         _leave(1)
     dist.destroy_process_group()
-    _group = _alone
+    _group = _single
 
 
-def silence_other_ranks():
-    """A context in which nothing appears of what the other processes print, bars included."""
-    return _silence() if not is_rank_zero() else _nothing()
+def silence_other_ranks() -> AbstractContextManager[None]:
+    """Return a context in which only rank 0 prints, progress bars included."""
+    return _nothing() if is_rank_zero() else _silence()
 
 
-def claim_error_report():
-    """Whether it is for this process to tell why it ends: the first to ask, all others end too."""
-    if _group.count == 1:
+def claim_error_report() -> bool:
+    """Return whether this rank reports why all end: True for the first one that asks."""
+    if _group.world_size == 1:
         return True
     try:
         return _group.store.add("ended", 1) == 1
-    except RuntimeError:  # the process that kept the store is gone: it has told
+    except RuntimeError:  # the rank that kept the store has ended: it has reported
         return False
 
 
-def is_lost_rank_error(error):
-    """Whether an error says that another process is gone, as when it was killed."""
-    return _group.count > 1 and GLOO_CONNECTION in str(error)
+def is_lost_rank_error(error: BaseException) -> bool:
+    """Return whether the error is a lost connection to another rank, which may have been killed."""
+    return _group.world_size > 1 and GLOO_CONNECTION in str(error)
 
 
-def all_ranks_equal(value):
-    """Whether `value` (plain data) is what the first process has."""
-    return _from_first(value) == value
+def all_ranks_equal(value: object) -> bool:
+    """Return whether `value` (plain data) equals that of rank 0."""
+    return _broadcast(value) == value
 
 
-def all_ranks_true(so):
-    """Whether `so` holds on every process."""
-    if _group.count == 1:
-        return so
-    told = torch.tensor(int(so))
-    dist.all_reduce(told, dist.ReduceOp.MIN)
-    return bool(told)
+def all_ranks_true(condition: bool) -> bool:
+    """Return whether the condition holds on every rank."""
+    if _group.world_size == 1:
+        return condition
+    import torch
+    import torch.distributed as dist
+
+    lowest = torch.tensor(int(condition))
+    dist.all_reduce(lowest, dist.ReduceOp.MIN)
+    return bool(lowest)
 
 
-def rank_zero_only(work):
-    """A decorator: only the first process does `work`; all wait for its end, and fail as it fails.
+def rank_zero_only(work: Callable[P, None]) -> Callable[P, None]:
+    """Decorate a function so that only rank 0 runs it; all wait, and raise what it raises.
 
-    The work returns nothing.
+    The function returns nothing.
     """
 
     @wraps(work)
-    def done_once(*given, **named):
-        if _group.count == 1:
-            work(*given, **named)
+    def run_on_rank_zero(*args, **kwargs):
+        if _group.world_size == 1:
+            work(*args, **kwargs)
             return
         failure = None
         if is_rank_zero():
             try:
-                with _as_if_alone():
-                    work(*given, **named)
+                with _as_single_process():
+                    work(*args, **kwargs)
             except Exception as error:
                 failure = error
-        failure = _from_first(failure)
+        failure = _broadcast(failure)
         if failure is not None:
             raise failure
 
-    return done_once
+    return run_on_rank_zero
 
 
-def local_rank_zero_first(work):
-    """A decorator: on each machine one process does `work` before all others there do it.
+def local_rank_zero_first(work: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function so that on each machine one rank runs it before the others do.
 
-    So that the others find what it has made. Each is on its own meanwhile.
+    The others then find the files that it made. Inside, each rank works on its own.
     """
 
     @wraps(work)
-    def in_turn(*given, **named):
-        if _group.local_number:
-            _wait_for_all()
-        with _as_if_alone():
-            result = work(*given, **named)
-        if _group.count > 1 and not _group.local_number:
-            _wait_for_all()
+    def run_in_turn(*args, **kwargs):
+        if _group.local_rank:
+            _barrier()
+        with _as_single_process():
+            result = work(*args, **kwargs)
+        if _group.world_size > 1 and not _group.local_rank:
+            _barrier()
         return result
 
-    return in_turn
+    return run_in_turn
 
 
 @contextmanager
-def _as_if_alone():
+def _as_single_process():
     global _group
-    together, _group = _group, _alone
+    together, _group = _group, _single
     try:
         yield
     finally:
         _group = together
 
 
-def _from_first(value):
-    """The first process's `value`, on all."""
-    if _group.count == 1:
+def _broadcast(value):
+    """Return rank 0's `value` on all ranks."""
+    if _group.world_size == 1:
         return value
-    told = [value]
-    dist.broadcast_object_list(told, src=0, device=CPU)
-    return told[0]
+    import torch
+    import torch.distributed as dist
+
+    values = [value]
+    dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+    return values[0]
 
 
-def _wait_for_all():
+def _barrier():
+    import torch
+    import torch.distributed as dist
+
     dist.all_reduce(torch.zeros(1))
 
 
 def _join():
-    """Tensors on the CPU go by gloo, those on GPUs by nccl."""
+    """Join the group: gloo for tensors on the CPU, nccl for those on GPUs."""
+    import torch
+    import torch.distributed as dist
+
     nccl = torch.cuda.is_available() and dist.is_nccl_available()
-    store, rank, world_size = next(dist.rendezvous("env://", timeout=LONGEST_WAIT))
+    store, rank, world_size = next(dist.rendezvous("env://", timeout=TIMEOUT))
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if nccl else "gloo",
         store=store,
         rank=rank,
         world_size=world_size,
-        timeout=LONGEST_WAIT,
+        timeout=TIMEOUT,
     )
     local = (int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
     return _Group(rank, world_size, *local, store)
@@ -202,8 +221,8 @@ def _join():
 def _leave(code):
     sys.stdout.flush()
     sys.stderr.flush()
-    time.sleep(TELLING_SECONDS)
-    os._exit(code)  # what is under way on a GPU would be waited for otherwise
+    time.sleep(REPORT_SECONDS)
+    os._exit(code)  # a normal exit would wait for the kernels that a GPU still runs
 
 
 @contextmanager
@@ -214,8 +233,8 @@ def _nothing():
 @contextmanager
 def _silence():
     with (
-        open(os.devnull, "w", encoding="utf-8") as nowhere,
-        redirect_stdout(nowhere),
-        redirect_stderr(nowhere),
+        open(os.devnull, "w", encoding="utf-8") as null,
+        redirect_stdout(null),
+        redirect_stderr(null),
     ):
         yield

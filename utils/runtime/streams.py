@@ -1,4 +1,4 @@
-"""What is printed reaches any terminal, and a closed one ends nothing by itself."""
+"""Standard output and error work on every terminal, in a closed pipe and when closed."""
 
 import io
 import os
@@ -6,33 +6,34 @@ import sys
 import warnings
 from contextlib import suppress
 
-LAST_STREAM = 2  # standard error's number
+STDERR_DESCRIPTOR = 2
 
 
-def harden_stdio():
-    """From now on print whatever is to be printed, on any terminal and on none.
+def harden_stdio() -> None:
+    """Make standard output and error accept any text, in any encoding, and when closed.
 
-    A name that has letters beyond the terminal's is written with escapes. Where a stream is
-    closed, its number is taken, or the next file to be opened would be that of warnings.
+    Letters outside the terminal's encoding are written as escapes. The descriptors of closed
+    standard streams are opened on the null device: the next file opened would get their number,
+    and warnings would be written to it.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            with suppress(OSError):  # what it holds is written at once, and may find no room
+            with suppress(OSError):  # reconfigure flushes, and the disk may be full
                 stream.reconfigure(errors="backslashreplace")
     with suppress(OSError):
-        while (taken := os.open(os.devnull, os.O_RDWR)) <= LAST_STREAM:
+        while (opened := os.open(os.devnull, os.O_RDWR)) <= STDERR_DESCRIPTOR:
             pass
-        os.close(taken)
+        os.close(opened)
     warnings.filterwarnings("ignore", "Glyph .* missing from")  # the picture shows a box
 
 
-def flush():
-    """Write what is printed so far. Raises OSError if it cannot be."""
+def flush() -> None:
+    """Flush standard output. Raises OSError if it cannot be written."""
     if sys.stdout:
         sys.stdout.flush()
 
 
-def drop_output():
-    """What was not written cannot be: Python would try again at its end."""
+def drop_output() -> None:
+    """Send buffered output to the null device: Python would fail to flush it at exit."""
     with suppress(OSError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

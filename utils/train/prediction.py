@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from utils.data.prefetch import iter_batches
+from utils.train.recipe import PREDICTION_BATCH
 
 if TYPE_CHECKING:
     from models.architectures import Classifier
     from utils.data.datasets import CompositeSet, ImageSet
-
-PREDICTION_BATCH = 256  # images: the fastest of 50 to 512 on a CPU; a GPU gains little from more
 
 
 @torch.inference_mode()

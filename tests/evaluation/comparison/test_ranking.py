@@ -1,4 +1,4 @@
-"""The table of a comparison, from figures that were worked out by hand."""
+"""The table of a comparison, computed by hand."""
 
 import csv
 import io
@@ -56,7 +56,7 @@ def test_retrains_own_gap_is_that_of_two_retrains_and_the_bases_that_of_doing_no
     assert by_name(ranked_rows(BASE, alone, {}))["Retrain"].mean("average_gap_points") is None
 
 
-def test_time_is_a_share_of_the_same_seeds_retrain_on_the_same_device():
+def test_time_is_a_percentage_of_the_same_seeds_retrain_on_the_same_device():
     rows = by_name(ranked_rows(BASE, TRIALS, {}))
     assert rows["GA"].values["share_of_retrain_time_percent"] == [10.0, 20.0]
     assert rows["GA"].mean("seconds") == 7.0
@@ -107,3 +107,10 @@ def test_the_markdown_table_has_a_row_each_and_reasons_below():
     assert {line.count("|") for line in (head, rule, *rows)} == {len(COLUMNS) + 2}
     assert rows[0].startswith("| **Retrain** | 1.00 |")
     assert "- RL: seed 1: no" in text
+
+
+def test_a_retrain_that_took_no_time_leaves_no_percentage():
+    trials = {"Retrain": {1: TRIALS["Retrain"][1] | {"seconds": 0}}, "GA": {1: TRIALS["GA"][1]}}
+    rows = by_name(ranked_rows(BASE, trials, {}))
+    assert rows["GA"].mean("share_of_retrain_time_percent") is None
+    assert rows["Retrain"].mean("seconds") == 0

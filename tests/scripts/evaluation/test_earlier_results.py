@@ -38,9 +38,9 @@ def test_a_stale_or_damaged_mask_costs_no_result(couple, done, grey):
     path = couple / "SaliencyMaps" / BASE / "class_3.pt"
     flags = (*model_flags(grey, FORGOTTEN), "--measures", "forgetting")
     for spoil, says in (
-        (lambda: shutil.copy(path.with_name("class_0.pt"), path), "was made for other weights"),
+        (lambda: shutil.copy(path.with_name("class_0.pt"), path), "belongs to other weights"),
         (lambda: path.write_bytes(path.read_bytes()[:1000]), "is cut short, damaged"),
-        (path.unlink, "make it with python generate_mask.py"),
+        (path.unlink, "create it with python generate_mask.py"),
     ):
         spoil()
         printed = done("main_test_unlearn", *flags)
@@ -80,3 +80,26 @@ def test_a_class_without_val_images(couple, done):
     assert results["mia_efficacy_percent"] is not None
     done("main_test_unlearn", *model_flags("gap.npz", FORGOTTEN), "--non_members", "test")
     assert results_of(FORGOTTEN)["attack_loss_auc"] is not None
+
+
+def test_figures_of_other_groups_of_patients_do_not_survive(couple, done, grey):
+    """Their file is part of what they were measured with, as costs and other seeds are."""
+    Path("north.txt").write_text("north\nsouth\n" * 20)
+    Path("wards.txt").write_text("ward 1\nward 2\nward 3\nward 4\n" * 10)
+    flags = (*model_flags(grey, FORGOTTEN), "--measures")
+    done("main_test_unlearn", *flags, "safety", "--group_file", "north.txt")
+    first = results_of(FORGOTTEN)
+    assert "group_accuracy_percent:north" in first
+    done("main_test_unlearn", *flags, "cost")
+    kept = results_of(FORGOTTEN)
+    assert {key: kept[key] for key in first if key != "command"} == {
+        key: value for key, value in first.items() if key != "command"
+    }
+    done("main_test_unlearn", *flags, "cost", "--group_file", "wards.txt")
+    results = results_of(FORGOTTEN)
+    check_plain(results)
+    assert not [key for key in results if "group_accuracy" in key or "odds" in key]
+    assert results["worst_sensitivity_percent"] == first["worst_sensitivity_percent"]
+    done("main_test_unlearn", *flags, "safety", "--group_file", "wards.txt")
+    named = {key for key in results_of(FORGOTTEN) if key.startswith("group_accuracy_percent:")}
+    assert named == {f"group_accuracy_percent:ward {number}" for number in range(1, 5)}

@@ -19,7 +19,7 @@ from tests.scripts.evaluation.shared import (
     rows_of,
 )
 from unlearn.request.request import ForgetRequest
-from unlearn.saliency import make_mask
+from unlearn.saliency import compute_mask
 
 
 def test_the_attack_on_a_base_model_by_hand(unattacked, done, grey, monkeypatch):
@@ -95,7 +95,7 @@ def test_shadow_models_forget_by_the_tested_models_method(unattacked, done, grey
 
     def run(model, forget_set, retain_set, config):
         forgotten.append((forget_set, retain_set, config))
-        own = make_mask(model, forget_set, ForgetRequest((3,)), 0.5).changeable
+        own = compute_mask(model, forget_set, ForgetRequest((3,)), 0.5).changeable
         assert all(torch.equal(own[name], config.mask.changeable[name]) for name in own)
         return method.run(model, forget_set, retain_set, config)
 

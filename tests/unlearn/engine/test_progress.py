@@ -1,5 +1,8 @@
 """A run that goes on from what it has kept ends as one that was never stopped, in every method."""
 
+import errno
+import os
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -12,7 +15,7 @@ from unlearn.engine import loop
 from unlearn.engine.pairing import PairedSets
 from unlearn.engine.progress import Progress
 from unlearn.registry import METHODS
-from utils.runtime.errors import UserError
+from utils.runtime.errors import UserError, wrap_os_errors
 
 EPOCHS = 3
 MASKED = ("RL_with_SalUn", "BoundaryExpanding_with_SalUn")  # all others end in the same way
@@ -33,9 +36,9 @@ class Stopping(Progress):
 
     stop_after = EPOCHS + 100
 
-    def _keep(self, *arguments):
-        super()._keep(*arguments)
-        self.finish()
+    def _save(self, *arguments):
+        super()._save(*arguments)
+        self.wait()
         if self.saved_epochs >= self.stop_after:
             raise Stopped
 
@@ -96,10 +99,12 @@ def test_an_interrupted_run_is_neither_lost_nor_taken_for_another(workplace):
     progress.stop_after = 1
     with pytest.raises(Stopped):
         run(METHODS["FT"], progress)
-    assert progress.interrupt_hint() == "1 pass is saved; add --resume to go on"
+    assert progress.interrupt_hint() == "1 epoch is saved; add --resume to continue"
     with pytest.raises(UserError, match="was interrupted: add --resume .*or --overwrite to start"):
         new_progress()
-    with pytest.raises(UserError, match="of another base model, .* start again with --overwrite"):
+    with pytest.raises(
+        UserError, match="another base model, .* start from scratch with --overwrite"
+    ):
         Progress.open("model", {"parent_digest": "another"}, resume=True, overwrite=False)
     (workplace / "model_weights" / "unfinished" / "model" / "latest.pt").write_bytes(b"half")
     with pytest.raises(UserError, match="is cut short, damaged, or not a saved run"):
@@ -128,7 +133,7 @@ def test_a_pass_that_is_not_what_it_was_is_refused(workplace, damage):
     else:
         del content["digest"]
         save_with_digest(first, content | {"origin": {"parent_digest": "of another"}})
-    with pytest.raises(UserError, match="pass_0001.pt.*: start again with --overwrite$"):
+    with pytest.raises(UserError, match="pass_0001.pt.*: start from scratch with --overwrite$"):
         run(METHODS["FT"], new_progress(resume=True))
 
 
@@ -142,7 +147,8 @@ def tensors_in(content):
 
 def test_no_room_for_what_is_kept_does_not_end_the_run(workplace, monkeypatch, capsys):
     def full(*_):
-        raise UserError("cannot write: No space left on device")
+        with wrap_os_errors("cannot write"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     whole = run(METHODS["RL"], None)
     monkeypatch.setattr("unlearn.engine.progress.save_with_digest", full)
@@ -150,8 +156,29 @@ def test_no_room_for_what_is_kept_does_not_end_the_run(workplace, monkeypatch, c
     assert same_weights(run(METHODS["RL"], progress), whole)
     assert progress.interrupt_hint() is None
     printed = capsys.readouterr().out
-    assert printed.count("No space left on device; the run goes on, but cannot be resumed") == 1
+    assert printed == (
+        "note: progress cannot be saved (No space left on device); the run continues, but cannot "
+        "be resumed if it is interrupted\n"
+    )
     assert not list(workplace.rglob("*.pt"))
+
+
+@pytest.mark.parametrize("method_id", ["RL", "Retrain"])
+def test_removed_progress_is_reported_and_does_not_end_the_run(
+    workplace, monkeypatch, capsys, method_id
+):
+    class Removed(Progress):
+        def _write(self, number, *content):
+            if number == 2:
+                shutil.rmtree(workplace / "model_weights")
+            super()._write(number, *content)
+
+    whole = run(METHODS[method_id], None)
+    progress = Removed("model", ORIGIN)
+    assert same_weights(run(METHODS[method_id], progress), whole)
+    assert progress.interrupt_hint() is None
+    says = "unfinished/model was removed during the run); the run continues, but cannot be resumed"
+    assert capsys.readouterr().out.count(says) == 1
 
 
 def test_a_pair_goes_on_where_it_was():

@@ -369,7 +369,9 @@ def test_what_a_model_in_shards_cannot_do(refused, sharded, workplace, data_file
     refused(says, "main_mia", *sharded, "--class_to_forget", "3")
     flags = ("--dataset", data_files["grey"], "--device", "cpu", "--save_model_id", "x", *TRAIN)
     refused("--sisa_shards: 1 is out of range", "main_train", *flags, "--sisa_shards", "1")
-    monkeypatch.setattr("main_train.build_model", pytest.fail)  # before any network is built
+    monkeypatch.setattr(
+        "models.architectures.build_model", pytest.fail
+    )  # before any network is built
     says = (
         "--sisa_shards 70: each shard needs at least 2 training images, and there are 96: give 48 "
         "at most"

@@ -1,4 +1,4 @@
-"""read_npz of valid files and of some invalid ones; more of those in test_bad_input.py."""
+"""read_npz of valid files and some invalid ones; others in robustness/bad_input."""
 
 import numpy as np
 import pytest

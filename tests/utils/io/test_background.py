@@ -39,7 +39,7 @@ def test_an_error_is_raised_once_by_the_next_call(then):
 
 
 def test_several_ranks_run_tasks_in_the_calling_thread(monkeypatch):
-    monkeypatch.setattr(processes._group, "count", 2)
+    monkeypatch.setattr(processes._group, "world_size", 2)
     background, done = BackgroundWorker(), []
     background.submit(lambda: done.append(threading.current_thread() is threading.main_thread()))
     assert done == [True]
