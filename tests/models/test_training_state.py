@@ -60,9 +60,7 @@ def test_an_altered_training_state_is_refused_and_one_without_digest_loads():
     content = torch.load(path, weights_only=True)
     next(iter(content["state"]["model"].values())).view(-1)[0] += 1
     torch.save(content, path)
-    with pytest.raises(
-        UserError, match="run_resume.pt is damaged or altered: .*: start from scratch"
-    ):
+    with pytest.raises(UserError, match="run_resume.pt is damaged .*: start from scratch"):
         load_training_state("run", ORIGIN)
     del content["digest"]
     torch.save(content, path)
