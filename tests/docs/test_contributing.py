@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.documents import code_blocks, page
 from tests.helpers.environment import REPOSITORY, script_environment
 
-MOST_LINES = 34  # of an example
+MAX_LINES = 36  # of an example
 
 
 def section(title):
@@ -52,7 +52,7 @@ def run(command, checkout):
 def test_a_measure_as_written(checkout):
     text = section("Add a measure")
     [source] = code_blocks(text, "python")
-    assert len(source.splitlines()) <= MOST_LINES
+    assert len(source.splitlines()) <= MAX_LINES
     [block] = code_blocks(text, "bash")
     train, test, compare = block.splitlines()
     path = checkout / re.search(r"Save it as `(.*?)`", text)[1]

@@ -315,3 +315,19 @@ def test_leftovers_of_a_killed_run_are_removed(done, flags):
         path.unlink()
     done("main_compare", *flags)
     assert not left.parent.exists()
+
+
+def test_a_figure_that_is_missing_in_the_record_is_measured_without_training(done, flags, made):
+    """As it is when a measure with a new column was added."""
+    done("main_compare", *flags)
+    path = Path(f"results/{NAME}.json")
+    content = json.loads(path.read_bytes())
+    before = json.loads(path.read_bytes())["trials"]
+    for figures in content["trials"].values():
+        del figures["mia_efficacy_percent"]
+    path.write_text(json.dumps(content))
+    made.clear()
+    printed = done("main_compare", *flags)
+    assert made == []
+    assert "finished already" not in printed
+    assert trials() == before
