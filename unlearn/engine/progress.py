@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from models.checkpoint import load_with_digest, model_path, save_with_digest
+from models.checkpoint import RESTART_HINT, load_with_digest, model_path, save_with_digest
 from utils.io.background import BackgroundWorker, copy_to_cpu
 from utils.io.files import MODEL_FOLDER, check_inside
 from utils.runtime.errors import UserError
