@@ -27,7 +27,7 @@ from models.architectures import (
     make_spec,
     single_network_spec,
 )
-from models.records import describe_differences, find_record_error
+from models.records import describe_differences, drop_unknown_values, find_record_error
 from utils.io.archives import open_regular_file
 from utils.io.files import MODEL_FOLDER, check_id, check_inside, suggest_name, write_atomically
 from utils.io.tensor_files import content_digest, read_tensors, tensor_bytes
@@ -251,7 +251,7 @@ def _checked_record(content, path):
     digest = content_digest(record)
     if content.get("record_digest", digest) != digest:
         raise UserError(f"{path} is damaged or altered: the record is not what was saved with it")
-    return _with_default_settings(record)
+    return _with_default_settings(drop_unknown_values(record))
 
 
 def _with_default_settings(record):

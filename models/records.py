@@ -32,6 +32,14 @@ MAX_NUMBER = 2**63 - 1
 SHA256 = re.compile("[0-9a-f]{64}")
 
 
+def drop_unknown_values(record: dict) -> dict:
+    """Return a record without a duration of 0 seconds, which other programs may round to.
+
+    A duration that is unknown is left out everywhere; a 0 would be divided by.
+    """
+    return {key: value for key, value in record.items() if key != "seconds" or value}
+
+
 def describe_differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
     """Return where `found` differs from the settings in `expected`, "" if nowhere.
 

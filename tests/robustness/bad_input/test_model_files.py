@@ -154,7 +154,7 @@ def test_bare_weights_cannot_be_retrained(trained, refused, grey):
     bare_weights(trained)
     retrain = ("--unlearn", "Retrain", "--class_to_forget", "3")
     bare = ("--arch", SMALL_ARCH, "--input_size", "12")
-    says = "--unlearn Retrain: .*does not tell how the model was trained"
+    says = "--unlearn Retrain: .*has no record of how the model was trained"
     refused(says, "main_unlearn", *model_flags(grey, "bare"), *retrain, *bare)
 
 
