@@ -75,9 +75,9 @@ def test_retrain_is_not_compared_with_itself(couple, done, grey):
 @pytest.mark.parametrize(
     "changes, says",
     [
-        ({"forget_request": {"class_to_forget": 1}}, "other has not forgotten the same"),
+        ({"forget_request": {"class_to_forget": 1}}, "other was unlearned by another request"),
         ({"train_digest": "0" * 64}, "other was trained on other images: give one of the same"),
-        ({"method": "FT"}, "other is no Retrain, it is FT"),
+        ({"method": "FT"}, "other is not a Retrain but FT"),
     ],
 )
 @pytest.mark.parametrize("script", ["main_test_unlearn", "main_mia"])
@@ -90,7 +90,7 @@ def test_a_model_that_is_no_retrain_of_the_request(couple, refused, grey, script
 
 @pytest.mark.parametrize("script", ["main_test_unlearn", "main_mia"])
 def test_a_retrain_that_is_given_twice(couple, refused, grey, script):
-    says = f"--retrain_model_id {RETRAIN} has the very weights of another one"
+    says = f"--retrain_model_id {RETRAIN} has the same weights as another model"
     flags = (*model_flags(grey, FORGOTTEN), "--retrain_model_id", RETRAIN, RETRAIN)
     assert refused(says, script, *flags) == []
     itself = (*model_flags(grey, RETRAIN), "--retrain_model_id", RETRAIN)
@@ -106,9 +106,9 @@ def test_a_model_of_another_seed_that_is_none(couple, refused, grey):
     changed_copy(FORGOTTEN, "other", settings=settings)
     epochs = re.escape(says.format("other", "epochs 7 (not 1)"))
     assert refused(epochs, *ask(flags, PEERS[0], "other")) == []
-    assert refused(f"{BASE} has not forgotten the same", *ask(flags, BASE)) == []
-    assert refused(f"{PEERS[0]} has the very weights of", *ask(flags, *[PEERS[0]] * 2)) == []
-    assert refused(f"{FORGOTTEN} has the very weights of", *ask(flags, FORGOTTEN)) == []
+    assert refused(f"{BASE} was unlearned by another request", *ask(flags, BASE)) == []
+    assert refused(f"{PEERS[0]} has the same weights as", *ask(flags, *[PEERS[0]] * 2)) == []
+    assert refused(f"{FORGOTTEN} has the same weights as", *ask(flags, FORGOTTEN)) == []
     base = (*model_flags(grey), "--class_to_forget", "3", "--seed_model_id")
     assert refused("--seed_model_id: a base model has no method", *ask(base, FORGOTTEN)) == []
 
@@ -150,8 +150,8 @@ def test_without_its_base_model(couple, done, grey):
     with torch.no_grad():
         next(model.parameters()).mul_(1.01)
     for spoil, says in (
-        (lambda: save_model(BASE, model, record), f"{BASE} is not the model any more that this"),
-        (path.unlink, f"the base model {BASE} is not in model_weights/ any more"),
+        (lambda: save_model(BASE, model, record), f"{BASE} is no longer the model that this"),
+        (path.unlink, f"the base model {BASE} is no longer in model_weights/"),
     ):
         spoil()
         printed = done("main_test_unlearn", *flags)
