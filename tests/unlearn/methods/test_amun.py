@@ -75,7 +75,7 @@ def test_a_model_without_boundaries_is_refused_in_one_line():
     with torch.no_grad():
         model.network[6].weight.zero_()
         model.network[6].bias.copy_(torch.tensor([0.0, 9.0, 0.0, 0.0]))
-    with pytest.raises(UserError, match="no image to forget has an adversarial example"):
+    with pytest.raises(UserError, match="no image of the forget set has an adversarial example"):
         run(model, *split_set(REQUEST, tiny_set()), CONFIG)
 
 

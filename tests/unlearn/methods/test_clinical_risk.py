@@ -74,7 +74,7 @@ def test_one_step_towards_uniform_predictions():
 
 
 def test_a_class_that_does_not_exist_is_refused():
-    with pytest.raises(UserError, match="risky: there is no class 4, the last is 3"):
+    with pytest.raises(UserError, match="risky: class 4 does not exist: give 0 to 3"):
         unlearned(risky=(0, 4))
 
 
