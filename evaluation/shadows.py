@@ -20,7 +20,7 @@ import torch
 from evaluation.metrics.klom import margins
 from evaluation.metrics.membership import too_few
 from models.architectures import Classifier, ModelSpec, build_model
-from models.checkpoint import REFUSALS, load_with_digest, save_with_digest
+from models.checkpoint import LOAD_ERRORS, load_with_digest, save_with_digest
 from unlearn.engine.method import Method
 from unlearn.engine.settings import config_from_record
 from unlearn.lineage.parents import RETRAIN
@@ -287,7 +287,7 @@ def _saved_margins(content, path, count):
 def _load_weights(model, content, path):
     try:
         model.network.load_state_dict(content["weights"])
-    except REFUSALS as error:
+    except LOAD_ERRORS as error:
         raise _foreign(path) from error
 
 

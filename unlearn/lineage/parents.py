@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from models.checkpoint import load_model, model_digest, model_path, read_record
+from models.records import describe_differences
 from unlearn.model_ids import FORGOTTEN
 from unlearn.request.request import ForgetRequest
 from utils.io.files import MODEL_FOLDER, check_id
@@ -70,9 +71,7 @@ def find_retrain(model_id: str, record: dict, request: ForgetRequest) -> str | N
 
 def describe_setting_differences(record: dict, settings: dict) -> str:
     """Return how an unlearned model's settings differ: `epochs 1 (not 12)`, or ""."""
-    own = record.get("settings", {})
-    differing = [key for key, value in settings.items() if own.get(key) != value]
-    return ", ".join(f"{key} {own.get(key)} (not {settings[key]})" for key in differing)
+    return describe_differences(record.get("settings", {}), settings)
 
 
 def load_retrains(

@@ -102,7 +102,7 @@ def test_an_interrupted_run_is_neither_lost_nor_confused_with_another(workplace)
     assert progress.interrupt_hint() == "1 epoch is saved; add --resume to continue"
     with pytest.raises(UserError, match="was interrupted: add --resume .*or --overwrite to start"):
         new_progress()
-    with pytest.raises(UserError, match="another base model, .* begin afresh with --overwrite"):
+    with pytest.raises(UserError, match="another base model, .* start from scratch"):
         Progress.open("model", {"parent_digest": "another"}, resume=True, overwrite=False)
     (workplace / "model_weights" / "unfinished" / "model" / "latest.pt").write_bytes(b"half")
     with pytest.raises(UserError, match="is cut short, damaged, or not a saved run"):
@@ -131,7 +131,7 @@ def test_damaged_or_swapped_epochs_are_refused(workplace, damage):
     else:
         del content["digest"]
         save_with_digest(first, content | {"origin": {"parent_digest": "of another"}})
-    with pytest.raises(UserError, match="pass_0001.pt.*: begin afresh with --overwrite$"):
+    with pytest.raises(UserError, match="pass_0001.pt.*: start from scratch with --overwrite$"):
         run(METHODS["FT"], new_progress(resume=True))
 
 
