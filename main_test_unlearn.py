@@ -152,7 +152,7 @@ def _test(args, argv):
         "warning_sources": audit.warning_sources,
     }
     path = RESULT_FOLDER / f"{file_name}.json"
-    results = with_earlier(path, results, audit.measured_groups)
+    results = with_earlier(path, results, audit.measured)
     write_atomically(path, to_json(results))
     print(f"results: {path}")
     ending = file_name.removeprefix(args.model_id)

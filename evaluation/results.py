@@ -27,7 +27,7 @@ import torchvision
 
 from evaluation.audit import BASE, MODEL, RETRAIN
 from evaluation.figure import Figure
-from evaluation.measure import CLASS, GROUP, Measure
+from evaluation.measure import CLASS, GROUP
 from evaluation.registry import MEASURES
 from unlearn.model_ids import parse_unlearned_model_id
 from utils.io.files import check_id
@@ -123,10 +123,7 @@ def to_json(results: Mapping) -> bytes:
 
 
 def with_earlier(
-    path: Path,
-    results: dict[str, object],
-    measured_groups: Collection[str],
-    measures: Mapping[str, Measure] = MEASURES,
+    path: Path, results: dict[str, object], measured: Collection[str]
 ) -> dict[str, object]:
     """Return `results`, and what an earlier run measured of the same model with the same settings.
 
@@ -134,23 +131,22 @@ def with_earlier(
     a measure are dropped if it was computed again, or if its inputs (Measure.inputs) changed. An
     input that was not given is unchanged if this run computed no measure that needs it.
 
-    path: of the results file. measured_groups: names of the groups that this run computed.
+    path: of the results file. measured: names, as in MEASURES, of what this run computed.
     """
     earlier = _read(path)
     if any(earlier.get(key) != results[key] for key in SAME):
         return results
     if results["weights_digest"] is None:  # bare weights may have changed
         return results
-    again = {name for name, measure in measures.items() if measure.group in measured_groups}
     users = {}  # of each input, names of measures
-    for name, measure in measures.items():
+    for name, measure in MEASURES.items():
         for key in measure.inputs:
             users.setdefault(key, set()).add(name)
-    unused = {key for key, names in users.items() if key in earlier and not names & again}
+    unused = {key for key, names in users.items() if key in earlier and names.isdisjoint(measured)}
     results = {**{key: earlier[key] for key in unused}, **results}
     changed = {key for key in users if earlier.get(key) != results.get(key)}
-    dropped = again.union(*(users[key] for key in changed))
-    patterns = [_key_pattern(measures[name]) for name in dropped]
+    dropped = set(measured).union(*(users[key] for key in changed))
+    patterns = [_key_pattern(MEASURES[name]) for name in dropped]
 
     def is_dropped(key):
         return key in changed or any(pattern.fullmatch(key) for pattern in patterns)
