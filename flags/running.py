@@ -37,7 +37,7 @@ def resume_flag(parser: ArgumentParser) -> None:
         "--resume",
         action="store_true",
         help="continue the same command after an interruption; the result is the same as without "
-        "the interruption",
+        "the interruption; with --overwrite, files that do not belong to it are replaced",
     )
 
 
