@@ -26,7 +26,7 @@ from unlearn.engine.method import MAX_BATCHES_PER_STEP
 from unlearn.registry import find_method
 from utils.io.files import MODEL_FOLDER, ensure_folder
 from utils.io.locks import exclusive_lock
-from utils.runtime.devices import describe, pick_device
+from utils.runtime.devices import describe, pick_device, print_busy_note
 from utils.runtime.errors import UserError, interrupt_with_hint, run_script
 from utils.runtime.startup import import_libraries
 
@@ -41,7 +41,6 @@ def main(argv: list[str] | None = None) -> str:
     import_libraries()
     from models.checkpoint import model_digest, model_path
     from models.loading import load_model_and_data
-    from unlearn.engine.progress import Progress
     from unlearn.job import UnlearnJob
     from unlearn.saliency import threshold_to_percent
 
@@ -49,6 +48,7 @@ def main(argv: list[str] | None = None) -> str:
         threshold_to_percent(args.mask_thresh)
     ensure_folder(MODEL_FOLDER)
     device = pick_device(args.device, args.threads)
+    print_busy_note(device)
     model, record, dataset = load_model_and_data(device=device, **open_model_arguments(args))
     if record.get("kind") == "unlearned":
         raise UserError(f"{args.model_id} is an unlearned model already: give its base model's id")
@@ -67,8 +67,8 @@ def main(argv: list[str] | None = None) -> str:
     path = model_path(job.model_id)
     with exclusive_lock(path, path):
         new_record = job.make_record(record, model_digest(model, record), dataset)
-        if args.resume and job.find_finished(new_record):
-            Progress(job.model_id, new_record).delete()
+        interrupted = job.is_interrupted(new_record)  # of a finished model: while replacing it
+        if args.resume and job.find_finished(new_record) and not interrupted:
             print(f"model: {path}, finished already\nmodel_id: {job.model_id}")
         else:
             _unlearn(args, argv, job, new_record, model, dataset)
