@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     import_libraries()
     from models.loading import load_model_and_data
-    from unlearn.saliency import is_saliency, saliency_origin, saliency_path
+    from unlearn.saliency import matches_origin, saliency_origin, saliency_path
 
     model, _, dataset = load_model_and_data(
         device=pick_device(args.device, args.threads), **open_model_arguments(args)
@@ -51,28 +51,38 @@ def main(argv: list[str] | None = None) -> None:
     ensure_folder(folder)
     with exclusive_lock(folder, folder):
         # True: a mask of this request and origin, False: another, None: none, or damaged
-        existing = {each: is_saliency(path, each, origin) for each, path in paths.items()}
+        existing = {each: matches_origin(path, each, origin) for each, path in paths.items()}
         others = [path for request, path in paths.items() if existing[request] is False]
         check_overwrite(others, args.overwrite)
         for number, (request, path) in enumerate(paths.items()):
             try:
-                if existing[request] and args.resume:
-                    _report_finished(args, model, request, origin, path)
+                if existing[request] and (args.resume or not args.overwrite):
+                    _keep_mask(args, model, request, origin, path)
                 else:
                     _make_mask(args, model, dataset, request, origin, path, len(requests) == 1)
             except KeyboardInterrupt as interrupt:
-                kept = f"{number} of {len(paths)} masks are finished; add --resume to continue"
+                kept = f"{number} of {len(paths)} masks are saved; {_how_to_continue(args)}"
                 raise interrupt_with_hint(interrupt, kept if number else None) from None
 
 
-def _report_finished(args, model, request, origin, path):
-    """Print that the mask exists, and save its picture if it is missing."""
+def _how_to_continue(args):
+    if args.overwrite and not args.resume:
+        return "the same command replaces all again, and without --overwrite existing ones are kept"
+    return "the same command continues"
+
+
+def _keep_mask(args, model, request, origin, path):
+    """Keep an existing mask, and save its picture if it is missing.
+
+    Computed with another batch size or device, a mask may differ from the one that existing models
+    were unlearned with.
+    """
     from unlearn.saliency import load_percentiles
 
-    print(f"{request.description}: {path}, finished already")
+    print(f"{request.description}: {path} exists already and is kept")
     if not _picture_path(args, path).exists():
-        percents = load_percentiles(path, model, request, origin, "generate_mask.py")
-        _save_picture(args, request, path, percents)
+        percentiles = load_percentiles(path, model, request, origin, "generate_mask.py")
+        _save_picture(args, request, path, percentiles)
 
 
 def _make_mask(args, model, dataset, request, origin, path, only):
@@ -88,19 +98,19 @@ def _make_mask(args, model, dataset, request, origin, path, only):
         return
     began = time.perf_counter()
     saliency = gradient_saliency(model, forget_set, request, args.batch_size)
-    percents = compute_percentiles(saliency)
-    save_percentiles(path, percents, request, origin)
+    percentiles = compute_percentiles(saliency)
+    save_percentiles(path, percentiles, request, origin)
     seconds, megabytes = time.perf_counter() - began, path.stat().st_size / 1e6
     print(f"{name}: {path}, {megabytes:.1f} MB, {seconds:.1f} s")
-    _save_picture(args, request, path, percents)
+    _save_picture(args, request, path, percentiles)
 
 
-def _save_picture(args, request, path, percents):
+def _save_picture(args, request, path, percentiles):
     from evaluation.pictures import layer_saliency
     from utils.plots.saving import save_picture
 
     title = f"{args.model_id}\n{request.description}"
-    save_picture(layer_saliency(percents, title, PICTURED_THRESHOLD), _picture_path(args, path))
+    save_picture(layer_saliency(percentiles, title, PICTURED_THRESHOLD), _picture_path(args, path))
 
 
 def _picture_path(args, path):

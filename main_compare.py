@@ -22,7 +22,7 @@ from arg_parser import (
 )
 from unlearn.engine.method import BATCH_SIZE, MAX_BATCHES_PER_STEP
 from unlearn.model_ids import FORGOTTEN, encode_number
-from unlearn.registry import METHODS, find_methods
+from unlearn.registry import METHODS, find_methods, load_plugins
 from utils.io.files import (
     MODEL_FOLDER,
     PICTURE_FOLDER,
@@ -43,6 +43,7 @@ def main(argv: list[str] | None = None) -> list:
     argv = sys.argv[1:] if argv is None else argv
     groups = (trained_model_flags, data_flags, compare_flags, device_flags, overwrite_flag)
     args = make_parser(__doc__, *groups).parse_args(argv)
+    load_plugins(args.plugin)
     chosen = find_methods(args.unlearn)
     import_libraries()
     from models.loading import load_model_and_data
@@ -173,7 +174,11 @@ def _write(comparison, figures, name):
 def _run_all(comparison, figures):
     """Run the trials whose `figures` are None; print each outcome and the remaining time."""
     to_do = [trial for trial in figures if figures[trial] is None]
-    seconds = {trial.method: done["seconds"] for trial, done in figures.items() if done is not None}
+    seconds = {
+        trial.method: done["seconds"]
+        for trial, done in figures.items()
+        if done is not None and "seconds" in done  # unknown in some models of other programs
+    }
     if len(to_do) < len(figures):
         print(f"{len(figures) - len(to_do)} of {len(figures)} trials are finished already")
     while to_do:
@@ -195,9 +200,10 @@ def _run_all(comparison, figures):
 
 
 def _outcome(figures):
+    seconds = f", {figures['seconds']:.1f} s" if "seconds" in figures else ""
     return (
         f"unlearn accuracy {figures['unlearn_accuracy_percent']:.2f}%, "
-        f"test accuracy {figures['test_accuracy_percent']:.2f}%, {figures['seconds']:.1f} s"
+        f"test accuracy {figures['test_accuracy_percent']:.2f}%{seconds}"
     )
 
 

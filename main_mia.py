@@ -22,6 +22,7 @@ from arg_parser import (
 )
 from evaluation.measure import Group
 from evaluation.report import explain, figure_table
+from unlearn.registry import load_plugins
 from utils.io.files import RESULT_FOLDER, check_id, ensure_folder, write_atomically
 from utils.io.locks import exclusive_lock
 from utils.runtime.devices import describe, pick_device, print_busy_note
@@ -34,6 +35,7 @@ def main(argv: list[str] | None = None) -> dict:
     argv = sys.argv[1:] if argv is None else argv
     groups = (trained_model_flags, data_flags, attack_flags, device_flags)
     args = make_parser(__doc__, *groups).parse_args(argv)
+    load_plugins(args.plugin)
     import_libraries()
     from evaluation.results import print_as_json
 

@@ -92,13 +92,16 @@ def _test(args, argv):
     model, record, dataset = load_model_and_data(device=device, **open_model_arguments(args))
     request = request_for_model(args, record, dataset)
     file_name = results_name(args.model_id, record, request)
-    if args.cost_matrix and dataset.is_multi_label:
+    if args.cost_matrix is not None and dataset.is_multi_label:
         raise UserError(
             f"--cost_matrix: {dataset.name} is multi-label: an image has several findings, and "
             "none is mistaken for another; leave it out"
         )
-    costs = args.cost_matrix and read_cost_matrix(args.cost_matrix, dataset.class_names)
-    groups = args.group_file and read_groups(args.group_file, len(dataset.test))
+    costs = groups = None
+    if args.cost_matrix is not None:
+        costs = read_cost_matrix(args.cost_matrix, dataset.class_names)
+    if args.group_file is not None:
+        groups = read_groups(args.group_file, len(dataset.test))
     base, base_note = load_parent(record, model.spec, device)
     retrains = load_retrains(args.retrain_model_id, args.model_id, model, record, request, dataset)
     peers = load_seed_models(args.seed_model_id, model, record, request, dataset)
@@ -149,7 +152,7 @@ def _test(args, argv):
         "warning_sources": audit.warning_sources,
     }
     path = RESULT_FOLDER / f"{file_name}.json"
-    results = with_earlier(path, results, audit.measured_groups)
+    results = with_earlier(path, results, audit.measured)
     write_atomically(path, to_json(results))
     print(f"results: {path}")
     ending = file_name.removeprefix(args.model_id)

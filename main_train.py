@@ -218,6 +218,9 @@ def _train_and_keep(run, name, origin):
 
         def write():
             nonlocal saved
+            path = training_state_path(name)
+            if saved and not path.exists():
+                print(f"note: {path} was removed during training; it is saved again")
             save_training_state(name, origin, state)
             saved = epoch
 

@@ -23,7 +23,7 @@ from arg_parser import (
     unlearning_settings,
 )
 from unlearn.engine.method import MAX_BATCHES_PER_STEP
-from unlearn.registry import find_method
+from unlearn.registry import find_method, load_plugins
 from utils.io.files import MODEL_FOLDER, ensure_folder
 from utils.io.locks import exclusive_lock
 from utils.runtime.devices import describe, pick_device, print_busy_note
@@ -37,6 +37,7 @@ def main(argv: list[str] | None = None) -> str:
     groups = (trained_model_flags, data_flags, unlearning_flags, device_flags)
     groups += (resume_flag, overwrite_flag)
     args = make_parser(__doc__, *groups).parse_args(argv)
+    load_plugins(args.plugin)
     method = find_method(args.unlearn)
     import_libraries()
     from models.checkpoint import model_digest, model_path
@@ -67,8 +68,9 @@ def main(argv: list[str] | None = None) -> str:
     path = model_path(job.model_id)
     with exclusive_lock(path, path):
         new_record = job.make_record(record, model_digest(model, record), dataset)
-        interrupted = job.is_interrupted(new_record)  # of a finished model: while replacing it
-        if args.resume and job.find_finished(new_record) and not interrupted:
+        # an interrupted --overwrite of this very model has saved epochs to resume from
+        finished = job.find_finished(new_record) and not job.is_interrupted(new_record)
+        if args.resume and finished:
             print(f"model: {path}, finished already\nmodel_id: {job.model_id}")
         else:
             _unlearn(args, argv, job, new_record, model, dataset)

@@ -1,10 +1,10 @@
-"""Training images a second on a GPU: asked for kernel by kernel, replayed, and compiled.
+"""Compare the training speed on a GPU: kernel by kernel, with CUDA graphs, and compiled.
 
-    python benchmarks/compare_replay.py --input_size 28 --images 12000 --batch_size 50
-    python benchmarks/compare_replay.py --input_size 224 --images 4096 --batch_size 256 --compile
+    python benchmarks/compare_cuda_graphs.py --input_size 28 --images 12000 --batch_size 50
+    python benchmarks/compare_cuda_graphs.py --input_size 224 --batch_size 256 --compile
 
-Replaying is what training does by itself (utils/replay.py). The last of three epochs counts, in the
-first kernels are chosen, recorded or compiled; random images, which lie on the GPU.
+Training uses CUDA graphs by default (utils/train/cuda_graphs.py). The last of three epochs counts:
+in the first, kernels are chosen, captured or compiled. The images are random, in GPU memory.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from models.architectures import build_model, make_spec
 from utils.data.datasets import ImageSet
 from utils.runtime.devices import describe, pick_device
 from utils.text import format_table
-from utils.train import cuda_graphs as replay
+from utils.train import cuda_graphs
 from utils.train.precision import pick_precision
 from utils.train.recipe import PRECISIONS, Recipe
 from utils.train.training import TrainingRun
@@ -29,7 +29,8 @@ from utils.train.training import TrainingRun
 CLASSES, EPOCHS, NEVER = 8, 3, 10**9
 
 
-def main():
+def main() -> None:
+    """Print the table of speeds, and whether graphs change the weights."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -47,18 +48,18 @@ def main():
         f"{args.images:,} images of {args.input_size} px, {args.arch}, batches of "
         f"{args.batch_size}, {precision}; {describe(device)}"
     )
-    ways = {"kernel by kernel": NEVER, "replayed": replay.EAGER_BATCHES}
+    modes = {"kernel by kernel": NEVER, "CUDA graphs": cuda_graphs.EAGER_BATCHES}
     rows, weights = [], []
-    for way, after in ways.items():
-        with mock.patch.object(replay, "EAGER_BATCHES", after):
+    for mode, after in modes.items():
+        with mock.patch.object(cuda_graphs, "EAGER_BATCHES", after):
             run, seconds = _trained(args, images, precision)
         weights.append(run.model.state_dict())
-        rows.append(_row(way, args.images, seconds))
+        rows.append(_row(mode, args.images, seconds))
     if args.compile:
         rows.append(_row("compiled", args.images, _trained(args, images, precision, True)[1]))
     print(format_table(["training", "images/s", "first epoch", "last epoch"], rows))
     same = all(torch.equal(values, weights[1][name]) for name, values in weights[0].items())
-    print(f"the weights of the first two are {'' if same else 'not '}the same to the bit")
+    print(f"the weights of the first two are {'' if same else 'not '}bitwise identical")
 
 
 def _images(args, device):
@@ -70,18 +71,18 @@ def _images(args, device):
 
 
 def _trained(args, images, precision, compiled=False):
-    """(TrainingRun, seconds of each epoch)."""
+    """Return (TrainingRun, seconds of each epoch)."""
     model = build_model(make_spec(args.arch, CLASSES, 3, args.input_size), seed=1)
     recipe = Recipe(EPOCHS, 0.01, args.batch_size, precision=precision, compiled=compiled)
     began = time.perf_counter()
     run = TrainingRun(model.to(images.device), images, images.subset(slice(0, 0)), recipe)
-    ended = [began]
-    run.run(after_epoch=lambda _: ended.append(time.perf_counter()), show=False)
-    return run, [later - earlier for earlier, later in zip(ended, ended[1:], strict=False)]
+    finished = [began]
+    run.run(after_epoch=lambda _: finished.append(time.perf_counter()), show=False)
+    return run, [later - earlier for earlier, later in zip(finished, finished[1:], strict=False)]
 
 
-def _row(way, count, seconds):
-    return [way, f"{count / seconds[-1]:,.0f}", f"{seconds[0]:.2f} s", f"{seconds[-1]:.2f} s"]
+def _row(mode, count, seconds):
+    return [mode, f"{count / seconds[-1]:,.0f}", f"{seconds[0]:.2f} s", f"{seconds[-1]:.2f} s"]
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Masks of one class for ten thresholds: one count, beside two argsorts a threshold.
+"""Time masks of one class for ten thresholds: one count against two argsorts per threshold.
 
     python benchmarks/compare_masks.py
 
 Both start from the same saliency of a ResNet-18 (random numbers: only their order matters) and
-end with masks on disk; in turn, several times, in one run.
+write masks to disk. They are timed alternately.
 """
 
 import argparse
@@ -24,7 +24,8 @@ from unlearn.saliency import compute_percentiles, mask_from_percentiles, save_pe
 THRESHOLDS = [percent / 100 for percent in range(10, 101, 10)]
 
 
-def main():
+def main() -> None:
+    """Print the times, the number of differing weights and the sizes of the files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
@@ -42,11 +43,11 @@ def main():
             percents = compute_percentiles(saliency)
             save_percentiles(one, percents, ForgetRequest((3,)), {})
             middle = time.perf_counter()
-            plain, plain_bytes = _two_argsorts_a_threshold(saliency, Path(folder))
+            plain, plain_bytes = _two_argsorts_per_threshold(saliency, Path(folder))
             end = time.perf_counter()
             ratios.append((end - middle) / (middle - began))
             print(
-                f"one count {middle - began:.2f} s, two argsorts a threshold {end - middle:.2f} s"
+                f"one count {middle - began:.2f} s, two argsorts per threshold {end - middle:.2f} s"
             )
         differing = sum(
             int(
@@ -59,11 +60,11 @@ def main():
         )
         print(f"ratio of times {statistics.median(ratios):.1f} (median of {rounds})")
         print(f"weights on which the masks differ: {differing}")
-        print(f"files: {one.stat().st_size / 1e6:.1f} MB, beside {plain_bytes / 1e6:.0f} MB")
+        print(f"files: {one.stat().st_size / 1e6:.1f} MB, against {plain_bytes / 1e6:.0f} MB")
 
 
-def _two_argsorts_a_threshold(saliency, folder):
-    """SalUn's way: for each threshold rank all weights, and save an int64 mask. (masks, bytes)"""
+def _two_argsorts_per_threshold(saliency, folder):
+    """Rank all weights for each threshold and save int64 masks, as SalUn does: (masks, bytes)."""
     masks, size = [], 0
     for threshold in THRESHOLDS:
         flat = -torch.cat([part.flatten() for part in saliency.values()])

@@ -1,10 +1,10 @@
-"""Test accuracy of models that learned in float32, in bf16, and in float32 changed by a rounding.
+"""Compare the test accuracy of training in float32, in bf16, and in perturbed float32.
 
     python benchmarks/compare_precisions.py --dataset mednist.npz --seeds 1 2 3
 
-The third is the yardstick: its first weights differ from those of the first by a millionth, as
-rounding might make them, and training in batches carries any difference on. Two precisions agree as
-far as they are no further apart than that.
+The third is the reference: its initial weights differ from those of the first by a millionth, as
+rounding might make them, and training amplifies any difference. Two precisions agree if they differ
+by no more than that.
 """
 
 import argparse
@@ -25,11 +25,16 @@ from utils.train.prediction import predict
 from utils.train.recipe import BF16, FLOAT32, Recipe
 from utils.train.training import TrainingRun
 
-ROUNDING = 1e-6  # of a weight
-RUNS = {"float32": (FLOAT32, 0.0), "bf16": (BF16, 0.0), "float32, rounded": (FLOAT32, ROUNDING)}
+PERTURBATION = 1e-6  # of a weight, relative
+RUNS = {
+    "float32": (FLOAT32, 0.0),
+    "bf16": (BF16, 0.0),
+    "float32, perturbed": (FLOAT32, PERTURBATION),
+}
 
 
-def main():
+def main() -> None:
+    """Print the table of accuracies."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -43,22 +48,30 @@ def main():
     device = pick_device(threads=args.threads)
     dataset = load_dataset(args.dataset).to(device)
     print(f"{dataset.name}, {args.arch}, {args.epochs} epochs; {describe(device)}")
-    found = {name: [] for name in RUNS}
+    accuracies = {name: [] for name in RUNS}
     for seed in args.seeds:
         for name, (precision, change) in RUNS.items():
             model = _trained(dataset, args, seed, precision, change)
-            found[name].append(100 * accuracy(predict(model, dataset.test), dataset.test.labels))
-    base = found["float32"]
+            accuracies[name].append(
+                100 * accuracy(predict(model, dataset.test), dataset.test.labels)
+            )
+    base = accuracies["float32"]
     rows = []
-    for name, percents in found.items():
+    for name, percents in accuracies.items():
         differences = [one - other for one, other in zip(percents, base, strict=True)]
         each = ", ".join(f"{percent:.2f}%" for percent in percents)
         mean = statistics.mean(percents)
-        apart = statistics.mean(map(abs, differences))
+        distance = statistics.mean(map(abs, differences))
         rows.append(
-            [name, each, f"{mean:.2f}%", f"{statistics.mean(differences):+.2f}", f"{apart:.2f}"]
+            [name, each, f"{mean:.2f}%", f"{statistics.mean(differences):+.2f}", f"{distance:.2f}"]
         )
-    headers = ["learning in", "test accuracy, by seed", "mean", "more, points", "apart, points"]
+    headers = [
+        "training in",
+        "test accuracy by seed",
+        "mean",
+        "mean difference",
+        "mean |difference|",
+    ]
     print(format_table(headers, rows))
 
 

@@ -1,4 +1,4 @@
-"""Accuracy and time of a ResNet's possible first layers: what decided models.architectures.
+"""Compare accuracy and time of ResNet stems, for the default in models/architectures.py.
 
 python benchmarks/compare_stems.py --dataset SynthBloodMNIST my_hospital.npz --seeds 1 2 3
 """
@@ -19,7 +19,8 @@ from utils.train.recipe import Recipe
 from utils.train.training import TrainingRun
 
 
-def main():
+def main() -> None:
+    """Print the table of accuracies and times."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", nargs="+", default=["SynthBloodMNIST"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2])
@@ -33,14 +34,14 @@ def main():
         dataset = load_dataset(name).to(device)
         for seed in args.seeds:
             runs = {stem: _train(dataset, stem, args.epochs, seed) for stem in args.stems}
-            least = min(run.seconds for run in runs.values())
+            fastest = min(run.seconds for run in runs.values())
             for stem, run in runs.items():
-                shares = [
+                accuracies = [
                     accuracy(predict(run.model, part), part.labels)
                     for part in (run.val_set, dataset.test)
                 ]
-                percents = [f"{100 * share:.2f}%" for share in shares]
-                ratio = f"{run.seconds / least:.2f}"
+                percents = [f"{100 * value:.2f}%" for value in accuracies]
+                ratio = f"{run.seconds / fastest:.2f}"
                 rows.append([dataset.name, seed, stem, *percents, f"{run.seconds:.0f}", ratio])
     print(format_table(["data", "seed", "stem", "val", "test", "seconds", "time ratio"], rows))
 

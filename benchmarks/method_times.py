@@ -1,11 +1,12 @@
-"""An epoch of each unlearning method, beside a plain loop where there is one, and in all."""
+"""Time an epoch and the whole run of each unlearning method, and a plain loop if there is one."""
 
 import copy
 import statistics
 from dataclasses import replace
 
 import plain
-from timing import in_turn, timed
+from stages import Workload
+from timing import compare, measure
 
 from unlearn.engine.config import UnlearnConfig
 from unlearn.registry import METHODS
@@ -14,37 +15,34 @@ from utils.runtime.errors import UserError
 from utils.text import format_table
 
 HALF = 0.5  # of the weights
-QUICK_OPTIONS = {
-    "steps": 2,
-    "noise": 4,
-    "images": 16,
-}  # options by name, where only a look is wanted
-SHOWN = [
+QUICK_OPTIONS = {"steps": 2, "noise": 4, "images": 16}  # with --quick
+TIMED = [
     method
     for method in METHODS.values()
     if method.recipe and not method.needs_shards
     if not method.uses_mask or method.id in plain.METHODS
 ]
-HEADERS = ["method", "an epoch", "plain", "ratio", "epochs", "all", "of Retrain"]
+HEADERS = ["method", "per epoch", "plain", "ratio", "epochs", "total", "% of Retrain's time"]
 
 
-def methods_table(work, rounds, base_epochs, quick):
-    """Each method by its own defaults, and as a share of Retrain's seconds.
+def methods_table(work: Workload, rounds: int, base_epochs: int, quick: bool) -> str:
+    """Return the table of methods with their defaults, and their percentage of Retrain's time.
 
-    base_epochs: that the forgetting model has learned; how well it knows its images does not matter
-    to most methods, and some refuse one that knows nothing. quick: with QUICK_OPTIONS in place
-    of the options.
+    base_epochs: epochs of the base model; its accuracy does not matter to most methods, but some
+    need a trained model. quick: use QUICK_OPTIONS.
     """
     forget_set, retain_set = work.request.split(work.dataset, "train")
-    epochs = [timed(lambda: work.train_for(1, work.recipe), work.device)[0] for _ in range(rounds)]
+    epochs = [
+        measure(lambda: work.train_for(1, work.recipe), work.device)[0] for _ in range(rounds)
+    ]
     retrain = statistics.median(epochs) * work.recipe.epochs * len(retain_set) / len(work.train)
     base = work.train_for(base_epochs, work.recipe)
     mask = mask_from_percentiles(work.percents(work.request), HALF)
     sets, few = (forget_set, retain_set), QUICK_OPTIONS if quick else {}
-    rows = [_row(method, work, base, sets, mask, few, retrain, rounds) for method in SHOWN]
+    rows = [_row(method, work, base, sets, mask, few, retrain, rounds) for method in TIMED]
     title = (
         f"methods, {len(forget_set):,} of {len(work.train):,} images forgotten; Retrain is "
-        f"{retrain:.1f} s, by epochs of all images and their share; epochs {work.recipe.epochs}"
+        f"{retrain:.1f} s for {work.recipe.epochs} epochs, estimated from epochs of all images"
     )
     return f"{title}\n" + format_table(HEADERS, rows)
 
@@ -58,27 +56,27 @@ def _row(method, work, base, sets, mask, few, retrain, rounds):
         method.run(copy.deepcopy(base), *sets, config)
 
     try:
-        whole = timed(lambda: ours(epochs), work.device)[0]  # what comes before an epoch is once
+        whole = measure(lambda: ours(epochs), work.device)[0]  # the preparation runs once
         if method.id in plain.METHODS:
             halves = plain.split(work.plain_train, work.request.classes[0])
-            masks = plain.as_dict(mask, base.network) if mask else None
+            masks = plain.mask_to_dict(mask, base.network) if mask else None
 
-            def theirs():
+            def plain_epoch():
                 network = work.plain_copy(base)
                 plain.unlearning_epoch(
                     method.id, network, *halves, work.classes, work.device, masks
                 )
 
-            pair = in_turn(ours, theirs, rounds, work.device)
+            pair = compare(ours, plain_epoch, rounds, work.device)
             seconds, others = pair.ours, [f"{pair.plain:.2f} s", f"{pair.ratio:.1f}"]
         else:
-            seconds = whole if method.one_step else timed(ours, work.device)[0]
+            seconds = whole if method.one_step else measure(ours, work.device)[0]
             others = ["-", "-"]
-    except UserError as error:  # a model that has learned little asks too much of some
+    except UserError as error:  # some methods need a better trained model
         return [method.id, "failed", "-", "-", "-", "-", str(error)]
-    share = f"{whole / retrain:.1%}"
+    percentage = f"{whole / retrain:.1%}"
     shown = "-" if method.one_step else f"{seconds:.2f} s"
-    return [method.id, shown, *others, str(epochs or "-"), f"{whole:.2f} s", share]
+    return [method.id, shown, *others, str(epochs or "-"), f"{whole:.2f} s", percentage]
 
 
 def _config(method, work, mask, few, epochs):

@@ -1,22 +1,28 @@
-"""The loops that people write first: one image at a time, a number back at every step.
+"""Plain loops: PIL transforms per image, `.item()` at each step.
 
-They compute what the toolkit computes and are kept to be timed beside it (bench.py).
+They compute the same as the toolkit, and bench.py times both.
 """
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 from torch.nn import functional
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 from torchvision import transforms
 
+from unlearn.saliency import WeightMask
+
 BATCH_SIZE = 50  # images
-METHODS = ("RL", "FT", "GA", "RL_with_SalUn")  # that there is a plain loop of
+METHODS = ("RL", "FT", "GA", "RL_with_SalUn")  # with a plain loop
 THRESHOLDS = [percent / 100 for percent in range(10, 101, 10)]
 
 
 class PlainImages(Dataset):
-    """Images (N, H, W, C) or (N, H, W) uint8 as pictures, each transformed when asked for."""
+    """Images (N, H, W, C) or (N, H, W) uint8, each transformed when it is read."""
 
     def __init__(self, images, labels):
         self.images, self.labels = images, labels
@@ -32,8 +38,8 @@ class PlainImages(Dataset):
         return self.transform(Image.fromarray(self.images[index])), int(self.labels[index])
 
 
-def load(path):
-    """Train and test split of a .npz file."""
+def load(path: Path) -> "Iterator[PlainImages]":
+    """Return the train and the test split of a .npz file."""
     with np.load(path) as file:
         arrays = {key: file[key] for key in file.files}
     return (
@@ -42,13 +48,24 @@ def load(path):
     )
 
 
-def training_epoch(network, dataset, device, lr=0.01):
-    """An epoch in float32: (sum of the losses, images that were right)."""
+def training_epoch(
+    network: nn.Module, dataset: Dataset, device: torch.device, lr: float = 0.01
+) -> tuple[float, int]:
+    """Train one epoch in float32: (sum of the losses, number of correct images)."""
     return _epoch(network, DataLoader(dataset, BATCH_SIZE, shuffle=True), device, lr)
 
 
-def unlearning_epoch(method, network, forget, retain, num_classes, device, masks=None, lr=0.01):
-    """An epoch of one of METHODS. forget, retain: PlainImages. masks: int64 by parameter name."""
+def unlearning_epoch(
+    method: str,
+    network: nn.Module,
+    forget: PlainImages,
+    retain: PlainImages,
+    num_classes: int,
+    device: torch.device,
+    masks: dict[str, torch.Tensor] | None = None,
+    lr: float = 0.01,
+) -> tuple[float, int]:
+    """Run one epoch of one of METHODS. masks: int64 by parameter name."""
     if method == "GA":
         return _epoch(network, DataLoader(forget, BATCH_SIZE, shuffle=True), device, -lr)
     images = retain
@@ -60,7 +77,7 @@ def unlearning_epoch(method, network, forget, retain, num_classes, device, masks
 
 
 def _epoch(network, loader, device, lr, masks=None):
-    """lr: below 0 to climb. masks: what a weight's gradient is multiplied by."""
+    """lr: negative for gradient ascent. masks: factors of the gradients."""
     optimizer = torch.optim.SGD(network.parameters(), abs(lr), momentum=0.9, nesterov=True)
     network.train()
     total, correct = 0.0, 0
@@ -79,21 +96,21 @@ def _epoch(network, loader, device, lr, masks=None):
     return total, correct
 
 
-def split(dataset, number):
-    """PlainImages (of class `number`, of the others)."""
+def split(dataset: PlainImages, number: int) -> list[PlainImages]:
+    """Return the images of class `number`, and the others."""
     covered = dataset.labels == number
     return [PlainImages(dataset.images[part], dataset.labels[part]) for part in (covered, ~covered)]
 
 
-def as_dict(mask, network):
-    """A WeightMask as int64 ones and zeros by parameter name."""
+def mask_to_dict(mask: WeightMask, network: nn.Module) -> dict[str, torch.Tensor]:
+    """Return a WeightMask as int64 ones and zeros by parameter name."""
     parts = zip(network.named_parameters(), mask.changeable.values(), strict=True)
     return {name: part.long().to(parameter.device) for (name, parameter), part in parts}
 
 
 @torch.no_grad()
-def predict(network, dataset, device):
-    """Predicted classes, a list, batch by batch."""
+def predict(network: nn.Module, dataset: Dataset, device: torch.device) -> list[int]:
+    """Return the predicted classes, computed in batches."""
     network.eval()
     predicted = []
     for images, _ in DataLoader(dataset, BATCH_SIZE):
@@ -102,22 +119,30 @@ def predict(network, dataset, device):
 
 
 @torch.no_grad()
-def evaluate(network, datasets, forgotten, device):
-    """Accuracy in percent of the class `forgotten` and of the others in each, image by image."""
+def evaluate(
+    network: nn.Module, datasets: list[PlainImages], forgotten: int, device: torch.device
+) -> list[float]:
+    """Return the accuracy in percent of the forgotten class and of the others, per data set."""
     network.eval()
     accuracies = []
     for dataset in datasets:
-        right = {True: [], False: []}
+        correct = {True: [], False: []}
         for index in range(len(dataset)):
             image, label = dataset[index]
             predicted = network(image[None].to(device)).argmax(1).item()
-            right[label == forgotten].append(predicted == label)
-        accuracies += [100 * np.mean(part) for part in right.values()]
+            correct[label == forgotten].append(predicted == label)
+        accuracies += [100 * np.mean(part) for part in correct.values()]
     return accuracies
 
 
-def all_masks(network, dataset, num_classes, device, folder):
-    """For each class and threshold a file of int64 masks: two argsorts a threshold."""
+def all_masks(
+    network: nn.Module,
+    dataset: PlainImages,
+    num_classes: int,
+    device: torch.device,
+    folder: Path,
+) -> None:
+    """Write a file of int64 masks per class and threshold, with two argsorts per threshold."""
     network.eval()
     for number in range(num_classes):
         members = np.flatnonzero(np.asarray(dataset.labels) == number)

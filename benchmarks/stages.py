@@ -1,14 +1,18 @@
-"""The stages that bench.py times, and what they work on."""
+"""The stages that bench.py times, and their data and model."""
 
+import argparse
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-import floors
+import lower_bounds
 import plain
 import torch
+from torch import nn
 
 from evaluation.audit import MODEL, Audit
-from models.architectures import build_model, make_spec
+from models.architectures import Classifier, build_model, make_spec
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import (
     compute_percentiles,
@@ -26,23 +30,30 @@ FORGOTTEN = 3  # a class
 
 @dataclass
 class Stage:
-    """ours, plain: functions of no arguments. images: that it goes through.
+    """ours, plain: functions without arguments that process `images` images.
 
-    floor: seconds. once: it takes too long to be repeated.
+    lower_bound: seconds. once: it takes too long to be repeated.
     """
 
     name: str
-    ours: object
-    plain: object
+    ours: Callable[[], object]
+    plain: Callable[[], object]
     images: int
-    floor: float
+    lower_bound: float
     once: bool = False
 
 
-class Work:
-    """A data file, a fresh model and a recipe; each stage begins with the same weights."""
+class Workload:
+    """A data file, an untrained model and a recipe; each stage starts with the same weights."""
 
-    def __init__(self, path, folder, args, device, precision):
+    def __init__(
+        self,
+        path: Path,
+        folder: Path,
+        args: argparse.Namespace,
+        device: torch.device,
+        precision: str,
+    ):
         self.path, self.folder, self.device = path, folder, device
         self.dataset = load_dataset(str(path)).to(device)
         self.plain_train, self.plain_test = plain.load(path)
@@ -54,35 +65,37 @@ class Work:
         self.recipe = Recipe(args.epochs, 0.01, args.batch_size, precision=precision)
         self.request = ForgetRequest((min(FORGOTTEN, self.classes - 1),))
 
-    def stages(self):
+    def stages(self) -> list[Stage]:
+        """Return the stages in the order of the table."""
         train, test = len(self.train), len(self.test)
         dtype = torch.bfloat16 if self.recipe.precision == BF16 else torch.float32
-        learning = floors.matmul_rate(self.device, dtype)
-        looking = floors.matmul_rate(self.device, torch.float32)
+        training_rate = lower_bounds.matmul_rate(self.device, dtype)
+        prediction_rate = lower_bounds.matmul_rate(self.device, torch.float32)
         images, _ = self.train.batch(slice(0, 8))
-        step = floors.flops_an_image(copy.deepcopy(self.model).train(), images, backward=True)
-        look = floors.flops_an_image(copy.deepcopy(self.model).eval(), images, backward=False)
+        model = copy.deepcopy(self.model)
+        step = lower_bounds.flops_per_image(model.train(), images, backward=True)
+        forward = lower_bounds.flops_per_image(model.eval(), images, backward=False)
         return [
             Stage(
                 "data load",
                 lambda: load_dataset(str(self.path)).to(self.device),
                 lambda: [len(part) for part in plain.load(self.path)],
                 train + test,
-                self.dataset.image_bytes / floors.copy_rate(torch.device("cpu")),
+                self.dataset.image_bytes / lower_bounds.copy_rate(torch.device("cpu")),
             ),
             Stage(
                 "training epoch",
                 lambda: self.train_for(1, self.recipe),
                 lambda: plain.training_epoch(self.plain_copy(), self.plain_train, self.device),
                 train,
-                train * step / learning,
+                train * step / training_rate,
             ),
             Stage(
                 "prediction",
                 lambda: predict(self.model, self.test),
                 lambda: plain.predict(self.plain_copy(), self.plain_test, self.device),
                 test,
-                test * look / looking,
+                test * forward / prediction_rate,
             ),
             Stage(
                 "evaluation",
@@ -94,7 +107,7 @@ class Work:
                     self.device,
                 ),
                 train + test,
-                (train + test) * look / looking,
+                (train + test) * forward / prediction_rate,
             ),
             Stage(
                 "all masks",
@@ -103,27 +116,30 @@ class Work:
                     self.plain_copy(), self.plain_train, self.classes, self.device, self.folder
                 ),
                 train,
-                train * step / looking,
+                train * step / prediction_rate,
                 once=True,
             ),
         ]
 
-    def plain_copy(self, model=None):
+    def plain_copy(self, model: Classifier | None = None) -> nn.Module:
+        """Return a copy of the network in the default memory format."""
         network = copy.deepcopy((model or self.model).network)
         return network.to(memory_format=torch.contiguous_format)
 
-    def train_for(self, epochs, recipe, model=None):
+    def train_for(self, epochs: int, recipe: Recipe, model: Classifier | None = None) -> Classifier:
+        """Train a copy of the model, or `model` itself, without validation."""
         model = model or copy.deepcopy(self.model)
-        nothing = self.train.subset(slice(0, 0))
-        TrainingRun(model, self.train, nothing, replace(recipe, epochs=epochs)).run(show=False)
+        empty = self.train.subset(slice(0, 0))
+        TrainingRun(model, self.train, empty, replace(recipe, epochs=epochs)).run(show=False)
         return model
 
-    def evaluate(self):
-        """Compute outputs and accuracies as main_test_unlearn does without further measures."""
-        seen = replace(self.dataset, val=self.train.subset(slice(0, 0)))
-        Audit(self.model, seen, self.request).add(MODEL)
+    def evaluate(self) -> None:
+        """Compute the accuracies and the other metrics of main_test_unlearn."""
+        dataset = replace(self.dataset, val=self.train.subset(slice(0, 0)))
+        Audit(self.model, dataset, self.request).add(MODEL)
 
-    def masks(self):
+    def masks(self) -> None:
+        """Write the masks of all classes, and compute each threshold."""
         for number in range(self.classes):
             request = ForgetRequest((number,))
             percents = self.percents(request)
@@ -131,6 +147,7 @@ class Work:
             for threshold in plain.THRESHOLDS:
                 mask_from_percentiles(percents, threshold)
 
-    def percents(self, request):
+    def percents(self, request: ForgetRequest) -> dict[str, torch.Tensor]:
+        """Return the entry percents of all weights for a request."""
         forget_set, _ = request.split(self.dataset, "train")
         return compute_percentiles(gradient_saliency(self.model, forget_set, request))

@@ -1,1 +1,1 @@
-"""How well a model has forgotten: one file a measure."""
+"""Measures of how well a model has forgotten, and their report."""

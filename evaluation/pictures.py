@@ -1,4 +1,9 @@
-"""Pictures of a model beside its base model and Retrain, from their outputs."""
+"""Pictures of a model next to its base model and Retrain, from their outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,21 +22,35 @@ from utils.plots.before_after import (
 )
 from utils.train.metrics import confusion_counts
 
-MAPPED = 1500  # images; more hide each other
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from evaluation.outputs import Outputs
+    from unlearn.request.request import ForgetRequest
+    from utils.data.datasets import MedicalDataset
+
+MAPPED = 1500  # images of a feature map; more would hide each other
 MAPPED_FORGOTTEN = 400  # of them, at most
-_SIDES = {  # of multi-label images, by how many findings are to be forgotten
+_SIDES = {  # names of the two kinds of multi-label images, by the number of forgotten findings
     0: ("kept", "to be forgotten"),
     1: ("without the finding", "with the finding"),
     2: ("without the findings", "with one of them"),
 }
 
 
-def before_and_after(outputs, dataset, request, heading, seed=1):
-    """Figures by file name.
+def before_and_after(
+    outputs: Mapping[str, Mapping[str, Outputs]],
+    dataset: MedicalDataset,
+    request: ForgetRequest,
+    heading: str,
+    seed: int = 1,
+) -> dict[str, Figure]:
+    """Return pictures by file name, without folder and extension.
 
-    outputs: as evaluation.audit.Audit has them; each model is a panel.
+    outputs: as evaluation.audit.Audit has them; each model is a panel. seed: of the images that
+    are mapped.
     """
-    # a model that has no base model is one, or has lost it
+    # without a base model, the tested model is one itself, or its base model is missing
     name = "unlearned model" if BASE in outputs else MODEL
     panels = {name if title == MODEL else title: parts for title, parts in outputs.items()}
     figures = {
@@ -52,10 +71,10 @@ def before_and_after(outputs, dataset, request, heading, seed=1):
             f"{heading}: test images",
             request.classes,
         )
-    shares = [parts and destinations(parts["train"]) for parts in (base, model)]
-    if shares[1]:
+    fractions = [parts and destinations(parts["train"]) for parts in (base, model)]
+    if fractions[1]:
         figures["forgotten"] = forgotten_destinations(
-            *(share and [100 * part for part in share] for share in shares),
+            *(each and [100 * fraction for fraction in each] for each in fractions),
             dataset.class_names,
             request.classes,
             f"{heading}: training images",
@@ -63,12 +82,15 @@ def before_and_after(outputs, dataset, request, heading, seed=1):
     return figures
 
 
-def layer_saliency(percents, heading, threshold):
-    """The Figure of how much of each layer the mask at `threshold` takes in."""
+def layer_saliency(percents: Mapping, heading: str, threshold: float) -> Figure:
+    """Return the picture of the percentage of each layer that the mask at `threshold` contains.
+
+    percents: of each weight, as unlearn.saliency.load_percentiles returns them.
+    """
     mask = mask_from_percentiles(percents, threshold).changeable
     layers = {name.removeprefix("network."): part for name, part in mask.items() if part.ndim > 1}
-    shares = [100 * part.float().mean().item() for part in layers.values()]
-    return saliency_by_layer(list(layers), shares, f"{heading}, mask {threshold:g}")
+    percentages = [100 * part.float().mean().item() for part in layers.values()]
+    return saliency_by_layer(list(layers), percentages, f"{heading}, mask {threshold:g}")
 
 
 def _confidences(outputs, request):
@@ -81,11 +103,11 @@ def _confidences(outputs, request):
 
 
 def _feature_map(panels, dataset, request, heading, seed):
-    """Training images, because the forget set is among them; each panel has its own components."""
+    """Training images, which include the forget set; each panel has its own components."""
     labels, covered = dataset.train.labels.cpu(), request.in_forget_set(dataset, "train").cpu()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     forgotten = covered[order]
-    some = order[forgotten][:MAPPED_FORGOTTEN]  # a rare class too is to be seen
+    some = order[forgotten][:MAPPED_FORGOTTEN]  # enough to see a rare class
     chosen = torch.cat([some, order[~forgotten][: MAPPED - len(some)]])
     labels = labels[chosen]
     points, explained = {}, {}
@@ -95,7 +117,7 @@ def _feature_map(panels, dataset, request, heading, seed):
         explained[title] = tuple(pca.explained_variance_ratio_)
     forgotten = covered[chosen].numpy()
     names = dataset.class_names
-    if labels.ndim == 2:  # an image can have several findings: only what is forgotten is told
+    if labels.ndim == 2:  # an image can have several findings: only forgotten ones are named
         labels, names = forgotten.astype(int), _SIDES[min(2, len(request.classes))]
     return feature_map(
         points, np.asarray(labels), names, f"{heading}: training images", forgotten, explained

@@ -1,26 +1,33 @@
-"""Shadow models for U-LiRA: trained and unlearned as the model under test was, on other images.
+"""Shadow models for U-LiRA: trained and unlearned as the tested model was, on other images.
 
-Each is trained on all images that are to be kept and on half of the queries: the forget set, and
-images of the same kind that the tested model never saw. Then it forgets its half by the tested
-model's own method and settings. What is kept of the result is what it says of the queries; the
-trained shadow models are kept too, because all methods share them.
+Each shadow model is trained on the retain set and on half of the queries. The queries are the
+forget set and images of the same kind that the tested model never saw. Then it forgets its half
+with the tested model's method and settings. Its outputs on the queries are saved, and so is the
+trained shadow model, because all methods share it. Retrain does not depend on the weights of a
+trained model, so an attack on a Retrain trains none.
 """
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from evaluation.metrics.klom import margins
 from evaluation.metrics.membership import too_few
-from models.architectures import ModelSpec, build_model
-from models.checkpoint import REFUSALS, load_with_digest, save_with_digest
+from models.architectures import Classifier, ModelSpec, build_model
+from models.checkpoint import LOAD_ERRORS, load_with_digest, save_with_digest
+from unlearn.engine.method import Method
 from unlearn.engine.settings import config_from_record
+from unlearn.lineage.parents import RETRAIN
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import compute_mask
-from utils.data.datasets import ImageSet
+from utils.data.datasets import ImageSet, MedicalDataset
 from utils.io.files import MODEL_FOLDER
 from utils.runtime.errors import UserError
 from utils.train.prediction import predict
@@ -29,19 +36,23 @@ from utils.train.training import TrainingRun
 
 SHADOW_FOLDER = MODEL_FOLDER / "shadows"
 FORMAT = "medical-unlearning-shadow-1"
-ANEW = "delete it and start again"
+SHOWN_DIGITS = 12  # of a digest
+ADVICE = "delete it and start again"
 
 
 @dataclass(frozen=True)
 class ShadowSetting:
     """What all shadow models of one attack share.
 
-    pool: every image of training and non-member split. retain: (R,) positions in it of the images
-    to be kept. queries: (Q,) positions of the forget set and then of the non-members; the first
-    `members` of them are the forget set. val_set: for the choice of the epoch; of it retain_val
-    are not to be forgotten, and matching_val are of the forget set's kind. origin: plain data
-    that tells this attack's shadow models from another's.
+    method: of the tested model, None for a base model. record: of the tested model. pool: all
+    images of the training split and of the non-members' split. retain: (R,) positions of the retain
+    set in the pool. queries: (Q,) positions of the forget set, its first `members` elements, and
+    then of the non-members. val_set: for the choice of the epoch. retain_val: its images that the
+    request does not cover. matching_val: its images of the forget set's kind. origin: plain data
+    that identifies the trained shadow models of this attack.
     """
+
+    method: Method | None
 
     request: ForgetRequest
     spec: ModelSpec
@@ -56,11 +67,21 @@ class ShadowSetting:
     origin: dict
 
     @classmethod
-    def of(cls, dataset, request, model, record, non_members, seed):
-        """The setting of an attack on `model`, whose record tells how it was made.
+    def of(
+        cls,
+        dataset: MedicalDataset,
+        request: ForgetRequest,
+        model: Classifier,
+        record: Mapping[str, Any],
+        non_members: str,
+        seed: int,
+    ) -> "ShadowSetting":
+        """Return the setting of an attack on `model`, which was made as its record says.
 
-        non_members: "val" or "test". Raises UserError if the record does not tell.
+        non_members: "val" or "test". seed: of the choice of non-members. Raises UserError if the
+        record lacks the recipe, if its method is not available, or if there are too few images.
         """
+        method = recorded_method(record)
         if "recipe" not in record:
             raise UserError("the model file does not tell how the model was trained: no attack")
         if model.spec.shards:
@@ -104,6 +125,7 @@ class ShadowSetting:
             "seed": seed,
         }
         return cls(
+            method,
             request,
             model.spec,
             record,
@@ -118,45 +140,75 @@ class ShadowSetting:
         )
 
     @property
-    def method(self):
-        """The tested model's row in METHODS, None for a base model."""
-        return METHODS.get(self.record.get("method"))
-
-    @property
-    def folder(self):
-        """Where the shadow models lie."""
+    def folder(self) -> Path:
+        """Folder of the shadow models."""
         return SHADOW_FOLDER / _digest(self.origin)
 
-    def origin_of(self, place):
-        """(split, row in that split) of the query at `place`."""
+    def origin_of(self, place: int) -> tuple[str, int]:
+        """Return (split, row in that split) of the query at `place`."""
         row, train = int(self.queries[place]), self.origin["train_images"]
         return ("train", row) if row < train else (self.origin["non_members"], row - train)
 
 
-def shadow_margins(setting, number, seen, show=True):
-    """(Q,) float64 margins that shadow model `number` gives the queries after unlearning.
+def recorded_method(record: Mapping[str, Any]) -> Method | None:
+    """Return the method that made the model of a record, None for a base model.
 
-    seen: (Q,) bool, the queries that it is trained on and forgets. Read from the cache if it is
-    there; otherwise made, and kept there.
+    Raises UserError if the method is not available, or comes from another plug-in file.
     """
-    origin = setting.origin | {
-        "method": setting.record.get("method"),
-        "settings": setting.record.get("settings"),
-    }
+    if "method" not in record:
+        return None
+    method_id, plugin = record["method"], record.get("plugin")
+    method = METHODS.get(method_id)
+    if plugin is None and (method is None or method.plugin):
+        raise UserError(
+            f"the model was made by the method {method_id}, which this version does not have: "
+            "update the program"
+        )
+    if plugin is not None and (method is None or not method.plugin):
+        raise UserError(
+            f"the model was made by {method_id}, a plug-in method: add --plugin with the path of "
+            f"{plugin['file']}"
+        )
+    if method.plugin != plugin:
+        raise UserError(
+            f"the model was made by {method_id} of {plugin['file']} with the SHA-256 "
+            f"{plugin['sha256'][:SHOWN_DIGITS]}..., and {method.plugin['file']} has another: give "
+            "--plugin the file that the model was made with"
+        )
+    return method
+
+
+def shadow_margins(
+    setting: ShadowSetting, number: int, seen: np.ndarray, show: bool = True
+) -> np.ndarray:
+    """Return (Q,) float64 margins of shadow model `number` for the queries, after unlearning.
+
+    seen: (Q,) bool, the queries that it is trained on and forgets. show: progress in the terminal.
+    The margins are read from their file if it exists, otherwise computed and saved.
+    """
+    record = setting.record
+    origin = setting.origin | {key: record.get(key) for key in ("method", "settings")}
+    origin |= {key: record[key] for key in ("plugin",) if key in record}
     path = setting.folder / f"{number:03d}_{_digest(origin)}.pt"
-    kept = _read(path, origin | {"number": number, "seen": seen.tolist()})
-    if kept is not None:
-        return _margins_of(kept, path, len(setting.queries))
-    model, forget_set, retain_set = _trained(setting, number, seen, show)
+    origin |= {"number": number, "seen": seen.tolist()}
+    saved = _read(path, origin)
+    if saved is not None:
+        return _saved_margins(saved, path, len(setting.queries))
+    seen_queries = setting.queries[torch.from_numpy(seen).to(setting.queries.device)]
+    forget_set, retain_set = (setting.pool.subset(part) for part in (seen_queries, setting.retain))
+    model = _base_model(setting, number, seen, forget_set, retain_set, show)
     if setting.method is not None:
-        model = _unlearned(setting, number, model, forget_set, retain_set, show)
+        model = _unlearn(setting, number, model, forget_set, retain_set, show)
     found = query_margins(setting, model)
-    _write(path, origin | {"number": number, "seen": seen.tolist()}, margins=torch.tensor(found))
+    _write(path, origin, margins=torch.tensor(found))
     return found
 
 
-def query_margins(setting, model):
-    """(Q,) float64 margins that a model gives the queries. UserError if they are not finite."""
+def query_margins(setting: ShadowSetting, model: Classifier) -> np.ndarray:
+    """Return (Q,) float64 margins of a model for the queries.
+
+    Raises UserError if they are not finite.
+    """
     queries = setting.pool.subset(setting.queries)
     logits = predict(model, queries).cpu()
     if not logits.isfinite().all():
@@ -165,10 +217,10 @@ def query_margins(setting, model):
 
 
 def _unseen_queries(dataset, request, non_members, most, seed):
-    """(U,) positions in the split of the non-members that are asked about.
+    """(U,) positions of the non-members in their split.
 
-    Of a request for classes all of its images. Single images are compared with as many of their
-    kind, drawn by `seed`, so that validation images are left to choose the epoch by.
+    For a request of classes all of their images. For single images equally many of their kind,
+    drawn with `seed`, so that validation images are left for the choice of the epoch.
     """
     found = request.matches_forget_set(dataset, non_members).nonzero()[:, 0]
     if request.indices is None or len(found) <= most:
@@ -177,29 +229,29 @@ def _unseen_queries(dataset, request, non_members, most, seed):
     return found[order[:most].sort().values.to(found.device)]
 
 
-def _trained(setting, number, seen, show):
-    """(model, its forget set, its retain set): trained on queries of `seen` and all to be kept."""
-    seen_queries = setting.queries[torch.from_numpy(seen).to(setting.queries.device)]
-    forget_set, retain_set = (setting.pool.subset(part) for part in (seen_queries, setting.retain))
+def _base_model(setting, number, seen, forget_set, retain_set, show):
+    """The shadow model before unlearning, trained on both sets; for Retrain an untrained one."""
+    device = setting.pool.device
+    if setting.method is not None and setting.method.id == RETRAIN:
+        return build_model(setting.spec, initial_weights=False).to(device)
     recipe = Recipe(**setting.record["recipe"])
     recipe = replace(recipe, seed=recipe.seed + 1 + number, compiled=False)
     origin = setting.origin | {"number": number, "seen": seen.tolist()}
     path = setting.folder / f"{number:03d}.pt"
-    kept = _read(path, origin)
-    device = setting.pool.device
-    model = build_model(setting.spec, seed=recipe.seed, initial_weights=kept is None).to(device)
-    if kept is None:
+    saved = _read(path, origin)
+    model = build_model(setting.spec, seed=recipe.seed, initial_weights=saved is None).to(device)
+    if saved is None:
         run = TrainingRun(model, retain_set.concat(forget_set), setting.val_set, recipe)
         run.run(show=show)
         if setting.record["selection"] == "best":
             model.load_state_dict(run.best_weights)
         _write(path, origin, weights=model.network.state_dict())
     else:
-        _load_weights(model, kept, path)
-    return model.eval(), forget_set, retain_set
+        _load_weights(model, saved, path)
+    return model.eval()
 
 
-def _unlearned(setting, number, model, forget_set, retain_set, show):
+def _unlearn(setting, number, model, forget_set, retain_set, show):
     method = setting.method
     config = config_from_record(method, setting.request, setting.record)
     config = replace(
@@ -218,13 +270,13 @@ def _unlearned(setting, number, model, forget_set, retain_set, show):
 def _read(path, origin):
     if not path.exists():
         return None
-    content = load_with_digest(path, "shadow model", ANEW)
+    content = load_with_digest(path, "shadow model", ADVICE)
     if content.get("format") != FORMAT or content.get("origin") != origin:
         raise _foreign(path)
     return content
 
 
-def _margins_of(content, path, count):
+def _saved_margins(content, path, count):
     found = content.get("margins")
     shape = getattr(found, "shape", None), getattr(found, "dtype", None)
     if shape != ((count,), torch.float64) or not found.isfinite().all():
@@ -235,12 +287,12 @@ def _margins_of(content, path, count):
 def _load_weights(model, content, path):
     try:
         model.network.load_state_dict(content["weights"])
-    except REFUSALS as error:
+    except LOAD_ERRORS as error:
         raise _foreign(path) from error
 
 
 def _foreign(path):
-    return UserError(f"{path} is no shadow model of this attack: {ANEW}")
+    return UserError(f"{path} is no shadow model of this attack: {ADVICE}")
 
 
 def _write(path, origin, **tensors):

@@ -9,6 +9,7 @@ from flags.parser import ExtendValues
 from flags.request import request_flags
 from flags.running import seed_flag
 from flags.types import even_integer, integer
+from flags.unlearning import plugin_flag
 from utils.train.recipe import PREDICTION_BATCH
 
 
@@ -74,6 +75,7 @@ def attack_flags(parser: ArgumentParser) -> None:
     _forgotten_request_flags(parser)
     group = parser.add_argument_group("attack")
     _tested_model_flags(group)
+    plugin_flag(group)
     group.add_argument(
         "--shadow_models",
         type=even_integer(MIN_SHADOW_MODELS),

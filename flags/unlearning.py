@@ -1,6 +1,6 @@
 """Flags that choose unlearning methods and their settings."""
 
-from argparse import Action, ArgumentParser, Namespace
+from argparse import Action, ArgumentParser, Namespace, _ArgumentGroup
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,18 +9,19 @@ from flags.request import request_flags
 from flags.running import DEFAULT_SEED
 from flags.types import assignment, integer, learning_rate, threshold, weight_decay
 from unlearn.engine.method import BATCH_SIZE, FISHER_BATCH_SIZE
-from unlearn.registry import ALL, describe_methods
+from unlearn.registry import ALL, describe_methods, load_plugins
 from utils.train.recipe import BF16, FLOAT32, OPTIMIZERS
 
 MASK_THRESH = 0.5
 
 
 class ListMethods(Action):
-    """Prints the table of methods and exits, as --help does."""
+    """Requires no other flag, but lets them be parsed, because --plugin may follow."""
 
-    def __call__(self, parser, *_):
-        print(describe_methods())
-        parser.exit()
+    def __call__(self, parser, namespace, *_):
+        for action in parser._actions:
+            action.required = False
+        namespace.list_methods = True
 
 
 def unlearning_flags(parser: ArgumentParser) -> None:
@@ -33,7 +34,8 @@ def unlearning_flags(parser: ArgumentParser) -> None:
         metavar="METHOD",
         help="a method that --list_methods lists, in any letter case",
     )
-    list_methods_flag(group)
+    list_methods_flag(parser, group)
+    plugin_flag(group)
     mask_flag(group)
     group.add_argument(
         "--unlearn_epochs",
@@ -73,7 +75,8 @@ def compare_flags(parser: ArgumentParser) -> None:
     request_flags(parser)
     group = parser.add_argument_group("comparison")
     methods_flag(group, [ALL])
-    list_methods_flag(group)
+    list_methods_flag(parser, group)
+    plugin_flag(group)
     group.add_argument(
         "--seeds",
         type=integer(0),
@@ -98,10 +101,35 @@ def methods_flag(parser: ArgumentParser, default: Sequence[str]) -> None:
     )
 
 
-def list_methods_flag(parser: ArgumentParser) -> None:
-    """Add --list_methods."""
+def list_methods_flag(parser: ArgumentParser, group: _ArgumentGroup) -> None:
+    """Add --list_methods to a group of the parser. It prints the table of methods and exits."""
+    group.add_argument(
+        "--list_methods",
+        action=ListMethods,
+        nargs=0,
+        default=False,
+        help="list all methods and exit, those of --plugin included",
+    )
+    parser.checks.insert(0, lambda args: _list_methods(parser, args))
+
+
+def _list_methods(parser, args):
+    if args.list_methods:
+        load_plugins(args.plugin)
+        print(describe_methods())
+        parser.exit()
+
+
+def plugin_flag(parser: ArgumentParser) -> None:
+    """Add the files that declare further methods."""
     parser.add_argument(
-        "--list_methods", action=ListMethods, nargs=0, help="list all methods and exit"
+        "--plugin",
+        action=ExtendValues,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="Python files with your own methods, see docs/contributing.md; they are executed, so "
+        "use only files that you trust",
     )
 
 

@@ -1,1 +1,1 @@
-"""Classifiers, and checkpoints that carry their history."""
+"""Classifiers, and checkpoints with a record of their origin."""

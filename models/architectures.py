@@ -1,9 +1,9 @@
 """Any torchvision classifier, for grey or colour images of any size.
 
 Stem. ResNets begin with a 7x7 convolution of stride 2 and a pooling of stride 2, made for 224 px:
-a 28 px image is a 7x7 map before the first residual block. STEMS names the alternatives, and
-SMALL_STEM is the one taken below SMALL_BELOW px. What decided it, at 28 px, ResNet-18 on one CPU
-thread, by `benchmarks/compare_stems.py --dataset SynthBloodMNIST --epochs 3 --seeds 1`:
+a 28 px image is a 7x7 map before the first residual block. STEMS has the alternatives, and
+SMALL_STEM is used below SMALL_BELOW px. It was chosen by this comparison at 28 px, ResNet-18 on one
+CPU thread (`benchmarks/compare_stems.py --dataset SynthBloodMNIST --epochs 3 --seeds 1`):
 
     stem       val      test     time
     imagenet   95.00%   94.00%    1.0
@@ -11,13 +11,14 @@ thread, by `benchmarks/compare_stems.py --dataset SynthBloodMNIST --epochs 3 --s
     pooled     98.00%   96.12%    2.6
     full       98.00%   95.38%   10.2
 
-`pooled` is the most accurate, and `full`, the stem known from CIFAR, costs four times as much.
+`pooled` is the most accurate; `full`, the stem used for CIFAR, takes four times as long.
 """
 
 import pickle
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -38,22 +39,28 @@ ARCHITECTURES = torchvision.models.list_models(module=torchvision.models)
 SMALL_STEM = "pooled"
 SMALL_BELOW = 64  # pixels
 
-HALF = (0.5, 0.5)  # mean and standard deviation that bring pixels from [0, 1] to [-1, 1]
+HALF = (0.5, 0.5)  # mean and standard deviation that map pixels from [0, 1] to [-1, 1]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-MOST_SHARDS = 1_000_000  # no more than the images that there are
-ENLARGED_SIZES = (32, 64, 128, 224, 299)  # pixels; tried in turn for networks made for large images
+MAX_SHARDS = 1_000_000  # a record with more is invalid
+ENLARGED_SIZES = (
+    32,
+    64,
+    128,
+    224,
+    299,
+)  # pixels; for networks made for larger images
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """All that is needed to build a classifier, as plain data.
+    """The specification of a classifier, as plain data.
 
-    stem: a key of STEMS, None for architectures that are no ResNets. network_size: height and
-    width that images are enlarged to before the network, None for their own. shards: how many
-    networks of this architecture the classifier is made of, each trained on a part of the images
-    (see models.shards), 0 for a single one trained on all. partition_seed: of the draw of these
-    parts. multi_label: whether the networks' answers are averaged finding by finding.
+    stem: a key of STEMS, None for architectures other than ResNets. network_size: height and width
+    that images are enlarged to before the network, None to keep their size. shards: number of
+    networks of this architecture, each trained on a part of the images (models.shards), 0 for one
+    network trained on all. partition_seed: seed of the partition into shards. multi_label: whether
+    the networks' probabilities are averaged per finding.
     """
 
     arch: str
@@ -69,16 +76,16 @@ class ModelSpec:
 
 
 class Classifier(nn.Module):
-    """A torchvision network that takes images as they are stored.
+    """A torchvision network for images as they are stored.
 
-    forward: (N, C, H, W) uint8 -> logits (N, K) float. Pixels are normalised here, with the
-    ImageNet statistics for a pretrained network, to [-1, 1] otherwise. `network` has the names of
-    parameters that torchvision gives it, after `shards.{number}.` where there are several.
-    use_bf16: whether the network works in bfloat16 (utils.train.precision.autocast_to).
-    compiled_batch_size: images in the batches that it learns from compiled, None if it is not.
+    forward: (N, C, H, W) uint8 -> logits (N, K) float. Pixels are normalised with the ImageNet
+    statistics for a pretrained network, otherwise to [-1, 1]. Parameters of `network` have
+    torchvision's names, after `shards.{number}.` if there are several networks. use_bf16: whether
+    the forward pass uses bfloat16 (utils.train.precision.autocast_to). compiled_batch_size: images
+    per batch of compiled training, None if the model is not compiled.
     """
 
-    def __init__(self, network, spec):
+    def __init__(self, network: nn.Module, spec: ModelSpec):
         super().__init__()
         self.network = network
         self.spec = spec
@@ -89,13 +96,14 @@ class Classifier(nn.Module):
         self.register_buffer("std", std.view(1, -1, 1, 1), persistent=False)
 
     @split_across_ranks
-    def forward(self, images):
-        pixels = (images / 255).to(self.mean.dtype)  # and then in place: they take some memory
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the logits (N, K) of images (N, C, H, W) uint8."""
+        pixels = (images / 255).to(self.mean.dtype)  # in place from here on, to save memory
         pixels = pixels.sub_(self.mean).div_(self.std)
         if self.spec.network_size:
             size = (self.spec.network_size,) * 2
             pixels = nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
-        # files have the channels last, which a GPU likes best, and a CPU not for training
+        # files are channels-last, which is the fastest format on a GPU, but not to train on a CPU
         on_gpu = pixels.is_cuda
         layout = torch.channels_last if on_gpu else torch.contiguous_format
         pixels = pixels.contiguous(memory_format=layout)
@@ -109,12 +117,12 @@ class Classifier(nn.Module):
             logits = self.network(pixels)
         return logits.float() if self.use_bf16 else logits
 
-    def compile_for(self, batch_size):
-        """From now on batches of `batch_size` images are learned from through torch.compile.
+    def compile_for(self, batch_size: int) -> None:
+        """Use torch.compile for training on batches of `batch_size` images.
 
-        All else that the network does is as ever: each other size, and looking, would be compiled
-        anew. Copies of the model are not compiled, nor is what several processes share. Raises
-        UserError if nothing can be compiled here.
+        Other sizes and evaluation stay eager: each would need a compilation of its own. Copies of
+        the model are not compiled, and with several processes nothing is. Raises UserError if
+        torch.compile does not work on this machine.
         """
         if processes.world_size() > 1:
             return
@@ -122,20 +130,28 @@ class Classifier(nn.Module):
         self.network.compile(dynamic=False)
         self.compiled_batch_size = batch_size
 
-    def to(self, *where, **named):
-        """As nn.Module.to; on a GPU the kernels of convolutions have their channels last."""
-        moved = super().to(*where, **named)
+    def to(self, *args: Any, **kwargs: Any) -> "Classifier":
+        """Move the model like nn.Module.to; on a GPU weights become channels-last."""
+        moved = super().to(*args, **kwargs)
         if moved.mean.is_cuda:
             moved.network.to(memory_format=torch.channels_last)
         return moved
 
 
-def make_spec(arch, num_classes, channels, input_size, *, pretrained=False, stem=None):
-    """The spec of a classifier that works at `input_size`, or UserError.
+def make_spec(
+    arch: str,
+    num_classes: int,
+    channels: int,
+    input_size: int,
+    *,
+    pretrained: bool = False,
+    stem: str | None = None,
+) -> ModelSpec:
+    """Return the spec of a classifier for images of `input_size` px.
 
-    stem: by default SMALL_STEM for ResNets below SMALL_BELOW px, else the one of ImageNet, which
-    pretrained weights always keep. A network that cannot take images this small gets them
-    enlarged to the first of ENLARGED_SIZES that it takes.
+    stem: by default SMALL_STEM for ResNets below SMALL_BELOW px, otherwise the one of ImageNet,
+    which pretrained weights need. Images that are too small for a network are enlarged to the
+    first of ENLARGED_SIZES that it accepts. Raises UserError if there is no such classifier.
     """
     if arch not in ARCHITECTURES:
         raise UserError(f"--arch {arch}: torchvision has no such classifier{_nearest(arch)}")
@@ -151,17 +167,17 @@ def make_spec(arch, num_classes, channels, input_size, *, pretrained=False, stem
         if _works(spec):
             return spec
     raise UserError(
-        f"--arch {arch} cannot take images of {input_size} px: use another --input_size"
+        f"--arch {arch} does not accept images of {input_size} px: use another --input_size"
     )
 
 
-def check_spec(spec):
-    """Raise ValueError if no classifier can be like this: the spec of a file from elsewhere."""
+def check_spec(spec: ModelSpec) -> None:
+    """Raise ValueError if a spec, read from a file, is not that of any classifier."""
     numbers = {
         "num_classes": (1, MAX_CLASSES),
         "channels": (1, 3),
         "input_size": (MIN_SIDE, MAX_SIDE),
-        "shards": (0, MOST_SHARDS),
+        "shards": (0, MAX_SHARDS),
         "partition_seed": (0, 2**63 - 1),
     }
     for name, (lowest, highest) in numbers.items():
@@ -181,27 +197,31 @@ def check_spec(spec):
             raise ValueError(f"no classifier has {name} {value!r}")
 
 
-def sharded_spec(spec, shards, partition_seed, multi_label):
-    """The spec of an ensemble of `shards` networks, each as `spec` says."""
+def sharded_spec(spec: ModelSpec, shards: int, partition_seed: int, multi_label: bool) -> ModelSpec:
+    """Return the spec of an ensemble of `shards` networks of `spec`."""
     return replace(spec, shards=shards, partition_seed=partition_seed, multi_label=multi_label)
 
 
-def single_network_spec(spec):
-    """The spec of a single network of the ensemble that `spec` is of."""
+def single_network_spec(spec: ModelSpec) -> ModelSpec:
+    """Return the spec of a single network of an ensemble."""
     return sharded_spec(spec, 0, 0, False)
 
 
-def build_shard(spec, number, *, seed=None, initial_weights=True):
-    """A Classifier that is network `number` of build_model(spec, seed=seed), by itself."""
+def build_shard(
+    spec: ModelSpec, number: int, *, seed: int | None = None, initial_weights: bool = True
+) -> Classifier:
+    """Return a Classifier of network `number` of build_model(spec, seed=seed) only."""
     own_seed = None if seed is None else shard_seed(seed, number)
     return build_model(single_network_spec(spec), seed=own_seed, initial_weights=initial_weights)
 
 
-def build_model(spec, *, seed=None, initial_weights=True):
-    """A Classifier with fresh weights drawn with `seed`; ImageNet's if the spec says pretrained.
+def build_model(
+    spec: ModelSpec, *, seed: int | None = None, initial_weights: bool = True
+) -> Classifier:
+    """Return a Classifier with random weights from `seed`; ImageNet weights if pretrained.
 
-    initial_weights: False where a checkpoint's weights follow, so that none are fetched. Raises
-    UserError if the ImageNet weights cannot be had.
+    initial_weights: False if the weights of a checkpoint are loaded next, so that none are
+    downloaded. Raises UserError if the ImageNet weights are not available.
     """
     if spec.shards:
         networks = [
@@ -219,8 +239,8 @@ def build_model(spec, *, seed=None, initial_weights=True):
     return Classifier(network, spec)
 
 
-def count_parameters(model):
-    """Number of trainable parameters."""
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -244,13 +264,16 @@ def _build_arguments(spec):
     arguments = {"num_classes": spec.num_classes}
     if spec.arch.startswith("vit"):
         arguments["image_size"] = spec.network_size or spec.input_size
-    if spec.arch in ("googlenet", "inception_v3"):  # their extra heads serve ImageNet training only
+    if spec.arch in (
+        "googlenet",
+        "inception_v3",
+    ):  # extra heads: for ImageNet training only
         arguments |= {"aux_logits": False, "init_weights": True}
     return arguments
 
 
 def _works(spec):
-    """Whether a training-mode pass runs at this size: shapes only, nothing is computed."""
+    """Return whether the network accepts this size in training mode; computes shapes only."""
     images = torch.empty(2, spec.channels, spec.input_size, spec.input_size, device="meta")
     try:
         build_meta_model(spec).train()(images)
@@ -259,17 +282,17 @@ def _works(spec):
     return True
 
 
-def build_meta_model(spec):
-    """The classifier of a spec with shapes and without memory for its weights."""
+def build_meta_model(spec: ModelSpec) -> Classifier:
+    """Return the classifier of a spec on the meta device, without memory for its weights."""
     try:
         with torch.device("meta"):
             return build_model(spec, initial_weights=False)
-    except NotImplementedError:  # RegNet works out its widths with tensors, which need values
+    except NotImplementedError:  # RegNet computes its widths with tensors
         return build_model(spec, initial_weights=False).to("meta")
 
 
 def _fit_first_convolution(network, spec):
-    """Give the network its channels and its stem; weights are drawn afresh where shapes change."""
+    """Adapt the network to its channels and its stem; changed layers get random weights."""
     if _is_resnet(spec.arch):
         kernel, stride, pooled = STEMS[spec.stem]
         network.conv1 = _convolution_like(
@@ -294,7 +317,10 @@ def _convolution_like(convolution, channels, **changes):
 
 
 def _pretrained_network(spec):
-    """ImageNet's weights, with a fresh head; grey images get the sum of the colour kernels."""
+    """Return a network with ImageNet weights and a new head.
+
+    For grey images the kernels of the first layer are summed over the colours.
+    """
     weights = torchvision.models.get_model_weights(spec.arch).DEFAULT
     smallest = weights.meta["min_size"][0]
     if spec.arch.startswith("vit") and (spec.network_size or spec.input_size) != smallest:
@@ -304,10 +330,10 @@ def _pretrained_network(spec):
     try:
         network = torchvision.models.get_model(spec.arch, weights=weights)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        place = Path(torch.hub.get_dir()) / "checkpoints"
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise UserError(
-            f"--pretrained: the ImageNet weights cannot be had ({error}): put {weights.url} into "
-            f"{place}, or leave out --pretrained"
+            f"--pretrained: the ImageNet weights cannot be loaded ({error}): put {weights.url} "
+            f"into {folder}, or leave out --pretrained"
         ) from error
     if spec.arch in ("googlenet", "inception_v3"):
         network.transform_input = network.aux_logits = False
@@ -325,7 +351,7 @@ def _pretrained_network(spec):
 
 
 def _replace_head(network, num_classes):
-    """The last layer with ImageNet's 1000 outputs: a Linear, in SqueezeNet a 1x1 convolution."""
+    """Replace the last layer with 1000 outputs: a Linear, in SqueezeNet a 1x1 convolution."""
     name, last = [
         (n, m)
         for n, m in network.named_modules()

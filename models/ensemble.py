@@ -1,6 +1,7 @@
-"""Several networks that answer as one: what a model trained in shards is made of."""
+"""Ensembles of networks, of which models trained in shards consist."""
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -9,19 +10,19 @@ from torch.nn import functional
 
 
 class Ensemble(nn.Module):
-    """The mean of the probabilities of its networks, as logits.
+    """Averages the probabilities of its networks.
 
-    forward: pixels -> (N, K) logits. With several classes to choose from they are the logarithms of
-    the mean probabilities; multi_label: of each finding, the logit of its mean probability. The
-    networks are `shards`, in order, and have the same shape.
+    forward: pixels -> (N, K) logits: the logarithms of the mean probabilities or, if multi_label,
+    the logit of each finding's mean probability. `shards` are the networks, of one architecture.
     """
 
-    def __init__(self, networks, multi_label):
+    def __init__(self, networks: Iterable[nn.Module], multi_label: bool):
         super().__init__()
         self.shards = nn.ModuleList(networks)
         self.multi_label = multi_label
 
-    def forward(self, pixels):
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the logits (N, K) of pixels (N, C, H, W)."""
         logits = torch.stack([network(pixels) for network in self.shards])
         if logits.dtype == torch.bfloat16:
             logits = logits.float()  # for the sums over networks
@@ -32,11 +33,11 @@ class Ensemble(nn.Module):
         return _log_mean(logits.log_softmax(2))
 
 
-def shard_seed(seed, number):
-    """The seed of a shard's network, from that of the whole: no two shards or seeds share one."""
+def shard_seed(seed: int, number: int) -> int:
+    """Return the seed of shard `number`, which is different for each shard and each `seed`."""
     return int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0]) >> 1
 
 
 def _log_mean(logarithms):
-    """Of numbers given by their logarithms, over the first dimension."""
+    """Return the logarithm of the mean over the first dimension, given logarithms."""
     return logarithms.logsumexp(0) - math.log(len(logarithms))

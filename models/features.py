@@ -1,6 +1,7 @@
-"""What a network sees before its last layer: the penultimate features."""
+"""Penultimate features: the inputs of a network's last layer."""
 
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -9,23 +10,27 @@ from models.parallel import gather_batch
 from utils.runtime.errors import UserError
 from utils.train.prediction import PREDICTION_BATCH, predict
 
+if TYPE_CHECKING:
+    from models.architectures import Classifier
+    from utils.data.datasets import CompositeSet, ImageSet
 
-def classifier_head(model):
-    """The last layer, Linear or 1x1 convolution, whose outputs are the model's classes.
 
-    Raises UserError for a model in shards, which has one for each.
+def classifier_head(model: "Classifier") -> nn.Module:
+    """Return the last layer, Linear or 1x1 convolution, whose outputs are the logits.
+
+    Raises UserError for a model in shards, which has one per shard.
     """
     heads = classifier_heads(model)
     if model.spec.shards:
         raise UserError(
-            f"a model in shards has {len(heads)} last layers where one is asked for: choose "
+            f"a model in shards has {len(heads)} last layers, and this needs exactly one: choose "
             "another method, or a base model trained without --sisa_shards"
         )
     return heads[0]
 
 
-def classifier_heads(model):
-    """The same of each of the networks that the model is made of: a list, of one without shards."""
+def classifier_heads(model: "Classifier") -> list[nn.Module]:
+    """Return the last layer of each network of the model, one without shards."""
     networks = model.network.shards if model.spec.shards else [model.network]
     return [_head(network, model.spec) for network in networks]
 
@@ -42,12 +47,16 @@ def _head(network, spec):
     return heads[-1]
 
 
-def predict_with_features(model, image_set, batch_size=PREDICTION_BATCH):
-    """(logits (M, K), features (M, D)) of an ImageSet, float32 on the CPU, in evaluation mode.
+def predict_with_features(
+    model: "Classifier",
+    image_set: "ImageSet | CompositeSet",
+    batch_size: int = PREDICTION_BATCH,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (logits (M, K), features (M, D)) of M images, float32 on the CPU, in evaluation mode.
 
-    Features are what the classifier head is given; maps, as SqueezeNet's, are averaged over their
-    positions. Those of a model in shards are its networks' features side by side. An empty set has
-    features (0, 0).
+    Features are the inputs of the classifier head; feature maps, as SqueezeNet's, are averaged over
+    their positions. Features of a model in shards are concatenated. An empty set has features
+    (0, 0).
     """
     with ExitStack() as stack:
         found = [stack.enter_context(_inputs_of(head)) for head in classifier_heads(model)]

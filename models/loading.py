@@ -1,27 +1,37 @@
-"""A trained model together with the data set that it belongs to."""
+"""Load a trained model together with its data set."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from models.checkpoint import load_model
 from utils.data.loading import DEFAULT_PLACEMENT, load_dataset
 from utils.runtime import processes
 from utils.runtime.errors import UserError
 
+if TYPE_CHECKING:
+    from models.architectures import Classifier
+    from utils.data.datasets import MedicalDataset
+    from utils.data.placement import Placement
+
 
 def load_model_and_data(
-    model_id,
-    dataset_name,
-    device,
+    model_id: str,
+    dataset_name: str,
+    device: torch.device | str,
     *,
-    arch=None,
-    input_size=None,
-    stem=None,
-    data_root=None,
-    placement=DEFAULT_PLACEMENT,
-    allow_other_data=False,
-):
-    """(Classifier, record, MedicalDataset), both on `device`, the data at the model's input size.
+    arch: str | None = None,
+    input_size: int | None = None,
+    stem: str | None = None,
+    data_root: str | Path | None = None,
+    placement: "Placement" = DEFAULT_PLACEMENT,
+    allow_other_data: bool = False,
+) -> tuple["Classifier", dict, "MedicalDataset"]:
+    """Return (model, record, data set), both on `device`, images at the model's input size.
 
-    arch, input_size and stem are for files that hold bare weights. Raises UserError if the model
-    was trained on other data, by the digest of the training images, unless `allow_other_data`.
+    arch, input_size and stem are for files without a record. Raises UserError if the digest of the
+    training images is not the one in the record, unless `allow_other_data`.
     """
     model, record = load_model(model_id, device, arch=arch, input_size=input_size, stem=stem)
     dataset = load_dataset(
@@ -34,8 +44,8 @@ def load_model_and_data(
     return model, record, dataset.to(device)
 
 
-def dataset_record(dataset):
-    """What a model's record says of the data it learned from, as plain data."""
+def dataset_record(dataset: "MedicalDataset") -> dict:
+    """Return the part of a model's record that describes its training data, as plain data."""
     return {
         "dataset": dataset.name,
         "task": dataset.task,
@@ -44,8 +54,8 @@ def dataset_record(dataset):
     }
 
 
-def check_ranks_have_same_data(dataset, *others):
-    """Raises UserError unless all processes have the same training images, and the same `others`.
+def check_ranks_have_same_data(dataset: "MedicalDataset", *others: Any) -> None:
+    """Raise UserError unless all ranks have the same training images and the same `others`.
 
     others: plain data.
     """
@@ -59,11 +69,11 @@ def check_ranks_have_same_data(dataset, *others):
 
 
 def _check_fit(model_id, spec, dataset):
-    wanted = f"{spec.num_classes} classes in {spec.channels}-channel images"
+    expected = f"{spec.num_classes} classes in {spec.channels}-channel images"
     found = f"{dataset.num_classes} classes in {dataset.channels}-channel images"
-    if wanted != found:
+    if expected != found:
         raise UserError(
-            f"{model_id} is a model of another data set: it knows {wanted}, "
+            f"{model_id} is a model of another data set: it has {expected}, "
             f"{dataset.name} has {found}"
         )
 
@@ -75,5 +85,5 @@ def _check_same_data(model_id, record, dataset):
         raise UserError(
             f"{model_id} is a model of another data set: it was trained on "
             f"{record.get('dataset')}, and {dataset.name}'s training images are not the same; "
-            "to use it all the same, add --allow_other_data"
+            "to use it anyway, add --allow_other_data"
         )

@@ -1,15 +1,16 @@
-"""A network's pass over a batch, parted among the processes that work together.
+"""Data parallelism: the forward and backward pass of a batch, split across processes.
 
-Each process runs the network on its own run of the batch's images and then holds the logits of all
-of them, so that losses, methods and measures need not know of it. The way back mirrors this: each
-takes its own rows of the logits' gradient (all have the same, so nothing is divided), gradients by
-the images are put together, and those by the weights are summed. What all processes hold is the
-same bit for bit on each of them, as they must come to the same decisions.
+Each rank runs the network on its own part of the batch and then gathers the logits of all parts,
+so that losses, methods and measures are the same as with one process. The backward pass mirrors
+this: each rank takes its rows of the logits' gradient (all ranks have the same gradient, so nothing
+is divided), gradients of the images are gathered, and those of the weights are summed. The results
+are bitwise identical on all ranks, which must take the same decisions.
 
-Batch normalisation measures the whole batch. Dropout and the like draw other random numbers than
-one process would, others in each part, and leave the common random state alike everywhere.
+Batch normalisation uses the statistics of the whole batch. Dropout uses a different random state on
+each rank, and leaves the common random state the same on all ranks.
 """
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -26,15 +27,15 @@ from utils.runtime import processes
 from utils.train.randomness import forked_rng
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-LARGEST_SEED = 2**62
+MAX_SEED = 2**62
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Which images of a batch are this process's: `sizes[own]` of them from `start`.
+    """The part of a batch of this rank: `sizes[own]` images from `start`.
 
-    A process whose part is empty runs the network on a black image that counts for nothing, because
-    many networks cannot run on none.
+    A rank with an empty part runs the network on a black image without any effect on the result,
+    because many networks do not accept an empty batch.
     """
 
     sizes: tuple[int, ...]
@@ -42,8 +43,8 @@ class _Part:
 
     @classmethod
     def of(cls, images):
-        share, rest = divmod(images, processes.world_size())
-        sizes = tuple(share + (number < rest) for number in range(processes.world_size()))
+        size, rest = divmod(images, processes.world_size())
+        sizes = tuple(size + (number < rest) for number in range(processes.world_size()))
         return cls(sizes, processes.rank())
 
     @property
@@ -54,60 +55,59 @@ class _Part:
     def start(self):
         return sum(self.sizes[: self.own])
 
-    def shares(self, device):
-        """(processes, 1) float64: of the batch's images; no GPU is waited for."""
-        least = self.sizes[-1]
+    def fractions(self, device):
+        """Return each rank's fraction of the batch, (world size, 1) float64, without a sync."""
+        smallest = self.sizes[-1]
         has_more = torch.arange(len(self.sizes), device=device) < sum(self.sizes) % len(self.sizes)
-        return (least + has_more.double())[:, None] / sum(self.sizes)
+        return (smallest + has_more.double())[:, None] / sum(self.sizes)
 
 
-_under_way = None  # the _Part that a network is being run on
+_current_part = None  # the _Part that a network is running on
 
 
-def split_across_ranks(forward):
-    """A decorator of a module's forward, images (B, ...) -> (B, K), that parts its work."""
+def split_across_ranks(forward: Callable) -> Callable:
+    """Decorate a module's forward, images (B, ...) -> (B, K), to split batches across ranks."""
 
     @wraps(forward)
-    def parted(model, images):
-        global _under_way
-        if (
-            processes.world_size() == 1 or _under_way or images.is_meta
-        ):  # which have nothing to send
+    def split_forward(model, images):
+        global _current_part
+        # meta tensors have no values to send
+        if processes.world_size() == 1 or _current_part or images.is_meta:
             return forward(model, images)
         part = _Part.of(len(images))
         own = _Take.apply(images, part)
-        _under_way = part
+        _current_part = part
         try:
             with (
                 _whole_batch_statistics(model, part, own.device),
-                _own_randomness(model, own.device),
+                _rank_rng(model, own.device),
             ):
                 logits = _run(model, own)
         finally:
-            _under_way = None
+            _current_part = None
         return _Gather.apply(logits, part)
 
-    return parted
+    return split_forward
 
 
-def gather_batch(rows):
-    """Of what a layer has for its part of a batch (B', ...), that of the batch (B, ...).
+def gather_batch(rows: torch.Tensor) -> torch.Tensor:
+    """Return the whole batch (B, ...) of a layer's values for this rank's part (B', ...).
 
-    For hooks that look into a network while it runs. It has no gradient.
+    For hooks of a running network. The result has no gradient.
     """
-    return _gathered(rows, _under_way) if _under_way else rows
+    return _gathered(rows, _current_part) if _current_part else rows
 
 
 def _run(model, images):
     if not torch.is_grad_enabled():
         return model(images)
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    shared = _Share.apply(*weights.values()) if weights else ()
+    shared = _SumGradients.apply(*weights.values()) if weights else ()
     return functional_call(model, dict(zip(weights, shared, strict=True)), (images,))
 
 
 class _Take(Function):
-    """Of rows that all processes hold, this one's; for none a row of zeros."""
+    """Take this rank's rows of those that all ranks have; for an empty part a row of zeros."""
 
     @staticmethod
     def forward(ctx, rows, part):
@@ -122,7 +122,7 @@ class _Take(Function):
 
 
 class _Gather(Function):
-    """The rows of all processes, on all of them."""
+    """Gather the rows of all ranks on all ranks."""
 
     @staticmethod
     def forward(ctx, rows, part):
@@ -134,11 +134,10 @@ class _Gather(Function):
         return _Take.apply(gradient, ctx.part), None
 
 
-class _Share(Function):
-    """Weights as a process uses them for its part: their gradients are summed over all parts.
+class _SumGradients(Function):
+    """Identity of the weights, whose gradients are summed over all ranks in one message.
 
-    One by one they would be many small messages. A weight that the loss does not depend on has no
-    gradient on any process.
+    A weight that the loss does not depend on has no gradient on any rank.
     """
 
     @staticmethod
@@ -149,10 +148,10 @@ class _Share(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients):
-        there = [gradient for gradient in gradients if gradient is not None]
-        total = torch.cat([gradient.reshape(-1) for gradient in there])
+        existing = [gradient for gradient in gradients if gradient is not None]
+        total = torch.cat([gradient.reshape(-1) for gradient in existing])
         dist.all_reduce(total)
-        sums = iter(total.split([gradient.numel() for gradient in there]))
+        sums = iter(total.split([gradient.numel() for gradient in existing]))
         return tuple(
             None if gradient is None else next(sums).view(gradient.shape) for gradient in gradients
         )
@@ -162,32 +161,32 @@ def _gathered(rows, part):
     largest = part.sizes[0]
     padded = rows.new_zeros(largest, *rows.shape[1:])
     padded[: part.size] = rows[: part.size]
-    every = [torch.empty_like(padded) for _ in part.sizes]
-    dist.all_gather(every, padded)
-    return torch.cat([found[:size] for found, size in zip(every, part.sizes, strict=True)])
+    parts = [torch.empty_like(padded) for _ in part.sizes]
+    dist.all_gather(parts, padded)
+    return torch.cat([found[:size] for found, size in zip(parts, part.sizes, strict=True)])
 
 
 @contextmanager
-def _own_randomness(model, device):
-    """Layers draw from a state of this process's own, which the common state gives the seed of."""
+def _rank_rng(model, device):
+    """Use a random state of this rank, seeded from the common state, within the block."""
     if not any(module.training for module in model.modules()):
         yield
         return
-    seed = int(torch.randint(LARGEST_SEED, ()))
+    seed = int(torch.randint(MAX_SEED, ()))
     with forked_rng(seed + processes.rank(), device):
         yield
 
 
 @contextmanager
 def _whole_batch_statistics(model, part, device):
-    """Batch normalisation that measures meanwhile measures all parts.
+    """Let batch normalisation in training mode use the statistics of the whole batch.
 
-    torch's own SyncBatchNorm does the same for GPUs alone, and changes the network for good.
+    torch's SyncBatchNorm does the same on GPUs only, and changes the network permanently.
     """
     layers = [each for each in model.modules() if isinstance(each, BATCH_NORMS) and each.training]
-    shares = part.shares(device)
+    fractions = part.fractions(device)
     for layer in layers:
-        layer.forward = partial(_normalise, layer, part, shares)
+        layer.forward = partial(_normalise, layer, part, fractions)
     try:
         yield
     finally:
@@ -195,13 +194,13 @@ def _whole_batch_statistics(model, part, device):
             del layer.forward
 
 
-def _normalise(layer, part, shares, values):
-    """What `layer` gives this part of the values (B, C, ...); its running statistics follow."""
+def _normalise(layer, part, fractions, values):
+    """Normalise this rank's values (B, C, ...), and update the running statistics of `layer`."""
     count = sum(part.sizes) * values[0, 0].numel()
     if count < 2:
-        raise ValueError(f"batch normalisation cannot learn from one value: {tuple(values.shape)}")
+        raise ValueError(f"batch normalisation cannot train on one value: {tuple(values.shape)}")
     normalised, mean, variance = _BatchNorm.apply(
-        values, layer.weight, layer.bias, layer.eps, part, shares
+        values, layer.weight, layer.bias, layer.eps, part, fractions
     )
     with torch.no_grad():
         layer.num_batches_tracked.add_(1)
@@ -211,22 +210,22 @@ def _normalise(layer, part, shares, values):
 
 
 class _BatchNorm(Function):
-    """(values (B, C, ...) of a part, weight, bias) -> (normalised, mean (C,), variance (C,)).
+    """Map (values (B, C, ...), weight, bias) of a part to (normalised, mean (C,), variance (C,)).
 
-    Mean and biased variance are of all parts, put together from those of each (Chan et al.,
+    Mean and biased variance of the whole batch are combined from those of the parts (Chan et al.,
     "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
     """
 
     @staticmethod
-    def forward(ctx, values, weight, bias, eps, part, shares):
+    def forward(ctx, values, weight, bias, eps, part, fractions):
         over = [axis for axis in range(values.ndim) if axis != 1]
         own = torch.stack(torch.var_mean(_precise(values), over, correction=0))
-        every = [torch.empty_like(own) for _ in part.sizes]
-        dist.all_gather(every, own)
-        variances, means = torch.stack(every, 1)
-        shares = shares.to(own.dtype)
-        mean = (shares * means).sum(0)
-        variance = (shares * (variances + (means - mean).square())).sum(0)
+        parts = [torch.empty_like(own) for _ in part.sizes]
+        dist.all_gather(parts, own)
+        variances, means = torch.stack(parts, 1)
+        fractions = fractions.to(own.dtype)
+        mean = (fractions * means).sum(0)
+        variance = (fractions * (variances + (means - mean).square())).sum(0)
         ctx.save_for_backward(values, weight, mean, (variance + eps).rsqrt())
         ctx.part, ctx.over = part, over
         ctx.mark_non_differentiable(mean, variance)
@@ -245,7 +244,7 @@ class _BatchNorm(Function):
         dist.all_reduce(total)
         constant, along = total / (sum(ctx.part.sizes) * values[0, 0].numel())
         inner = gradient - constant.view(shape) - standard * along.view(shape)
-        if ctx.part.size == 0:  # the black image has moved nothing
+        if ctx.part.size == 0:  # the black image has no effect
             inner = torch.zeros_like(inner)
         by_values = inner * (scale if weight is None else scale * weight).view(shape)
         if weight is None:

@@ -1,6 +1,8 @@
-"""What a record may hold: it comes with a file from elsewhere, and names files and sizes."""
+"""Validate and compare records: they come from files of others, and name files and sizes."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from utils.io.files import check_id
 from utils.runtime.errors import UserError
@@ -21,36 +23,64 @@ TEXTS = (
 )
 DICTS = ("spec", "recipe", "settings", "versions", "forget_request", "plugin")
 LISTS = ("class_names", "history")
-ASKED = {  # of a record that has the first: what it cannot be without
+DATA_NAMES = {"train_digest": "the training images", "val_digest": "the validation images"}
+REQUIRED_WITH = {  # a record with the first key must have the others
     "parent_id": ("parent_digest",),
     "forget_request": ("method", "settings", "train_digest"),
 }
-LARGEST_NUMBER = 2**63 - 1
+MAX_NUMBER = 2**63 - 1
 SHA256 = re.compile("[0-9a-f]{64}")
 
 
-def find_record_error(record):
-    """What is wrong with the record of a model, in a few words; None if it can be used."""
+def drop_unknown_values(record: dict) -> dict:
+    """Return a record without a duration of 0 seconds, which other programs may round to.
+
+    A duration that is unknown is left out everywhere; a 0 would be divided by.
+    """
+    return {key: value for key, value in record.items() if key != "seconds" or value}
+
+
+def describe_differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """Return where `found` differs from the settings in `expected`, "" if nowhere.
+
+    Written as `epochs 1 (not 12), lr 0.1 (not 0.01)`; nested dicts key by key, data by its name.
+    """
+    return ", ".join(_differences(found, expected))
+
+
+def _differences(found, expected):
+    for key, value in expected.items():
+        own = found.get(key)
+        if own == value:
+            continue
+        if isinstance(value, dict) and isinstance(own, dict):
+            yield from _differences(own, {**dict.fromkeys(own), **value})
+        else:
+            yield DATA_NAMES.get(key) or f"{key} {own} (not {value})"
+
+
+def find_record_error(record: Any) -> str | None:
+    """Return what is wrong with the record of a model, in a few words; None if it is valid."""
     if not isinstance(record, dict) or not all(isinstance(key, str) for key in record):
         return "it has no record"
     for kind, keys in ((str, (*IDS, *DIGESTS, *TEXTS)), (dict, DICTS), (list, LISTS)):
         for key in keys:
             if key in record and not isinstance(record[key], kind):
-                return f"the record's {key} is no {kind.__name__}"
+                return f"the record's {key} is not a {kind.__name__}"
     try:
         for key in IDS:
             if key in record:
                 check_id(record[key], key)
     except UserError:
-        return "the record names a model that cannot be one"
-    for key, needs in ASKED.items():
+        return "the record contains an invalid model id"
+    for key, needs in REQUIRED_WITH.items():
         missing = [need for need in needs if key in record and need not in record]
         if missing:
             return f"the record has {key} but no {missing[0]}"
     if not _is_number(record.get("seconds", 0)):
-        return "the record's seconds are no number"
+        return "the record's seconds are not a number"
     if "plugin" in record and not _is_plugin(record["plugin"]):
-        return "the record's plugin is no file name with a SHA-256"
+        return "the record's plugin is not a file name with a SHA-256 digest"
     if record.get("selection") not in (None, "best", "last"):
         return "the record's selection is neither best nor last"
     return (
@@ -71,15 +101,15 @@ def _recipe_fault(recipe):
     try:
         Recipe(**recipe)
     except TypeError:
-        return "the record's recipe is none"
+        return "the record's recipe is invalid"
     return _settings_fault(recipe)
 
 
 def _settings_fault(settings):
     ranges = {
-        "epochs": (int, 0, LARGEST_NUMBER),
-        "batch_size": (int, 0, LARGEST_NUMBER),
-        "seed": (int, 0, LARGEST_NUMBER),
+        "epochs": (int, 0, MAX_NUMBER),
+        "batch_size": (int, 0, MAX_NUMBER),
+        "seed": (int, 0, MAX_NUMBER),
         "lr": (float, 0, 100),
         "weight_decay": (float, 0, 1),
         "mask_thresh": (float, 0, 1),
@@ -91,9 +121,9 @@ def _settings_fault(settings):
         if kind and not (type(value) in (int, kind) and lowest <= value <= highest):
             return f"the record's {key} is out of range"
         if key == "compiled" and type(value) is not bool:
-            return "the record's compiled is neither yes nor no"
+            return "the record's compiled is not a bool"
         if key == "optimizer" and value not in list(OPTIMIZERS):
-            return "the record's optimizer is none that there is"
+            return "the record's optimizer is unknown"
     options = settings.get("options", {})
     if not isinstance(options, dict) or not all(map(_is_option, options.values())):
         return "the record's options are out of range"
@@ -115,17 +145,17 @@ def _request_fault(request, num_classes):
         try:
             check_id(request.get("forget_id"), "forget_id")
         except (TypeError, UserError):
-            return "the record's request has no name"
-        return None if _ascending(images) else "the record's request names no images"
+            return "the record's request has no valid name"
+        return None if _ascending(images) else "the record's request has no valid images"
     classes = [classes] if isinstance(classes, int) else classes
-    known = _ascending(classes) and classes[-1] < (num_classes or LARGEST_NUMBER)
-    return None if known else "the record's request names no classes"
+    known = _ascending(classes) and classes[-1] < (num_classes or MAX_NUMBER)
+    return None if known else "the record's request has no valid classes"
 
 
 def _ascending(numbers):
     if not isinstance(numbers, list | tuple) or not numbers:
         return False
-    whole = all(type(n) is int and 0 <= n <= LARGEST_NUMBER for n in numbers)
+    whole = all(type(n) is int and 0 <= n <= MAX_NUMBER for n in numbers)
     return whole and list(numbers) == sorted(set(numbers))
 
 

@@ -20,6 +20,7 @@ from unlearn.engine.method import Method, describe_options, describe_recipe
 from utils import declarations
 from utils.io.files import suggest_name
 from utils.runtime.errors import UserError
+from utils.runtime.startup import import_libraries
 from utils.text import format_table
 from utils.train import recipe as recipe_module
 
@@ -99,9 +100,12 @@ def load_plugins(paths: Iterable[str]) -> None:
     METHODS, a list. Raises UserError that names the file if it is missing, cannot be imported,
     declares no method, or uses an id that is taken or not usable.
     """
+    paths = list(dict.fromkeys(paths))
+    if paths:
+        import_libraries()  # the files import them
     built_in = {key: method for key, method in METHODS.items() if method.plugin is None}
     added = {}
-    for path in dict.fromkeys(paths):
+    for path in paths:
         for method in _import_plugin(path):
             _add(added, method, f"--plugin {path}", built_in)
     METHODS.clear()

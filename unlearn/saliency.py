@@ -161,7 +161,7 @@ def load_percentiles(
     return percentiles
 
 
-def is_saliency(path: Path, request: "ForgetRequest", origin: dict) -> bool | None:
+def matches_origin(path: Path, request: "ForgetRequest", origin: dict) -> bool | None:
     """Return whether a saliency map file is valid and belongs to this request and origin.
 
     False if it belongs to another; None if it is missing or damaged, so that it can be replaced.

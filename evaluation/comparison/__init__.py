@@ -1,1 +1,1 @@
-"""Several methods and seeds on one request, measured and ranked."""
+"""Comparison of methods and seeds on one request."""

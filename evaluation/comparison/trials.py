@@ -21,9 +21,9 @@ from unlearn.registry import METHODS
 from unlearn.saliency import (
     compute_percentiles,
     gradient_saliency,
-    is_saliency,
     load_percentiles,
     mask_from_percentiles,
+    matches_origin,
     saliency_origin,
     saliency_path,
     save_percentiles,
@@ -175,7 +175,8 @@ class Comparison:
         self._make(job)
         model, record = load_model(job.model_id, self.dataset.train.device)
         found = self._measure(model, record)
-        found |= {key: record[key] for key in ("weights_digest", "seconds", "device", "method")}
+        known = ("weights_digest", "seconds", "device", "method")
+        found |= {key: record[key] for key in known if key in record}
         found["seed"] = job.config.recipe.seed
         self._keep(job.model_id, found)
         return found
@@ -207,7 +208,7 @@ class Comparison:
         """
         path = saliency_path(self.base_id, self.request)
         origin = saliency_origin(self.model, self.dataset, self.base_digest)
-        exists = is_saliency(path, self.request, origin)
+        exists = matches_origin(path, self.request, origin)
         if exists:
             percentiles = load_percentiles(
                 path, self.model, self.request, origin, "generate_mask.py"

@@ -9,10 +9,13 @@ import sys
 
 import pytest
 
+from models.checkpoint import load_model
 from tests.helpers.documents import code_blocks, page
-from tests.helpers.environment import REPOSITORY, script_environment
+from tests.helpers.environment import BASE, REPOSITORY, model_flags, script_environment
+from unlearn import registry
+from unlearn.registry import METHODS, load_plugins, read_methods, with_variants
 
-MOST_LINES = 34  # of an example
+MAX_LINES = 36  # of an example
 
 
 def section(title):
@@ -52,7 +55,7 @@ def run(command, checkout):
 def test_a_measure_as_written(checkout):
     text = section("Add a measure")
     [source] = code_blocks(text, "python")
-    assert len(source.splitlines()) <= MOST_LINES
+    assert len(source.splitlines()) <= MAX_LINES
     [block] = code_blocks(text, "bash")
     train, test, compare = block.splitlines()
     path = checkout / re.search(r"Save it as `(.*?)`", text)[1]
@@ -76,3 +79,60 @@ def test_a_measure_as_written(checkout):
     path.write_text(source.replace('group="utility"', 'group="calibration"'))
     printed = run(test.replace("utility", "calibration"), checkout)
     assert re.search(row, printed.split("\nCalibration\n")[1], re.MULTILINE)
+
+
+def method_blocks():
+    """The file of the example of a method, and the file of its test."""
+    source, test = code_blocks(section("Add a method"), "python")
+    return source, test
+
+
+@pytest.fixture
+def method_file(tmp_path):
+    """The example of a method, as a plug-in."""
+    path = tmp_path / "my_method.py"
+    path.write_text(method_blocks()[0])
+    yield path
+    load_plugins([])
+
+
+def run_tests(text):
+    """Run the test functions of a file."""
+    names = {}
+    exec(compile(text, "test_in_document", "exec"), names)
+    tests = [name for name in names if name.startswith("test_")]
+    assert tests
+    for name in tests:
+        names[name]()
+
+
+@pytest.mark.parametrize("method", ["Uniform", "Uniform_with_SalUn"])
+def test_the_method_runs_as_a_plugin(method, method_file, trained, done, data_files):
+    flags = (*model_flags(data_files["grey"]), "--class_to_forget", "3", "--unlearn_epochs", "1")
+    printed = done("main_unlearn", "--plugin", method_file, *flags, "--unlearn", method)
+    model_id = printed.splitlines()[-1].removeprefix("model_id: ")
+    assert model_id.startswith(f"{BASE}_FORGOTTEN_3_{method.upper()}_")
+    record = load_model(model_id)[1]
+    assert record["method"] == method
+    assert record["plugin"]["file"] == "my_method.py"
+    assert record["settings"]["options"] == {"weight": 1.0}
+
+
+def test_the_method_is_found_in_the_folder_of_methods(tmp_path, monkeypatch):
+    """In a copy of the folder, which the package's path names instead of the folder itself."""
+    import unlearn.methods
+
+    folder = shutil.copytree(registry.METHOD_FOLDER, tmp_path / "unlearn" / "methods")
+    source, test = method_blocks()
+    (folder / "uniform.py").write_text(source)
+    found = with_variants(read_methods(folder))
+    assert set(found) - set(METHODS) == {"Uniform", "Uniform_with_SalUn"}
+    monkeypatch.setattr(unlearn.methods, "__path__", [str(folder)])
+    for method in ("Uniform", "Uniform_with_SalUn"):
+        monkeypatch.setitem(METHODS, method, found[method])
+    run_tests(test)
+
+
+def test_the_test_of_the_method_passes_for_the_plugin(method_file):
+    load_plugins([str(method_file)])
+    run_tests(method_blocks()[1])

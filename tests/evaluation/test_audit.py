@@ -54,7 +54,7 @@ def _retrained_weights(seed, multi_label):
 
 
 def edited_model(class_index=2, multi_label=False):
-    """A base model that never answers with the class."""
+    """A base model that never predicts the class."""
     model = trained_model(multi_label=multi_label)
     with torch.no_grad():
         model.network[-1].bias[class_index] -= 50
@@ -62,7 +62,7 @@ def edited_model(class_index=2, multi_label=False):
 
 
 def cost_record(seconds, device="cpu"):
-    """What the file of an unlearned model tells of its making."""
+    """The record of an unlearned model."""
     return {"kind": "unlearned", "seconds": seconds, "device": device}
 
 
@@ -122,7 +122,7 @@ def test_a_model_compared_with_itself_is_not_worse():
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_a_kept_class_that_was_lost_is_warned_of(multi_label):
+def test_a_lost_kept_class_gives_a_warning(multi_label):
     damaged, base = (
         edited_model(1, multi_label=multi_label),
         trained_model(multi_label=multi_label),
@@ -133,7 +133,7 @@ def test_a_kept_class_that_was_lost_is_warned_of(multi_label):
     assert audited(as_asked, "safety", multi_label=multi_label, base=base).warnings == []
 
 
-def test_a_model_alone_is_measured_alone():
+def test_a_model_without_references_is_measured():
     audit = audited(trained_model(), *GROUPS)
     assert list(audit.figures) == list(audit.outputs) == [MODEL]
     assert {"attack_loss_auc", "probe_accuracy_percent"} <= audit.figures[MODEL].keys()
@@ -148,7 +148,7 @@ def test_a_model_alone_is_measured_alone():
     assert why == "the model file records no unlearning"
 
 
-def test_retrain_alone_is_asked_for_no_retrain():
+def test_retrain_needs_no_retrain():
     record = {"kind": "unlearned", "method": "Retrain"}
     audit = audited(retrained_model(), "distance", record=record)
     reasons = {audit.figures[MODEL][key].why_undefined for key in DISTANCES}
@@ -158,7 +158,7 @@ def test_retrain_alone_is_asked_for_no_retrain():
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_where_the_images_went_is_among_the_figures(multi_label):
+def test_predicted_classes_are_among_the_figures(multi_label):
     model, base = (part(multi_label=multi_label) for part in (edited_model, trained_model))
     audit = audited(model, "forgetting", multi_label=multi_label, base=base)
     forget_set, _ = split_set(REQUEST, dataset(multi_label).train)
@@ -172,8 +172,8 @@ def test_where_the_images_went_is_among_the_figures(multi_label):
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_distance_on_the_forget_set_is_that_of_the_question(multi_label):
-    """Other findings of its images are not what was to be forgotten."""
+def test_distance_on_the_forget_set_is_that_of_the_requested_findings(multi_label):
+    """Other findings of its images were not to be forgotten."""
     retrain = retrained_model(multi_label=multi_label)
     model = edited_model(1, multi_label=multi_label)
     audit = audited(model, "distance", multi_label=multi_label, retrains=[retrain])
@@ -211,7 +211,7 @@ def test_a_second_retrain_shows_how_far_two_are_apart():
         assert turned.figures[RETRAIN][key].value == pytest.approx(found[key].value)
 
 
-def _asked(model, image_set):
+def _scored(model, image_set):
     return REQUEST.scored_logits(predict(model, image_set), image_set.labels)
 
 
@@ -229,7 +229,7 @@ def test_klom_of_models_of_several_seeds(multi_label):
         assert by_chance[f"klom_{name}_nats"] == klom_by_chance(3, 3, SETS)[f"klom_{name}_nats"]
     forget_set, _ = split_set(REQUEST, dataset(multi_label).train)
     groups = [
-        np.array([margins(*_asked(each, forget_set)) for each in group])
+        np.array([margins(*_scored(each, forget_set)) for each in group])
         for group in (models, retrains)
     ]
     expected = np.percentile(klom(*groups), PERCENTILE)
@@ -253,15 +253,15 @@ def test_klom_needs_three_models_of_each_kind():
 def test_salun_s_efficacy_learns_from_other_images_than_those_of_the_request(multi_label):
     model, data = edited_model(multi_label=multi_label), dataset(multi_label)
     found = audited(model, "privacy", multi_label=multi_label).figures[MODEL]
-    forget, retain = (_asked(model, part) for part in split_set(REQUEST, data.train))
+    forget, retain = (_scored(model, part) for part in split_set(REQUEST, data.train))
     for key, split in (("mia_efficacy_percent", "test"), ("mia_efficacy_val_percent", "val")):
-        covered, others = (_asked(model, part) for part in split_set(REQUEST, data.splits[split]))
+        covered, others = (_scored(model, part) for part in split_set(REQUEST, data.splits[split]))
         assert found[key] == mia_efficacy(retain, others, forget).times(100)
         assert found[key] != mia_efficacy(retain, covered, forget).times(100)
 
 
 def test_attacks_find_what_only_training_images_have():
-    """Training and val images of the class look alike, so no control is to warn."""
+    """Training and val images of the class look alike, so no control warns."""
     audit = audited(trained_model(), "privacy", retrains=[retrained_model()])
     found = audit.figures[MODEL]
     assert found["attack_blind_auc"].low < 0.5 < found["attack_blind_auc"].high
@@ -270,7 +270,7 @@ def test_attacks_find_what_only_training_images_have():
     data = dataset()
     forget, unseen = (split_set(REQUEST, part)[0] for part in (data.train, data.val))
     pairs = [
-        [membership_scores(*_asked(model, part)) for part in (forget, unseen)]
+        [membership_scores(*_scored(model, part)) for part in (forget, unseen)]
         for model in (trained_model(), retrained_model())
     ]
     for name in ATTACKS:
@@ -283,7 +283,7 @@ def test_attacks_find_what_only_training_images_have():
         )
 
 
-def test_val_images_of_another_kind_are_warned_of():
+def test_val_images_of_another_kind_give_warnings():
     data = dataset()
     data.val.images[:] = 255 - data.val.images
     audit = Audit(trained_model(), data, REQUEST, retrains=[retrained_model()])
@@ -304,14 +304,14 @@ def test_costs_of_time():
     elsewhere = cost_record(5.0, "another machine")
     found = audited(edited_model(), "cost", record=elsewhere, **others).figures
     assert found[MODEL]["unlearn_seconds"].value == 5
-    share = found[MODEL]["share_of_retrain_time_percent"]
-    assert share.why_undefined == "it was measured on another device, or with other threads"
+    percentage = found[MODEL]["share_of_retrain_time_percent"]
+    assert percentage.why_undefined == "it was measured on another device, or with other threads"
     found = audited(edited_model(), "cost", record=elsewhere).figures[MODEL]
     assert found["share_of_retrain_time_percent"].why_undefined == NO_RETRAIN
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_all_there_is_to_measure_is_in_the_file(multi_label):
+def test_all_declared_figures_are_in_the_file(multi_label):
     audit = audited(
         edited_model(multi_label=multi_label),
         *GROUPS,

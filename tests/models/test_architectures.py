@@ -141,7 +141,7 @@ def test_what_cannot_be_built_is_refused():
         make_spec("vgg11", 4, 1, 28, stem="full")
     with pytest.raises(UserError, match="--stem full has no ImageNet weights"):
         make_spec("resnet18", 4, 1, 28, stem="full", pretrained=True)
-    with pytest.raises(UserError, match="vit_b_16 cannot take images of 300 px"):
+    with pytest.raises(UserError, match="vit_b_16 does not accept images of 300 px"):
         make_spec("vit_b_16", 4, 1, 300)
 
 
@@ -279,7 +279,7 @@ def test_damaged_imagenet_weights_are_refused(no_network, damage):
     whole = path.read_bytes()
     contents = {"empty": b"", "half": whole[: len(whole) // 2], "a web page": b"<html>404</html>"}
     path.write_bytes(contents[damage])
-    with pytest.raises(UserError, match="--pretrained: the ImageNet weights cannot be had"):
+    with pytest.raises(UserError, match="--pretrained: the ImageNet weights cannot be loaded"):
         build_model(make_spec("squeezenet1_1", 5, 3, 28, pretrained=True), seed=1)
 
 

@@ -77,7 +77,7 @@ def test_a_rate_that_breaks_training_keeps_the_last_good_epoch(
             "kept in model_weights/new_resume.pt"
         )
         assert refused(says, "main_train", *flags) == ["model_weights/new_resume.pt"]
-    says = "--resume: the interrupted run of this name differs in recipe .*--overwrite"
+    says = "--resume: the interrupted run of this name differs in lr .*--overwrite"
     assert refused(says, "main_train", *flags, "--lr", "0.0001", "--resume") == []
     again = run_here("main_train", *flags, "--lr", "0.0001", "--overwrite")
     assert again.returncode == 0, again

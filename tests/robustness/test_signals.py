@@ -1,6 +1,7 @@
 """Signals: a killed or interrupted run keeps what it has saved, and says how to resume."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 
 import pytest
 
+from models import checkpoint
 from models.checkpoint import load_model
 from tests.helpers.environment import (
     assert_one_line,
@@ -67,23 +69,84 @@ def send_signal(monkeypatch):
 def test_a_signal_ends_a_run_that_can_be_resumed(trained, run_here, done, grey, send_signal, name):
     before, number = signal.getsignal(signal.SIGTERM), getattr(signal, name)
     flags = (*model_flags(grey), "--unlearn", "FT", *CLASS, "--unlearn_epochs", "3")
-    send_signal(number, 3)  # a pass is two files
+    send_signal(number, 3)  # an epoch has two files
     stopped = run_here("main_unlearn", *flags)
     assert stopped.returncode == (130 if name == "SIGINT" else 143)
-    # the pass whose files are being written is saved as well
-    says = "main_unlearn.py: interrupted: 2 passes are saved; add --resume to go on"
+    # the epoch whose files are being written is saved as well
+    says = "main_unlearn.py: interrupted: 2 epochs are saved; add --resume to continue"
     assert_one_line(stopped.stderr, says)
     assert signal.getsignal(signal.SIGTERM) == before
     again = done("main_unlearn", *flags, "--resume")
     assert "resuming after epoch 2" in again
     if name == "SIGTERM":
         send_signal(number, 4)  # a mask has two files as well
+        stopped = run_here("generate_mask", *model_flags(grey), "--overwrite")
+        says = "interrupted: [12] of 4 masks are saved; the same command replaces all again, and "
+        assert_one_line(stopped.stderr, says + "without --overwrite existing ones are kept")
+        shutil.rmtree("SaliencyMaps")
+        send_signal(number, 4)
         stopped = run_here("generate_mask", *model_flags(grey))
-        assert_one_line(stopped.stderr, "interrupted: [12] of 4 masks are finished; add --resume")
+        says = "interrupted: [12] of 4 masks are saved; the same command continues$"
+        assert_one_line(stopped.stderr, says)
+        assert "exists already and is kept" in done("generate_mask", *model_flags(grey))
         send_signal(number, 2)
         stopped = run_here("main_train", *train_flags(grey, "new", "--epochs", "3"))
         assert stopped.returncode == 143
         assert_one_line(stopped.stderr, "interrupted: [12] of 3 epochs are saved; add --resume")
+
+
+def test_an_interrupted_overwrite_of_a_finished_model_is_resumed(
+    trained, run_here, done, grey, send_signal
+):
+    """--resume continues the saved epochs, whether or not --overwrite is repeated."""
+    flags = (*model_flags(grey), "--unlearn", "FT", *CLASS, "--unlearn_epochs", "3")
+    model_id = done("main_unlearn", *flags).split()[-1]
+    path = trained / "model_weights" / f"{model_id}.pt"
+    before, weights = path.read_bytes(), load_model(model_id)[0]
+    for more in ((), ("--overwrite",)):
+        send_signal(signal.SIGINT, 3)
+        stopped = run_here("main_unlearn", *flags, "--overwrite")
+        assert_one_line(stopped.stderr, "interrupted: 2 epochs are saved; add --resume to continue")
+        assert path.read_bytes() == before
+        printed = done("main_unlearn", *flags, "--resume", *more)
+        assert "resuming after epoch 2" in printed and "finished already" not in printed
+        assert path.read_bytes() != before  # it was saved again, at another time
+        assert same_weights(load_model(model_id)[0], weights)
+        assert not (trained / "model_weights" / "unfinished").exists()
+        before = path.read_bytes()
+    for more in ((), ("--overwrite",)):
+        assert "finished already" in done("main_unlearn", *flags, "--resume", *more)
+    assert path.read_bytes() == before
+
+
+def test_an_interrupted_overwrite_of_a_base_model_is_resumed(
+    trained, run_here, done, grey, send_signal
+):
+    path = trained / "model_weights" / "tiny_best.pt"
+    before, weights = path.read_bytes(), load_model("tiny_best")[0]
+    send_signal(signal.SIGINT, 3)
+    stopped = run_here("main_train", *train_flags(grey, "tiny", "--overwrite"))
+    assert_one_line(stopped.stderr, "interrupted: [23] of 6 epochs are saved; add --resume")
+    assert path.read_bytes() == before
+    assert "resuming after epoch" in done("main_train", *train_flags(grey, "tiny", "--resume"))
+    assert path.read_bytes() != before
+    assert same_weights(load_model("tiny_best")[0], weights)
+    assert "finished already" in done("main_train", *train_flags(grey, "tiny", "--resume"))
+
+
+def test_a_removed_training_state_is_reported_and_saved_again(trained, done, grey, monkeypatch):
+    save, path = checkpoint.save_training_state, trained / "model_weights" / "new_resume.pt"
+
+    def removing(*arguments):
+        save(*arguments)
+        if not removed:
+            removed.append(path.unlink())
+
+    removed = []
+    monkeypatch.setattr(checkpoint, "save_training_state", removing)
+    printed = done("main_train", *train_flags(grey, "new"))
+    says = "note: model_weights/new_resume.pt was removed during training; it is saved again"
+    assert printed.count(says) == 1
 
 
 @pytest.mark.parametrize("again", ["SIGINT", "SIGTERM", "SIGHUP"])

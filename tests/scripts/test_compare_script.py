@@ -1,4 +1,4 @@
-"""main_compare.py: every trial once, whatever happens in between, and one table of them all."""
+"""main_compare.py: each trial is run once, also after interruptions, and all are in one table."""
 
 import csv
 import errno
@@ -123,13 +123,13 @@ def test_its_models_are_those_of_main_unlearn(done, flags, grey, workplace):
     for method in METHODS:
         model_id = next(name for name in trials() if f"_{method.upper()}_" in name)
         compared, record = load_model(model_id)
-        asked_anew = ("--unlearn", method, *asked, "--overwrite")
-        made = done("main_unlearn", "--model_id", "tiny_best", *asked_anew)
+        again = ("--unlearn", method, *asked, "--overwrite")
+        made = done("main_unlearn", "--model_id", "tiny_best", *again)
         assert made.split()[-1] == model_id
         again, again_record = load_model(model_id)
         assert same_weights(compared, again)
-        told = ("command", "seconds", "saved_at")
-        assert all(again_record[key] == record[key] for key in record if key not in told)
+        differing = ("command", "seconds", "saved_at")
+        assert all(again_record[key] == record[key] for key in record if key not in differing)
 
 
 def test_a_model_that_is_there_already_is_measured_and_not_made_again(done, flags, grey, made):
@@ -215,7 +215,9 @@ def test_without_a_retrain_there_is_a_table_and_the_exit_code_tells(run_here, fl
     failing(monkeypatch, NotFiniteError("at step 3"), "Retrain")
     finished = run_here("main_compare", *flags)
     assert finished.returncode == 1
-    assert finished.stderr.startswith("Retrain failed with seed 1: the gaps to it, and the shares")
+    assert finished.stderr.startswith(
+        "Retrain failed with seed 1: the gaps to it, and the percentages"
+    )
     assert len(finished.stderr.splitlines()) == 1
     assert set(table()) == {"Retrain", *METHODS, "base model"}
     assert not any(row["average_gap_points_mean"] for row in table().values())
@@ -260,7 +262,7 @@ def test_what_is_finished_is_read_once(done, flags, monkeypatch):
     assert len(seen) == 5  # four trials and the base model
 
 
-def test_a_model_that_was_replaced_is_measured_anew(done, flags, grey):
+def test_a_model_that_was_replaced_is_measured_again(done, flags, grey):
     done("main_compare", *flags)
     model_id = next(name for name in trials() if "_GA_" in name)
     before = trials()[model_id]
@@ -278,8 +280,8 @@ def test_a_model_that_was_replaced_is_measured_anew(done, flags, grey):
 def test_sample_wise_requests_are_compared_too(done, trained, grey):
     """Here, and here alone, the picture is drawn."""
     data = ("--model_id", "tiny_best", "--dataset", grey, "--device", "cpu")
-    share = ("--forget_fraction", "0.25", "--unlearn", "RL_with_SalUn", "Fisher")
-    printed = done("main_compare", *data, *share)
+    fraction = ("--forget_fraction", "0.25", "--unlearn", "RL_with_SalUn", "Fisher")
+    printed = done("main_compare", *data, *fraction)
     assert "25% of the training images, drawn with seed 1 forgotten" in printed
     assert Path("results/tiny_best_FORGOTTEN_f25-s1_comparison.csv").exists()
     assert Path("pics/tiny_best/methods_f25-s1.png").read_bytes().startswith(b"\x89PNG")
@@ -302,8 +304,8 @@ def test_bad_input(run_here, flags, more, says):
     assert re.search(says, stopped.stderr)
 
 
-def test_what_a_killed_run_left_beside_its_finished_model_is_removed(done, flags):
-    """Killed after the model was saved, and before it was measured and its passes removed."""
+def test_leftovers_of_a_killed_run_are_removed(done, flags):
+    """Killed after the model was saved, and before it was measured and its epochs deleted."""
     done("main_compare", *flags)
     (model,) = Path("model_weights").glob("*_GA_*.pt")
     left = Path("model_weights/unfinished") / model.stem / "pass_0001.pt"
@@ -313,3 +315,19 @@ def test_what_a_killed_run_left_beside_its_finished_model_is_removed(done, flags
         path.unlink()
     done("main_compare", *flags)
     assert not left.parent.exists()
+
+
+def test_a_figure_that_is_missing_in_the_record_is_measured_without_training(done, flags, made):
+    """As it is when a measure with a new column was added."""
+    done("main_compare", *flags)
+    path = Path(f"results/{NAME}.json")
+    content = json.loads(path.read_bytes())
+    before = json.loads(path.read_bytes())["trials"]
+    for figures in content["trials"].values():
+        del figures["mia_efficacy_percent"]
+    path.write_text(json.dumps(content))
+    made.clear()
+    printed = done("main_compare", *flags)
+    assert made == []
+    assert "finished already" not in printed
+    assert trials() == before

@@ -1,4 +1,4 @@
-"""Model ids are the walkthrough's, tell what was asked for, and tell requests apart."""
+"""Model ids are those of the walkthrough, can be parsed, and differ for different requests."""
 
 import random
 
@@ -32,7 +32,7 @@ FORGOTTEN_PARTS = [
 
 
 def random_settings(draw):
-    """The arguments of unlearned_model_id, and no two alike."""
+    """Return random arguments of unlearned_model_id."""
     method = METHODS[draw.choice(list(METHODS))]
     others = {
         "batch": draw.choice([1, 10, 50, 100]),
@@ -55,7 +55,7 @@ def random_settings(draw):
     }
 
 
-def test_the_walkthroughs_own_id():
+def test_the_id_of_the_walkthrough():
     model_id = unlearned_model_id(
         "example_blood_model_best", "3", "RL_with_SalUn", 5, 0.001, mask_thresh=0.5
     )
@@ -71,7 +71,7 @@ def test_the_walkthroughs_own_id():
     }
 
 
-def test_no_mask_no_mask_part():
+def test_no_mask_part_without_a_mask():
     model_id = unlearned_model_id("base", "0", "Retrain", 50, 0.01)
     assert model_id == "base_FORGOTTEN_0_RETRAIN_unlearnEpochs50_unlearnlr01"
 
@@ -80,11 +80,11 @@ def test_no_mask_no_mask_part():
     ("number", "digits"),
     [(0.5, "5"), (0.25, "25"), (0.05, "05"), (0.001, "001"), (1e-5, "00001"), (0.1, "1")],
 )
-def test_numbers_below_one_are_written_as_in_the_walkthrough(number, digits):
+def test_encoded_numbers(number, digits):
     assert encode_number(number) == digits
 
 
-def test_numbers_come_back_and_never_share_their_digits():
+def test_encoded_numbers_are_decoded_and_distinct():
     draw = random.Random(1)
     numbers = {0.0, 0.1, 0.01, 0.001, 1.0, 10.0, 100.0, 1.5, 15.0, 0.15, 1.05, 5e-324, 1 / 3}
     numbers |= {draw.random() * 10 ** draw.randint(-20, 2) for _ in range(2000)}
@@ -93,7 +93,7 @@ def test_numbers_come_back_and_never_share_their_digits():
     assert len(set(digits.values())) == len(numbers)
 
 
-def test_any_settings_come_back_from_their_id():
+def test_parsing_returns_the_settings():
     draw = random.Random(2)
     for _ in range(2000):
         settings = random_settings(draw)
@@ -117,7 +117,7 @@ def test_any_settings_come_back_from_their_id():
         assert not others
 
 
-def test_different_requests_never_share_an_id():
+def test_different_requests_have_different_ids():
     draw = random.Random(3)
     by_id = {}
     for _ in range(20000):
@@ -127,7 +127,7 @@ def test_different_requests_never_share_an_id():
     assert len(by_id) > 10000
 
 
-def test_letter_case_of_the_method_makes_no_difference():
+def test_letter_case_of_the_method_is_ignored():
     ids = {
         unlearned_model_id("base", "3", method, 5, 0.001, 0.5)
         for method in ("RL_with_SalUn", "rl_with_salun", "RL_WITH_SALUN")
@@ -135,7 +135,7 @@ def test_letter_case_of_the_method_makes_no_difference():
     assert len(ids) == 1
 
 
-def test_every_id_can_be_a_file_name():
+def test_ids_are_valid_file_names():
     draw = random.Random(4)
     for _ in range(200):
         settings = random_settings(draw) | {"base": "base"}
@@ -157,5 +157,5 @@ def test_every_id_can_be_a_file_name():
         "",
     ],
 )
-def test_other_ids_are_not_taken_for_one(model_id):
+def test_other_ids_are_not_parsed(model_id):
     assert parse_unlearned_model_id(model_id) is None

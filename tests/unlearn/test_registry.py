@@ -59,8 +59,8 @@ def test_a_declaration_is_what_its_file_declares(method):
         assert (read.load() if isinstance(read, Deferred) else read) == found, field.name
 
 
-def test_the_given_order_names_every_method_once():
-    assert [method.id for method in BUILT_IN] == list(registry.ORDER)
+def test_the_methods_of_the_given_order_come_first():
+    assert [method.id for method in BUILT_IN][: len(registry.ORDER)] == list(registry.ORDER)
 
 
 def test_a_new_file_is_a_new_method_and_its_variant(tmp_path):
@@ -82,6 +82,24 @@ def test_two_files_with_one_id_are_refused(tmp_path, taken):
         registry.read_methods(folder)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "it declares no METHOD"),
+        ("METHOD = 3", "it declares no METHOD"),
+        ("METHOD = Method(", "METHOD cannot be read: SyntaxError"),
+        ("METHOD = missing('A')", "METHOD cannot be read: NameError: .*missing"),
+        ("METHOD = Method('A')", "METHOD cannot be read: TypeError"),
+        (NEW_METHOD.format(id="a__b"), "the id 'a__b' is not usable"),
+    ],
+)
+def test_a_file_with_a_fault_is_named(tmp_path, text, says):
+    folder = shutil.copytree(registry.METHOD_FOLDER, tmp_path / "unlearn" / "methods")
+    (folder / "new.py").write_text(text)
+    with pytest.raises(UserError, match=f"^new.py: {says}"):
+        registry.read_methods(folder)
+
+
 def test_a_plugin_adds_its_method_and_variant(methods, plugin):
     path = plugin(NEW_METHOD.format(id="Mine"))
     registry.load_plugins([path])
@@ -90,7 +108,16 @@ def test_a_plugin_adds_its_method_and_variant(methods, plugin):
     assert registry.find_method("MINE").run(model, None, None, None) is model
     assert registry.find_method("Mine").plugin["file"] == "my_method.py"
     assert "\nMine " in registry.describe_methods()
-    registry.load_plugins([path])  # the same file again is the same method
+    registry.load_plugins([path])  # again in the same process
+
+
+def test_plugins_replace_those_that_were_loaded_before(methods, plugin):
+    before = list(methods)
+    registry.load_plugins([plugin(NEW_METHOD.format(id="One"))])
+    registry.load_plugins([plugin(NEW_METHOD.format(id="Two"))])
+    assert list(methods) == [*before, "Two", "Two_with_SalUn"]
+    registry.load_plugins([])
+    assert list(methods) == before
 
 
 def test_a_plugin_may_declare_several_methods(methods, plugin):
@@ -111,6 +138,14 @@ def test_a_plugin_may_declare_several_methods(methods, plugin):
         ("import no_such_library", "cannot be imported: ModuleNotFoundError: No module named"),
         ("def broken(:", "cannot be imported: SyntaxError"),
         (NEW_METHOD.format(id="FT"), "a method FT exists already"),
+        (NEW_METHOD.format(id="a-b"), "the id 'a-b' is not usable: use letters and digits"),
+        (NEW_METHOD.format(id="../a"), "the id '../a' is not usable"),
+        (NEW_METHOD.format(id="ALL"), "the id 'ALL' is not usable"),
+        (NEW_METHOD.replace('"{id}"', "3"), "the id 3 is not usable"),
+        (
+            NEW_METHOD.format(id="A").replace("summary=", 'options={"a_b": 1}, summary='),
+            "the option 'a_b' is not usable: use letters only",
+        ),
         (NEW_METHOD.format(id="ft_WITH_salun"), "a method ft_WITH_salun exists already"),
     ],
 )

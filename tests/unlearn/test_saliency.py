@@ -1,4 +1,4 @@
-"""Saliency maps are SalUn's, weight for weight, and say whose they are."""
+"""Saliency maps equal those of the SalUn reference code, and record their origin."""
 
 import copy
 
@@ -36,14 +36,14 @@ REQUEST = ForgetRequest((1,))
 
 
 def reference_mask(saliency, percent):
-    """SalUn's generate_mask.py: the ranks by two argsorts, for this one threshold.
+    """Return the mask as SalUn's generate_mask.py computes it, by two argsorts per threshold.
 
-    Its argsorts are made stable, and the count is worked out in whole numbers, because
+    Unlike there, the argsorts are stable and the count is computed in integers, because
     int(n * 0.29) loses a weight to rounding.
     """
-    everything = -torch.cat([part.flatten() for part in saliency.values()])
-    threshold_index = len(everything) * percent // 100
-    positions = torch.argsort(everything, stable=True)
+    negated = -torch.cat([part.flatten() for part in saliency.values()])
+    threshold_index = len(negated) * percent // 100
+    positions = torch.argsort(negated, stable=True)
     ranks = torch.argsort(positions)
     mask, start = {}, 0
     for name, part in saliency.items():
@@ -56,8 +56,8 @@ def reference_mask(saliency, percent):
 KINDS = ("different", "ties", "zeros", "all zero", "tiny to huge")
 
 
-def made_up_saliency(kind):
-    """Three layers, 10,037 weights: all different, mostly equal, mostly zero, or of all sizes."""
+def example_saliency(kind):
+    """Return saliency of three layers with 10,037 weights, of one of the KINDS."""
     generator = torch.Generator().manual_seed(5)
     shapes = {"conv": (16, 3, 5, 5), "head": (40, 220), "bias": (37,)}
     parts = {name: torch.rand(shape, generator=generator) for name, shape in shapes.items()}
@@ -72,43 +72,43 @@ def made_up_saliency(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_masks_equal_the_reference_weight_for_weight(kind):
-    saliency = made_up_saliency(kind)
-    percents = compute_percentiles(saliency)
+def test_masks_equal_the_reference(kind):
+    saliency = example_saliency(kind)
+    percentiles = compute_percentiles(saliency)
     for threshold in [*TEN_THRESHOLDS, 0.01, 0.29, 0.57, 0.99]:
-        mask = mask_from_percentiles(percents, threshold).changeable
+        mask = mask_from_percentiles(percentiles, threshold).changeable
         reference = reference_mask(saliency, round(100 * threshold))
         assert mask.keys() == reference.keys()
         assert all(torch.equal(mask[name], reference[name]) for name in mask)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_gpus_way_to_the_percents_comes_to_the_same(kind):
-    flat = torch.cat([part.flatten() for part in made_up_saliency(kind).values()])
+def test_sorting_and_ranking_give_the_same_percentiles(kind):
+    flat = torch.cat([part.flatten() for part in example_saliency(kind).values()])
     for count in (1, 2, 99, 100, 101, len(flat)):
-        percents = _percentiles_by_sort(flat[:count])
-        assert percents.dtype == torch.uint8
-        assert percents.tolist() == _percentiles_by_rank(flat[:count].numpy()).tolist()
+        percentiles = _percentiles_by_sort(flat[:count])
+        assert percentiles.dtype == torch.uint8
+        assert percentiles.tolist() == _percentiles_by_rank(flat[:count].numpy()).tolist()
 
 
 def test_masks_of_a_real_network_equal_the_reference():
     model = tiny_model()
     forget_set, _ = split_set(REQUEST, tiny_set(40))
     saliency = gradient_saliency(model, forget_set, REQUEST)
-    percents = compute_percentiles(saliency)
+    percentiles = compute_percentiles(saliency)
     for threshold in TEN_THRESHOLDS:
-        mask = mask_from_percentiles(percents, threshold).changeable
+        mask = mask_from_percentiles(percentiles, threshold).changeable
         reference = reference_mask(saliency, round(100 * threshold))
         assert all(torch.equal(mask[name], reference[name]) for name in mask)
 
 
 @pytest.mark.parametrize("kind", ["different", "zeros"])
-def test_masks_nest_and_have_their_size(kind):
-    percents = compute_percentiles(made_up_saliency(kind))
-    assert all(part.dtype == torch.uint8 for part in percents.values())
+def test_masks_are_nested_and_have_exact_sizes(kind):
+    percentiles = compute_percentiles(example_saliency(kind))
+    assert all(part.dtype == torch.uint8 for part in percentiles.values())
     before = torch.zeros(10037, dtype=torch.bool)
     for percent in range(1, 101):
-        mask = mask_from_percentiles(percents, percent / 100)
+        mask = mask_from_percentiles(percentiles, percent / 100)
         flat = torch.cat([part.flatten() for part in mask.changeable.values()])
         assert flat.sum() == 10037 * percent // 100
         assert mask.fraction() == int(flat.sum()) / 10037
@@ -116,13 +116,17 @@ def test_masks_nest_and_have_their_size(kind):
         before = flat
 
 
-def test_a_model_of_fewer_weights_than_percents():
-    percents = compute_percentiles({"weight": torch.tensor([0.1, 0.4, 0.2])})
-    assert percents["weight"].tolist() == [100, 34, 67]  # floor(3 * 0.34) = 1, floor(3 * 0.67) = 2
+def test_a_model_with_fewer_than_100_weights():
+    percentiles = compute_percentiles({"weight": torch.tensor([0.1, 0.4, 0.2])})
+    assert percentiles["weight"].tolist() == [
+        100,
+        34,
+        67,
+    ]  # floor(3 * 0.34) = 1, floor(3 * 0.67) = 2
 
 
-def test_what_is_outside_is_less_salient_than_what_is_inside():
-    saliency = made_up_saliency("different")
+def test_weights_inside_the_mask_are_more_salient():
+    saliency = example_saliency("different")
     mask = mask_from_percentiles(compute_percentiles(saliency), 0.3).changeable
     inside = torch.cat([saliency[name][mask[name]] for name in mask])
     outside = torch.cat([saliency[name][~mask[name]] for name in mask])
@@ -136,7 +140,7 @@ def test_gradients_that_are_not_finite_are_refused(value):
 
 
 def reference_saliency(model, forget_set, request, loss):
-    """In float64, the gradients of one image after another, summed by hand."""
+    """Return |sum of the gradients of single images|, in float64."""
     model = copy.deepcopy(model).double().eval()
     total = {name: torch.zeros_like(part) for name, part in model.named_parameters()}
     for position in range(len(forget_set)):
@@ -152,7 +156,7 @@ def single_label_loss(logits, labels):
 
 
 def one_finding_loss(logits, labels):
-    """-log p of the finding that is to be forgotten, which these images all have."""
+    """-log p of the finding to forget, which all of these images have."""
     return -logits[:, REQUEST.classes[0]].sigmoid().log().sum()
 
 
@@ -169,7 +173,7 @@ def test_saliency_is_the_absolute_summed_gradient(multi_label):
             torch.testing.assert_close(part.double(), reference[name], rtol=1e-4, atol=1e-5)
 
 
-def test_other_findings_of_the_forgotten_images_do_not_count():
+def test_other_findings_of_the_forget_set_do_not_matter():
     model, image_set = tiny_model(), tiny_set(30, multi_label=True)
     forget_set, _ = split_set(REQUEST, image_set)
     others = forget_set.labels.clone()
@@ -182,7 +186,7 @@ def test_other_findings_of_the_forgotten_images_do_not_count():
 
 
 @pytest.mark.parametrize("was_training", [False, True])
-def test_the_model_is_left_as_it_was(was_training):
+def test_the_model_is_unchanged(was_training):
     model = tiny_model(dropout=0.5).train(was_training)
     before = weights_of(model)
     gradient_saliency(model, tiny_set(8), REQUEST, batch_size=3)
@@ -192,7 +196,7 @@ def test_the_model_is_left_as_it_was(was_training):
     assert all(part.grad is None and part.requires_grad for part in model.parameters())
 
 
-def test_gradients_left_in_the_model_do_not_count():
+def test_existing_gradients_do_not_matter():
     model, forget_set = tiny_model().eval(), tiny_set(8)
     clean = gradient_saliency(model, forget_set, REQUEST)
     model(forget_set.images).sum().backward()
@@ -201,19 +205,19 @@ def test_gradients_left_in_the_model_do_not_count():
 
 def saved_saliency(model, folder):
     origin = saliency_origin(model, tiny_dataset())
-    percents = compute_percentiles(gradient_saliency(model, tiny_set(8), REQUEST))
+    percentiles = compute_percentiles(gradient_saliency(model, tiny_set(8), REQUEST))
     path = folder / "class_1.pt"
-    save_percentiles(path, percents, REQUEST, origin)
-    return path, percents, origin
+    save_percentiles(path, percentiles, REQUEST, origin)
+    return path, percentiles, origin
 
 
-def test_saliency_comes_back_from_its_file(tmp_path):
+def test_percentiles_are_read_from_their_file(tmp_path):
     model = tiny_model()
-    path, percents, origin = saved_saliency(model, tmp_path / "new" / "folder")
-    assert same_weights(load_percentiles(path, model, REQUEST, origin, "make"), percents)
+    path, percentiles, origin = saved_saliency(model, tmp_path / "new" / "folder")
+    assert same_weights(load_percentiles(path, model, REQUEST, origin, "make"), percentiles)
 
 
-def test_the_file_of_a_resnet18_has_one_byte_a_weight(tmp_path):
+def test_the_file_of_a_resnet18_has_one_byte_per_weight(tmp_path):
     model = build_model(make_spec("resnet18", 8, 3, 28), seed=1)
     generator = torch.Generator().manual_seed(0)
     saliency = {
@@ -249,7 +253,7 @@ def test_a_mask_of_other_data_or_another_class_is_refused(tmp_path):
         load_percentiles(path, model, ForgetRequest((0,)), origin, "make")
 
 
-def test_what_is_no_saliency_map_is_refused(tmp_path):
+def test_other_files_are_refused(tmp_path):
     model = tiny_model()
     with pytest.raises(UserError, match="there is no mask .*class_7.pt: create it with make it so"):
         load_percentiles(tmp_path / "class_7.pt", model, REQUEST, {}, "make it so")
@@ -264,18 +268,23 @@ def test_what_is_no_saliency_map_is_refused(tmp_path):
             load_percentiles(path, model, REQUEST, origin, "make")
 
 
-def test_each_model_and_class_has_a_file_of_its_own():
+def test_each_model_and_class_has_its_own_file():
     paths = {saliency_path(model, ForgetRequest((n,))) for model in ("a", "b") for n in (1, 2)}
     assert len(paths) == 4
 
 
-def test_thresholds_in_whole_percents():
+def test_thresholds_are_whole_percents():
     for percent in range(1, 101):
         assert threshold_to_percent(percent / 100) == percent
-    assert [threshold_to_percent(share) for share in (0.29, 0.57, 0.01, 1.0)] == [29, 57, 1, 100]
+    assert [threshold_to_percent(threshold) for threshold in (0.29, 0.57, 0.01, 1.0)] == [
+        29,
+        57,
+        1,
+        100,
+    ]
 
 
 @pytest.mark.parametrize("threshold", [0, -0.5, 1.01, 0.005, 0.255, 1e-9, 50, 0.504])
-def test_thresholds_that_make_no_mask_are_refused(threshold):
+def test_invalid_thresholds_are_refused(threshold):
     with pytest.raises(UserError, match="--mask_thresh .* whole percent"):
         threshold_to_percent(threshold)

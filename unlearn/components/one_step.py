@@ -1,21 +1,24 @@
-"""What the methods that work in one step share at their end."""
+"""The check at the end of methods that work in one step."""
 
 import torch
 
+from models.architectures import Classifier
+from utils.data.datasets import ImageSet
 from utils.runtime.errors import UserError
 
 
 @torch.inference_mode()
-def finished(model, image_set, batch_size):
-    """The model, in evaluation mode. Raises UserError if its weights or answers are not finite.
+def finished(model: Classifier, image_set: ImageSet, batch_size: int) -> Classifier:
+    """Return the model in evaluation mode, if its weights and outputs are finite.
 
-    Asked about a batch of `image_set`; weights may be finite and still too large to answer with.
+    The outputs are those for a batch of `image_set`: weights may be finite and still so large that
+    outputs are not. Raises UserError otherwise.
     """
     some = torch.arange(min(batch_size, len(image_set)), device=image_set.device)
-    answers = model.eval()(image_set.batch(some)[0])
-    if not all(tensor.isfinite().all() for tensor in [answers, *model.parameters()]):
+    logits = model.eval()(image_set.batch(some)[0])
+    if not all(tensor.isfinite().all() for tensor in [logits, *model.parameters()]):
         raise UserError(
-            "the model's weights or answers are not finite after the step: this model was not "
-            "saved; ask for a smaller step by --unlearn_options"
+            "the model's weights or outputs are not finite after the step: this model was not "
+            "saved; choose a smaller step with --unlearn_options"
         )
     return model

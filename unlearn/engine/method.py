@@ -1,24 +1,24 @@
-"""What describes an unlearning method; imports no torch, so that methods can be listed quickly."""
+"""The description of an unlearning method. Imports no torch, so that methods are listed quickly."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from utils.train.recipe import Recipe
 
-BATCH_SIZE = 100  # images: default of every method but those that train by the base model's recipe
-MAX_BATCHES_PER_STEP = 3  # batches at most: methods put two together
-FISHER_BATCH_SIZE = 10  # images: of Fisher and SSD, whose gradients random signs keep apart
+BATCH_SIZE = 100  # images: the default, except where the base model's recipe is used
+MAX_BATCHES_PER_STEP = 3  # that any method combines
+FISHER_BATCH_SIZE = 10  # images: of Fisher and SSD, which separate gradients by random signs
 ONE_STEP = Recipe(epochs=0, lr=0.0, batch_size=BATCH_SIZE)  # of a method without epochs
 ONE_STEP_IGNORES = ("epochs", "lr", "optimizer", "weight_decay", "precision")
-ALL_CLASSES = "all"  # how an option that holds classes is written when it is empty
+ALL_CLASSES = "all"  # the text of an empty tuple of classes
 
 
 @dataclass(frozen=True)
 class Option:
-    """A setting of one method: its default, its description and its range.
+    """An option of one method: its default, description and range.
 
-    The default's kind is the setting's: a whole number, a number, or a tuple of class numbers, in
-    order and each once, where the empty one stands for all classes.
+    The type of the default is the type of the option: int, float, or a tuple of class numbers,
+    sorted and unique; an empty tuple stands for all classes.
     """
 
     default: float | tuple[int, ...]
@@ -26,8 +26,8 @@ class Option:
     low: float = 0.0
     high: float = float("inf")
 
-    def parse(self, text):
-        """The value that `text` stands for, such as `0.5`, `3` or `0,3`. ValueError if none."""
+    def parse(self, text: str) -> float | tuple[int, ...]:
+        """Return the value of a text such as `0.5`, `3` or `0,3`. Raises ValueError."""
         if not isinstance(self.default, tuple):
             return type(self.default)(text)
         if text.lower() == ALL_CLASSES:
@@ -35,14 +35,15 @@ class Option:
         return tuple(sorted({int(part) for part in text.split(",")}))
 
     @property
-    def expected_value(self):
+    def expected_value(self) -> str:
+        """What has to be given, for messages."""
         if isinstance(self.default, tuple):
-            return f"class numbers, as 0,3, or {ALL_CLASSES}"
+            return f"class numbers, such as 0,3, or {ALL_CLASSES}"
         return "a whole number" if isinstance(self.default, int) else "a number"
 
 
-def format_option(value):
-    """The text that Option.read takes for a value."""
+def format_option(value: float | tuple[int, ...]) -> str:
+    """Return the text that `Option.parse` reads as this value."""
     if isinstance(value, tuple):
         return ",".join(map(str, value)) or ALL_CLASSES
     return f"{value:g}"

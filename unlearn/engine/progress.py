@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from models.checkpoint import AFRESH, load_with_digest, model_path, save_with_digest
+from models.checkpoint import RESTART_HINT, load_with_digest, model_path, save_with_digest
 from utils.io.background import BackgroundWorker, copy_to_cpu
 from utils.io.files import MODEL_FOLDER, check_inside
 from utils.runtime.errors import UserError
@@ -93,10 +93,10 @@ class Progress:
             return None
         self._current_epoch += 1
         path = self._epoch_path(self._current_epoch)
-        content = load_with_digest(path, "saved epoch", AFRESH)
+        content = load_with_digest(path, "saved epoch", RESTART_HINT)
         expected = {"origin": self.origin, "pass": self._current_epoch}
         if any(content.get(key, value) != value for key, value in expected.items()):
-            raise UserError(f"{path} belongs to another run or epoch: {AFRESH}")
+            raise UserError(f"{path} belongs to another run or epoch: {RESTART_HINT}")
         return content["state"]
 
     @property
@@ -190,7 +190,7 @@ class Progress:
             if content["origin"] != self.origin:
                 raise UserError(
                     f"--resume: {self._latest} belongs to another base model, other data or "
-                    f"another mask: {AFRESH}"
+                    f"another mask: {RESTART_HINT}"
                 )
         except UserError:
             if or_none:
@@ -201,9 +201,9 @@ class Progress:
         return True
 
     def _read_latest(self):
-        content = load_with_digest(self._latest, "saved run", AFRESH)
+        content = load_with_digest(self._latest, "saved run", RESTART_HINT)
         if content.get("format") != FORMAT:
-            raise UserError(f"{self._latest} is not a saved run: {AFRESH}")
+            raise UserError(f"{self._latest} is not a saved run: {RESTART_HINT}")
         return content
 
 

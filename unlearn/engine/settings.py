@@ -1,15 +1,21 @@
 """Builds the settings of an unlearning run from defaults, flags and records."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from unlearn.engine.config import UnlearnConfig
-from unlearn.engine.method import ONE_STEP_IGNORES
+from unlearn.engine.method import ONE_STEP_IGNORES, Method
 from utils.io.files import suggest_name
 from utils.runtime.errors import UserError
 from utils.train.recipe import MIN_TRAIN_IMAGES, Recipe
 
-HIGHEST = 1_000_000  # that any option takes
-SHARED = ("seed", "precision")  # settings that a method takes from the base model's recipe
+if TYPE_CHECKING:
+    from unlearn.request.request import ForgetRequest
+    from utils.data.datasets import MedicalDataset
+
+MAX_OPTION_VALUE = 1_000_000
+SHARED_SETTINGS = ("seed", "precision")  # settings that a method takes from the base model's recipe
 FLAGS = {
     "epochs": "--unlearn_epochs",
     "lr": "--unlearn_lr",
@@ -20,38 +26,45 @@ FLAGS = {
 }
 
 
-def default_config(method, request, base_record):
-    """The UnlearnConfig of a method run without any flag.
+def default_config(method: Method, request: "ForgetRequest", base_record: dict) -> UnlearnConfig:
+    """Return the settings of a method run without any flag.
 
-    base_record: the base model's; a method that trains by the base model's recipe takes it from
-    there. Raises UserError if it does not tell how the model was trained.
+    base_record: of the base model; methods without a recipe of their own use its recipe. Raises
+    UserError if they need it and it is unknown.
     """
     recipe = base_record.get("recipe")
     options = {name: option.default for name, option in method.options.items()}
     if method.recipe is not None:
-        shared = {key: recipe[key] for key in SHARED if key in recipe} if recipe else {}
+        shared = {key: recipe[key] for key in SHARED_SETTINGS if key in recipe} if recipe else {}
         own = replace(method.recipe, **shared)
         return UnlearnConfig(request, own, options)
     if recipe is None:
         raise UserError(
-            f"--unlearn {method.id}: the model file does not tell how the model was trained; "
+            f"--unlearn {method.id}: the model file has no record of how the model was trained: "
             "train a base model with main_train.py"
         )
     selection = base_record["selection"]
     return UnlearnConfig(request, Recipe(**recipe), options, base_selection=selection)
 
 
-def override_config(method, config, settings, options=()):
-    """`config` with the `settings` (by name, of its recipe) and options that were asked for.
+def override_config(
+    method: Method,
+    config: UnlearnConfig,
+    settings: Mapping[str, object],
+    options: Iterable[tuple[str, str]] = (),
+) -> UnlearnConfig:
+    """Return `config` with other settings and options.
 
-    options: (name, text) pairs. Raises UserError if the method has no such setting.
+    settings: values of Recipe fields by name. options: (name, text) pairs of the method's own
+    options. Raises UserError for a setting without effect, and for an option that does not exist,
+    is out of range, or is given twice.
     """
     for name in method.ignored_settings:
         if name in settings:
             raise UserError(
                 f"{FLAGS[name]} has no effect on {method.id}"
                 f"{', which works in one step' if name in ONE_STEP_IGNORES else ''}: leave it out; "
-                f"its own settings are {', '.join(method.options)} (--unlearn_options)"
+                f"its options are {', '.join(method.options)} (--unlearn_options)"
             )
     if (
         settings.get("batch_size", MIN_TRAIN_IMAGES) < MIN_TRAIN_IMAGES
@@ -59,19 +72,19 @@ def override_config(method, config, settings, options=()):
     ):
         raise UserError(
             f"--unlearn_batch_size {settings['batch_size']}: {method.id} trains batch "
-            f"normalisation, which cannot learn from one image: give {MIN_TRAIN_IMAGES} or more"
+            f"normalisation, which cannot train on one image: give {MIN_TRAIN_IMAGES} or more"
         )
     for name, text in options:
         if [other for other, _ in options].count(name) > 1:
-            raise UserError(f"--unlearn_options {name}={text}: {name} is there twice: give it once")
-    own = {name: _read_option(method, name, text) for name, text in options}
+            raise UserError(f"--unlearn_options {name}={text}: {name} is given twice: give it once")
+    own = {name: _parse_option(method, name, text) for name, text in options}
     return replace(
         config, recipe=replace(config.recipe, **settings), options={**config.options, **own}
     )
 
 
-def config_from_record(method, request, record):
-    """The UnlearnConfig that an unlearned model was made with, by its record; without the mask."""
+def config_from_record(method: Method, request: "ForgetRequest", record: dict) -> UnlearnConfig:
+    """Return the settings in an unlearned model's record, without the mask."""
     settings = {key: value for key, value in record["settings"].items() if key != "mask_thresh"}
     options = settings.pop("options", {})
     config = default_config(method, request, record)
@@ -79,31 +92,34 @@ def config_from_record(method, request, record):
     return replace(config, recipe=recipe, options={**config.options, **options})
 
 
-def check_applicable(method, dataset, shards=0):
-    """Raises UserError if the method cannot work on this kind of labels, or on so many shards."""
+def check_applicable(method: Method, dataset: "MedicalDataset", shards: int = 0) -> None:
+    """Raise UserError if a method cannot be applied to a data set or a base model.
+
+    shards: number of shards of the base model, 0 for a single network.
+    """
     if method.needs_shards and not shards:
         raise UserError(
-            f"--unlearn {method.id} needs a base model that was trained in shards: train one with "
+            f"--unlearn {method.id} needs a base model trained in shards: train one with "
             "main_train.py --sisa_shards 5"
         )
     if method.needs_last_layer and shards:
         raise UserError(
-            f"--unlearn {method.id} needs the one last layer, and a model in shards has {shards}: "
+            f"--unlearn {method.id} needs a single last layer, and a sharded model has several: "
             "choose another method, or a base model trained without --sisa_shards"
         )
     if method.needs_other_class and dataset.num_classes < 2:
         raise UserError(
-            f"--unlearn {method.id} needs another class than that of an image, and {dataset.name} "
-            "has one only: choose another method"
+            f"--unlearn {method.id} needs a second class, and {dataset.name} has only one: choose "
+            "another method"
         )
     if method.single_label_only and dataset.is_multi_label:
         raise UserError(
-            f"--unlearn {method.id} needs one class an image, and {dataset.name} is multi-label: "
+            f"--unlearn {method.id} needs one class per image, and {dataset.name} is multi-label: "
             "choose another method"
         )
 
 
-def _read_option(method, name, text):
+def _parse_option(method, name, text):
     option = method.options.get(name)
     if option is None:
         known = ", ".join(method.options)
@@ -120,9 +136,9 @@ def _read_option(method, name, text):
     except ValueError:
         raise UserError(f"--unlearn_options {name}={text}: give {option.expected_value}") from None
     each = value if isinstance(value, tuple) else (value,)
-    high = min(option.high, HIGHEST)
+    high = min(option.high, MAX_OPTION_VALUE)
     if not all(option.low <= number <= high for number in each):  # NaN is refused as well
         raise UserError(
-            f"--unlearn_options {name}={text}: from {option.low:g} to {high:g} makes sense"
+            f"--unlearn_options {name}={text}: it is out of range: give {option.low:g} to {high:g}"
         )
     return value

@@ -1,38 +1,53 @@
-"""Where an unlearned model comes from, and which models it is to be compared with."""
+"""Finds the base model of an unlearned model, and the models that it is compared with."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from models.checkpoint import load_model, model_digest, model_path, read_record
+from models.records import describe_differences
 from unlearn.model_ids import FORGOTTEN
 from unlearn.request.request import ForgetRequest
 from utils.io.files import MODEL_FOLDER, check_id
 from utils.runtime.errors import UserError
 
+if TYPE_CHECKING:
+    import torch
+
+    from models.architectures import Classifier, ModelSpec
+    from utils.data.datasets import MedicalDataset
+
 RETRAIN = "Retrain"  # its id in unlearn.registry
-EXACT_METHODS = ("SISA",)  # ids of methods that may give the very weights that Retrain gives
+EXACT_METHODS = ("SISA",)  # ids of methods whose weights may equal those of Retrain
+
+Loaded = dict[str, tuple["Classifier", dict]]  # model id -> (model, record)
 
 
-def load_parent(record, spec, device):
-    """(base model of an unlearned one, None), or (None, why it is not at hand).
+def load_parent(
+    record: dict, spec: "ModelSpec", device: "torch.device | str"
+) -> tuple["Classifier | None", str | None]:
+    """Return (base model of an unlearned model, None), or (None, why it is not available).
 
-    record, spec: the unlearned model's; a base of bare weights is read as the spec says.
+    record, spec: of the unlearned model; a base model without a record is built by this spec.
+    Returns (None, None) for a model that is not unlearned.
     """
     parent_id = record.get("parent_id")
     if parent_id is None:
         return None, None
     if not model_path(parent_id).exists():
-        return None, f"the base model {parent_id} is not in {MODEL_FOLDER}/ any more"
+        return None, f"the base model {parent_id} is no longer in {MODEL_FOLDER}/"
     bare = {}
     if not read_record(parent_id):
         bare = {"arch": spec.arch, "input_size": spec.input_size, "stem": spec.stem}
     base, base_record = load_model(parent_id, device, **bare)
     if model_digest(base, base_record) != record["parent_digest"]:
-        return None, f"{parent_id} is not the model any more that this one came from"
+        return None, f"{parent_id} is no longer the model that this one was unlearned from"
     return base, None
 
 
-def find_retrain(model_id, record, request):
-    """The id of the Retrain by the base model's own recipe for the same request, or None.
+def find_retrain(model_id: str, record: dict, request: ForgetRequest) -> str | None:
+    """Return the id of the Retrain of the same base model and request, None if there is none.
 
-    One with other epochs, rate or seed is another experiment, and has to be named.
+    It must have been trained with the base model's recipe; others have to be given by their id.
     """
     base_id = record.get("parent_id", model_id)
     digest = record.get("parent_digest", record.get("weights_digest"))
@@ -54,18 +69,24 @@ def find_retrain(model_id, record, request):
     return None
 
 
-def describe_setting_differences(record, settings):
-    """`epochs 1 (not 12), lr 0.1 (not 0.01)`: where an unlearned model's settings differ."""
-    own = record.get("settings", {})
-    differing = [key for key, value in settings.items() if own.get(key) != value]
-    return ", ".join(f"{key} {own.get(key)} (not {settings[key]})" for key in differing)
+def describe_setting_differences(record: dict, settings: dict) -> str:
+    """Return how an unlearned model's settings differ: `epochs 1 (not 12)`, or ""."""
+    return describe_differences(record.get("settings", {}), settings)
 
 
-def load_retrains(ids, model_id, model, record, request, dataset):
-    """Retrain's id -> (Classifier, record), of the ids given; of find_retrain's if that is None.
+def load_retrains(
+    ids: Iterable[str] | None,
+    model_id: str,
+    model: "Classifier",
+    record: dict,
+    request: ForgetRequest,
+    dataset: "MedicalDataset",
+) -> Loaded:
+    """Load the Retrains that a model is compared with: id -> (model, record).
 
-    Raises UserError if one is no Retrain for the same request, or is there twice. That the model
-    itself has a Retrain's very weights is what an exact method is for.
+    ids: None for the one that `find_retrain` finds, if any. Raises UserError if a model is not a
+    Retrain of the same request and data, or has the weights of another one or of the model itself;
+    only an exact method may have the weights of its Retrain.
     """
     if ids is None:
         found = find_retrain(model_id, record, request)
@@ -74,14 +95,26 @@ def load_retrains(ids, model_id, model, record, request, dataset):
     loaded = _load_distinct(ids, "--retrain_model_id", seen, record, request, dataset)
     for each, (_, other) in loaded.items():
         if other.get("method") != RETRAIN:
-            raise UserError(f"--retrain_model_id {each} is no Retrain, it is {other.get('method')}")
+            raise UserError(f"--retrain_model_id {each} is not a Retrain but {other.get('method')}")
     return loaded
 
 
-def load_seed_models(ids, model, record, request, dataset):
-    """The same of models that differ from `model` in nothing but the seed."""
+def load_seed_models(
+    ids: Iterable[str],
+    model: "Classifier",
+    record: dict,
+    request: ForgetRequest,
+    dataset: "MedicalDataset",
+) -> Loaded:
+    """Load models that differ from `model` only in the seed: id -> (model, record).
+
+    Raises UserError if a model differs in more than the seed, or has the weights of another one.
+    """
     if ids and record.get("kind") != "unlearned":
-        raise UserError("--seed_model_id: a base model has no method whose other seeds to compare")
+        raise UserError(
+            "--seed_model_id: a base model has no unlearning method whose seeds could be compared: "
+            "leave the flag out"
+        )
     seen = {model_digest(model, record)}
     loaded = _load_distinct(ids, "--seed_model_id", seen, record, request, dataset)
     settings = {key: value for key, value in record.get("settings", {}).items() if key != "seed"}
@@ -101,12 +134,14 @@ def _load_distinct(ids, flag, seen, record, request, dataset):
         other, other_record = load_model(each, device)
         forgotten = other_record.get("forget_request")
         if forgotten is None or ForgetRequest.from_record(forgotten) != request:
-            raise UserError(f"{flag} {each} has not forgotten the same: give one that has")
-        known = record.get("train_digest", dataset.train_digest())
-        if other_record.get("train_digest") != known:
+            raise UserError(
+                f"{flag} {each} was unlearned by another request: give one of the same request"
+            )
+        expected = record.get("train_digest", dataset.train_digest())
+        if other_record.get("train_digest") != expected:
             raise UserError(f"{flag} {each} was trained on other images: give one of the same data")
         if other_record["weights_digest"] in seen:
-            raise UserError(f"{flag} {each} has the very weights of another one: give it once")
+            raise UserError(f"{flag} {each} has the same weights as another model: give it once")
         seen = seen | {other_record["weights_digest"]}
         loaded[each] = other, other_record
     return loaded

@@ -1,12 +1,14 @@
-"""Does an unlearned model come from where it says? Its chain, from itself to the base model.
+"""Verifies the chain of models from an unlearned model to its base model.
 
-Each model's record names its parent and the digest of the parent's weights, the digest of the
-training images, and the digest of the mask; the results of a test name the Retrains that it was
-compared with. All of it is worked out anew from the files that are there.
+Each record names the model's parent and the SHA-256 digests of the parent's weights, the training
+images and the saliency mask; a results file names the Retrains that the model was compared with.
+All digests are computed again from the existing files and compared.
 """
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -23,14 +25,17 @@ from unlearn.saliency import (
 from utils.io.files import RESULT_FOLDER, check_inside
 from utils.runtime.errors import UserError
 
+if TYPE_CHECKING:
+    from utils.data.datasets import MedicalDataset
+
 HOLDS, BREAKS, UNKNOWN = "holds", "BREAKS", "unknown"
-MOST_GENERATIONS = 100
+MAX_GENERATIONS = 100
 SHOWN_DIGITS = 12  # of a digest
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One link of a chain. state: HOLDS, BREAKS, or UNKNOWN where nothing tells."""
+    """The result of one check: state is HOLDS, BREAKS, or UNKNOWN if there is nothing to check."""
 
     state: str
     text: str
@@ -44,45 +49,50 @@ class _Link:
     digest: str
 
 
-def verify(model_id, load_data=None):
-    """Yield a Finding for each thing that the chain of a model stands on, child before parent.
+def verify(
+    model_id: str, load_data: "Callable[[int], MedicalDataset] | None" = None
+) -> Iterator[Finding]:
+    """Check a model and its ancestors, child before parent; yield a Finding per check.
 
-    load_data: input size in pixels -> MedicalDataset to compare the records with; None to leave
-    the data out. A damaged model is a finding. Raises UserError if the model asked about is not
-    there or has no record, or if the data cannot be loaded.
+    load_data: returns the data set for an input size in pixels; None skips checks of the data. A
+    damaged ancestor is a Finding. Raises UserError if the model itself is missing, damaged or has
+    no record, and what `load_data` raises.
     """
     if not model_path(model_id).exists():
-        load_model(model_id)  # says what there is instead
-    if _is_bare(model_id):
-        raise UserError(f"{model_id} holds bare weights: it has no record to be verified")
+        load_model(model_id)  # raises, and suggests a similar id
+    if _has_no_record(model_id):
+        raise UserError(
+            f"{model_id} has weights but no record, so nothing can be verified: give a model that "
+            "that main_train.py or main_unlearn.py has saved"
+        )
     child, seen, dataset = None, [], None
     while model_id is not None:
-        if model_id in seen or len(seen) == MOST_GENERATIONS:
-            yield Finding(BREAKS, f"{model_id}: it is among its own ancestors")
+        if model_id in seen or len(seen) == MAX_GENERATIONS:
+            yield Finding(BREAKS, f"{model_id}: it is one of its own ancestors")
             return
         seen.append(model_id)
-        link, why = _opened(model_id, child)
+        link, reason = _load_link(model_id, child)
         if link is None:
-            yield Finding(BREAKS, why)
+            yield Finding(BREAKS, reason)
             return
-        yield from _findings_of(link)
+        yield from _check_model(link)
         if child:
-            yield from _findings_between(child, link)
+            yield from _check_parent(child, link)
         if load_data and link.record:
             dataset = dataset or load_data(link.model.spec.input_size)
-            yield from _findings_in_data(link, dataset)
+            yield from _check_data(link, dataset)
         child, model_id = link, link.record.get("parent_id")
 
 
-def _is_bare(model_id):
+def _has_no_record(model_id):
     try:
         return not read_record(model_id)
-    except UserError:  # a damaged record is one that was there
+    except UserError:  # there is a record, but a damaged one
         return False
 
 
-def _opened(model_id, child):
-    """(_Link, None), or (None, why there is none). child: the _Link that names the model."""
+def _load_link(model_id, child):
+    """(_Link, None), or (None, why it cannot be loaded). child: the _Link whose parent it is."""
     try:
         if not model_path(model_id).exists():
             return None, f"parent {model_id}: it is not in model_weights/"
@@ -91,7 +101,7 @@ def _opened(model_id, child):
         except UserError:
             if child is None:
                 raise
-            spec = child.model.spec  # bare weights do not tell it themselves
+            spec = child.model.spec  # weights without a record have none of their own
             model, record = load_model(
                 model_id, arch=spec.arch, input_size=spec.input_size, stem=spec.stem
             )
@@ -100,15 +110,15 @@ def _opened(model_id, child):
     return _Link(model_id, model, record, model_digest(model, record)), None
 
 
-def _findings_of(link):
-    """What a model's file says by itself, and of the Retrain that it was compared with."""
+def _check_model(link):
+    """Check a model's own file, and the Retrains that it was compared with."""
     record, name = link.record, link.model_id
     if not record:
-        yield Finding(UNKNOWN, f"{name}: bare weights, without a record of where they come from")
+        yield Finding(UNKNOWN, f"{name}: weights without a record of their origin")
         return
-    yield Finding(HOLDS, f"{name}: weights and record are those saved, {_short(link.digest)}")
+    yield Finding(HOLDS, f"{name}: weights and record are as saved, {_short(link.digest)}")
     own = record.get("model_id", name)
-    yield _judged(own == name, f"{name}: has the name that it was saved under", f"it was {own}")
+    yield _finding(own == name, f"{name}: has the name that it was saved under", f"it was {own}")
     if "parent_id" not in record:
         yield Finding(HOLDS, f"{name}: a base model, trained on {record.get('dataset')}")
         return
@@ -117,37 +127,39 @@ def _findings_of(link):
         return
     request = ForgetRequest.from_record(record["forget_request"])
     parts = parse_unlearned_model_id(own) or {}
-    told = (parts.get("base"), parts.get("forgotten"), parts.get("method"))
-    wanted = (record["parent_id"], request.id_part(), record["method"].upper())
-    yield _judged(
-        told == wanted,
-        f"{name}: its id tells parent, request and method of the record",
-        f"the record says {', '.join(wanted)}",
+    found = (parts.get("base"), parts.get("forgotten"), parts.get("method"))
+    expected = (record["parent_id"], request.id_part(), record["method"].upper())
+    yield _finding(
+        found == expected,
+        f"{name}: its id agrees with parent, request and method of the record",
+        f"the record has {', '.join(expected)}",
     )
     if record["method"] != RETRAIN:
-        yield from _findings_of_retrains(link, request)
+        yield from _check_retrains(link, request)
 
 
-def _findings_between(child, parent):
-    """Whether `child` can have come out of `parent`."""
+def _check_parent(child, parent):
+    """Check that `child` can have been unlearned from `parent`."""
     record, name = child.record, f"parent {parent.model_id} of {child.model_id}"
-    yield _judged(
+    yield _finding(
         parent.digest == record["parent_digest"],
-        f"{name}: has the digest that the record names, {_short(record['parent_digest'])}",
+        f"{name}: has the digest in the record, {_short(record['parent_digest'])}",
         f"it has {_short(parent.digest)}",
     )
-    yield _judged(
-        parent.model.spec == child.model.spec, f"{name}: is the same network", "it is another"
+    yield _finding(
+        parent.model.spec == child.model.spec,
+        f"{name}: has the same architecture",
+        "it has another",
     )
     if parent.record:
         same = parent.record.get("train_digest") == record.get("train_digest")
-        yield _judged(same, f"{name}: was trained on the same images", "it was not")
+        yield _finding(same, f"{name}: was trained on the same images", "it was not")
     threshold = record.get("settings", {}).get("mask_thresh")
     if threshold is not None:
-        yield from _findings_of_mask(child, parent, threshold)
+        yield from _check_mask(child, parent, threshold)
 
 
-def _findings_of_mask(child, parent, threshold):
+def _check_mask(child, parent, threshold):
     record = child.record
     try:
         percent = threshold_to_percent(threshold)
@@ -160,57 +172,57 @@ def _findings_of_mask(child, parent, threshold):
     except (UserError, TypeError) as error:
         yield Finding(BREAKS, f"mask of {child.model_id}: {error}")
         return
-    named, digest = record.get("mask_digest"), weights_digest(percents)
-    if named is None:
-        yield Finding(UNKNOWN, f"mask {path}: the record of {child.model_id} names no digest")
+    recorded, digest = record.get("mask_digest"), weights_digest(percents)
+    if recorded is None:
+        yield Finding(UNKNOWN, f"mask {path}: the record of {child.model_id} has no digest of it")
     else:
-        says = f"mask {path}: has the digest that the record names, {_short(named)}"
-        yield _judged(digest == named, says, f"it has {_short(digest)}")
+        claim = f"mask {path}: has the digest in the record, {_short(recorded)}"
+        yield _finding(digest == recorded, claim, f"it has {_short(digest)}")
     own = dict(child.model.named_parameters())
     moved = sum(
         int((own[name].detach() != before.detach())[percents[name] > percent].sum())
         for name, before in parent.model.named_parameters()
         if own[name].shape == before.shape
     )
-    says = f"mask {path}: all weights outside it are the parent's, bit for bit"
-    yield _judged(moved == 0, says, f"{moved} are not")
+    claim = f"mask {path}: all weights outside it are bitwise identical to the parent's"
+    yield _finding(moved == 0, claim, f"{moved} are not")
 
 
-def _findings_of_retrains(link, request):
-    """The Retrains in the model's results, or else the one that a test would find."""
+def _check_retrains(link, request):
+    """Check the Retrains named in the model's results, or else the one that a test would find."""
     path = check_inside(RESULT_FOLDER / f"{link.model_id}.json")
     if path.exists():
         try:
-            ids, digests = _compared_with(path, link)
+            ids, digests = _read_compared_retrains(path, link)
         except (OSError, ValueError, RecursionError) as error:
             yield Finding(BREAKS, f"results {path}: {error}")
             return
-        yield Finding(HOLDS, f"results {path}: are of these weights")
+        yield Finding(HOLDS, f"results {path}: belong to these weights")
     else:
         found = find_retrain(link.model_id, link.record, request)
         ids, digests = ([], []) if found is None else ([found], [None])
     for each, digest in zip(ids, digests, strict=True):
-        yield from _findings_of_retrain(each, digest, link, request)
+        yield from _check_retrain(each, digest, link, request)
     if not ids:
-        yield Finding(UNKNOWN, f"{link.model_id}: was compared with no Retrain")
+        yield Finding(UNKNOWN, f"{link.model_id}: was not compared with a Retrain")
 
 
-def _compared_with(path, link):
-    """(ids, digests of their weights) of the Retrains in a file of results; ValueError."""
+def _read_compared_retrains(path, link):
+    """(ids, weights digests) of the Retrains in a results file. Raises ValueError."""
     results = json.loads(path.read_bytes())
     if not isinstance(results, dict):
-        raise ValueError("it holds no results")
+        raise ValueError("it contains no results")
     if results.get("weights_digest") != link.digest:
-        raise ValueError("they are of other weights than the model has")
+        raise ValueError("they belong to other weights than the model's")
     ids, digests = results.get("retrain_model_ids"), results.get("retrain_weights_digests")
     lists = isinstance(ids, list) and isinstance(digests, list) and len(ids) == len(digests)
     if not lists or not all(isinstance(text, str) for text in (*ids, *digests)):
-        raise ValueError("they do not name their Retrains")
+        raise ValueError("they do not list their Retrains")
     return ids, digests
 
 
-def _findings_of_retrain(retrain_id, digest, link, request):
-    """digest: of the weights that it was compared with, None if nothing tells."""
+def _check_retrain(retrain_id, digest, link, request):
+    """Check a Retrain. digest: of its weights at the comparison, None if unknown."""
     name = f"Retrain {retrain_id}"
     try:
         model, record = load_model(retrain_id)
@@ -219,37 +231,37 @@ def _findings_of_retrain(retrain_id, digest, link, request):
         return
     found = model_digest(model, record)
     if digest is not None:
-        says = f"{name}: has the digest that the results name, {_short(digest)}"
-        yield _judged(found == digest, says, f"it has {_short(found)}")
+        claim = f"{name}: has the digest in the results, {_short(digest)}"
+        yield _finding(found == digest, claim, f"it has {_short(found)}")
     same = (
         record.get("method") == RETRAIN
         and record.get("parent_digest") == link.record["parent_digest"]
         and record.get("train_digest") == link.record.get("train_digest")
         and ForgetRequest.from_record(record["forget_request"]) == request
     )
-    says = f"{name}: is a Retrain of the same base model, images and request"
-    yield _judged(same, says, "it is not")
+    claim = f"{name}: is a Retrain of the same base model, images and request"
+    yield _finding(same, claim, "it is not")
 
 
-def _findings_in_data(link, dataset):
+def _check_data(link, dataset):
     record, name = link.record, f"data of {link.model_id}"
     found = dataset.train_digest()
-    yield _judged(
+    yield _finding(
         record.get("train_digest") == found,
-        f"{name}: the training images of {dataset.name} have the digest of the record",
+        f"{name}: the training images of {dataset.name} have the digest in the record",
         f"they have {_short(found)}",
     )
     if "forget_request" in record:
         request = ForgetRequest.from_record(record["forget_request"])
-        yield _judged(
+        yield _finding(
             request.fits(dataset),
-            f"{name}: {dataset.name} has what was forgotten",
-            "it has not as many classes or images",
+            f"{name}: {dataset.name} has the forgotten classes or images",
+            "it has fewer classes or images",
         )
 
 
-def _judged(holds, says, otherwise):
-    return Finding(HOLDS, says) if holds else Finding(BREAKS, f"{says}: no, {otherwise}")
+def _finding(holds, claim, otherwise):
+    return Finding(HOLDS, claim) if holds else Finding(BREAKS, f"{claim}: no, {otherwise}")
 
 
 def _short(digest):

@@ -1,31 +1,36 @@
-"""Amnesiac: random wrong labels, drawn once, learned in a few steps beside retain images.
+"""Amnesiac: random wrong labels, drawn once, trained on for a few steps with retain images.
 
 Graves, Nagisetty, Ganesh, "Amnesiac machine learning", AAAI 2021, the variant that they call
-unlearning (not the one that takes recorded updates back): every image to forget gets a wrong label
-y'(x), and the model is trained for a few steps on
+unlearning (not the one that reverts recorded updates): every image of the forget set gets a wrong
+label y'(x), and the model is trained for a few steps on
 
     E_{x in D_f} [ CE(f(x), y'(x)) ] + E_{(x, y) in D_r} [ CE(f(x), y) ]
 
-What sets it apart from RL: y' is drawn once and stays, so that a model can learn it by heart,
-where RL draws it afresh each epoch and so asks for no answer at all; and an epoch goes through the
-forget set with as many retain images beside it, where RL goes through the whole retain set. The
-paper trains on all the data under the changed labels for a small number of steps; steps of which
-half are images to forget need fewer. The retain images go on from epoch to epoch.
+The differences from RL: y' is drawn once, so that a model can memorise it, whereas RL draws it in
+each epoch and so favours no class; and an epoch is one pass over the forget set with equally many
+retain images, whereas RL passes over the whole retain set. The paper trains on all data with the
+changed labels for a small number of steps; when half of each step is forget set, fewer steps do.
+The next epoch continues with the retain images that were not used yet.
 """
 
 import torch
 
+from models.architectures import Classifier
+from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
 from unlearn.engine.method import BATCH_SIZE, Method
 from unlearn.engine.pairing import PairedSets
 from unlearn.methods.random_label import draw_wrong_labels
+from utils.data.datasets import ImageSet
 from utils.train.losses import classification_loss
 from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 
-def amnesiac(model, forget_set, retain_set, config):
-    """Train on the forget set under wrong labels that stay, beside as many retain images."""
+def amnesiac(
+    model: Classifier, forget_set: ImageSet, retain_set: ImageSet, config: UnlearnConfig
+) -> Classifier:
+    """Train on the forget set with fixed wrong labels, and on equally many retain images."""
     epochs, size = config.recipe.epochs, config.recipe.batch_size
 
     def loss_function(logits, labels):

@@ -1,4 +1,4 @@
-"""BadTeacher: learn what is to be forgotten from a teacher that knows nothing.
+"""BadTeacher: distil the forget set from a randomly initialised teacher.
 
 Chundawat et al., "Can bad teaching induce forgetting? Unlearning in deep networks using an
 incompetent teacher", AAAI 2023: with the original model T_s, a randomly initialised one T_d of the
@@ -6,17 +6,18 @@ same architecture, and l_u = 1 for an image of the forget set, 0 for one of the 
 
     (1 - l_u) KL(T_s(x) || S(x)) + l_u KL(T_d(x) || S(x)),     all three as softmax(z / T)
 
-over both sets, mixed, from the original weights; labels are not looked at. As in the paper a part
-of the retain set is enough, 30% by default, drawn once. Choices:
+over both sets, shuffled together, from the original weights. Labels are not used. As in the paper a
+part of the retain set is enough, 30% by default, drawn once. Choices:
 
-- The incompetent teacher is a copy whose layers have drawn their weights afresh by their own
-  reset_parameters. Parameters of modules without one, such as ViT's class token or attention's
-  projections, are drawn from a normal of deviation 0.02, cut off, as torchvision has it for most
-  of them. Running statistics start anew, and both teachers are asked in evaluation mode, once.
-- Adam goes on for 3 epochs at 3e-4 with the usual weight decay; the authors' code for one at 1e-4
-  without. It divides KL by the number of classes as well, which Adam does not feel.
-- Multi-label data has a sigmoid in the softmax's place, and the incompetent teacher speaks of the
-  findings that are to be forgotten alone; the competent one has the others, which are to stay.
+- The incompetent teacher is a copy whose layers are re-initialised by their own reset_parameters.
+  Parameters of modules without this function, such as ViT's class token or the projections of
+  attention, are drawn from a truncated normal distribution with standard deviation 0.02, which
+  torchvision uses for most of them. Running statistics are reset. The predictions of both teachers
+  are computed once, in evaluation mode.
+- Adam runs for 3 epochs at 3e-4 with the usual weight decay; the authors' code for one at 1e-4
+  without. It also divides KL by the number of classes, which has no effect on Adam.
+- Multi-label data has a sigmoid in place of the softmax. The incompetent teacher teaches only the
+  findings to forget; the competent one teaches the others, which are to stay.
 """
 
 import copy
@@ -24,22 +25,27 @@ import copy
 import torch
 from torch import nn
 
+from models.architectures import Classifier
 from unlearn.components.teacher import teacher_probabilities
+from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.loop import EpochPlan, run_epochs
 from unlearn.engine.method import BATCH_SIZE, Method, Option
+from utils.data.datasets import ImageSet
 from utils.train.losses import distillation_loss
 from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 OPTIONS = {
-    "share": Option(0.3, "share of the retain set that is learned from", 0.0, 1.0),
-    "temperature": Option(1.0, "softens teachers and student", 0.01, 100.0),
+    "share": Option(0.3, "fraction of the retain set that is used", 0.0, 1.0),
+    "temperature": Option(1.0, "divides the logits of teachers and student", 0.01, 100.0),
 }
-INITIAL_DEVIATION = 0.02  # of parameters that no layer knows how to draw
+INITIAL_DEVIATION = 0.02  # of parameters without reset_parameters
 
 
-def bad_teacher(model, forget_set, retain_set, config):
-    """Follow an ignorant teacher on the forget set and the original model on retain images."""
+def bad_teacher(
+    model: Classifier, forget_set: ImageSet, retain_set: ImageSet, config: UnlearnConfig
+) -> Classifier:
+    """Distil an untrained teacher on the forget set and the original model on retain images."""
     share, temperature = config.options["share"], config.options["temperature"]
     multi_label = forget_set.labels.ndim == 2
 
@@ -63,8 +69,8 @@ def bad_teacher(model, forget_set, retain_set, config):
     return run_epochs(model, passes, config)
 
 
-def make_incompetent(model, seed):
-    """A copy of `model` with all weights drawn afresh with `seed`, the same on every device."""
+def make_incompetent(model: Classifier, seed: int) -> Classifier:
+    """Return a copy of `model` with re-initialised weights, the same on every device."""
     fresh = copy.deepcopy(model).cpu()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.random.default_generator.manual_seed(seed)  # torch.manual_seed reaches GPUs as well

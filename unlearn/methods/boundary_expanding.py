@@ -1,18 +1,18 @@
-"""BoundaryExpanding: move the forget set into a class of its own, and cut that class off again.
+"""BoundaryExpanding: move the forget set into an extra class, and remove this class afterwards.
 
 Chen et al., "Boundary unlearning: rapid forgetting of deep networks via shifting the decision
 boundary", CVPR 2023. The last layer gets an extra output, the shadow class K + 1:
 
     minimise E_{x in D_f} [ CE(f^+(x), K + 1) ]        f(x) = the first K outputs of f^+(x)
 
-Without the shadow class the images fall to classes that they are near to. The retain set is not
-looked at. Choices that the paper leaves open:
+Without the shadow class the images fall into nearby classes. The retain set is not used. Choices
+that the paper leaves open:
 
-- The shadow class starts as an output of a fresh layer does, uniform within 1 / sqrt(inputs). Its
-  weights are always free to change; a mask is of the weights that remain.
-- The running statistics of batch normalisation stay the base model's: batches of a single class
-  would pull them away from what the retained classes need.
-- There is no weight decay: nothing here would make up for what it takes from the other classes.
+- The shadow class is initialised like an output of a new layer, uniformly within 1 / sqrt(inputs).
+  All its weights may change; a mask covers only the weights that remain.
+- The running statistics of batch normalisation stay those of the base model: batches of a single
+  class would shift them away from what the retained classes need.
+- There is no weight decay: nothing here would restore what it takes from the other classes.
 """
 
 import copy
@@ -22,17 +22,22 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from models.architectures import Classifier
 from models.features import classifier_head
+from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.loop import EpochPlan, run_epochs
 from unlearn.engine.masking import WeightMask
 from unlearn.engine.method import BATCH_SIZE, Method
+from utils.data.datasets import ImageSet
 from utils.train.losses import classification_loss
 from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 
-def boundary_expanding(model, forget_set, retain_set, config):
-    """Train on the forget set alone, each image under a class that is there for the while only."""
+def boundary_expanding(
+    model: Classifier, forget_set: ImageSet, retain_set: ImageSet, config: UnlearnConfig
+) -> Classifier:
+    """Train on the forget set alone, with an extra class as label that is removed at the end."""
     shadow = forget_set.with_labels(torch.full_like(forget_set.labels, model.spec.num_classes))
 
     def passes(_):
@@ -42,14 +47,14 @@ def boundary_expanding(model, forget_set, retain_set, config):
     with _expanded(model, config.recipe.seed) as head_name:
         mask = _expanded_mask(config.mask, head_name) if config.mask else None
         run_epochs(model, passes, replace(config, mask=mask))
-    return model.eval()  # the own last layer, which was not inside, as well
+    return model.eval()  # the own last layer, which was replaced, too
 
 
 @contextmanager
 def _expanded(model, seed):
-    """The model has one more output inside; afterwards its own last layer has learned the rest.
+    """Give the model one more output; afterwards copy the other outputs to its own last layer.
 
-    Gives the name of the last layer. The own layer comes back after an error as well.
+    Yields the name of the last layer. The own layer is restored after an error, too.
     """
     head = classifier_head(model)
     name = next(name for name, module in model.network.named_modules() if module is head)
@@ -70,7 +75,7 @@ def _expanded(model, seed):
 
 
 def _expanded_mask(mask, head_name):
-    """The mask with the shadow class's weights, which may all change."""
+    """The mask extended by the shadow class's weights, which may all change."""
     changeable = dict(mask.changeable)
     for part in ("weight", "bias"):
         name = f"{head_name}.{part}"

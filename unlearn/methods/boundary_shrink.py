@@ -1,40 +1,48 @@
-"""BoundaryShrink: give each image to be forgotten the class that lies nearest behind its boundary.
+"""BoundaryShrink: train the forget set with the label of the nearest other class.
 
 Chen et al., "Boundary unlearning: rapid forgetting of deep networks via shifting the decision
-boundary", CVPR 2023. One step of the fast gradient sign method leads towards the neighbour, at the
-base model f_0, and the forget set is fine-tuned under the label that is found there:
+boundary", CVPR 2023. One step of the fast gradient sign method at the base model f_0 finds the
+nearest class, and the forget set is fine-tuned with this label:
 
     x' = x + bound sign( d CE(f_0(x), y) / dx )        y' = argmax_{k != y} f_0(x')_k
     minimise E_{(x, y) in D_f} [ CE(f(x), y') ]
 
-The images themselves are trained on, not x', and the retain set is not looked at. As in the paper
-all labels come from the base model. Choices that it leaves open:
+Training uses the images themselves, not x'. The retain set is not used. As in the paper all labels
+come from the base model. Choices that it leaves open:
 
-- It takes the top class at x', which is the true one where the step does not reach the boundary.
-  Such an image would be learned once more, so the best of the other classes is taken.
-- Where several classes are to be forgotten, none of them is anybody's neighbour: the step leads
-  away from all of them together, to the best of the classes that are kept.
-- The running statistics of batch normalisation stay the base model's: batches of a single class
-  would pull them away from what the retained classes need.
-- There is no weight decay: nothing here would make up for what it takes from the other classes.
+- The paper takes the top class at x', which is the true one if the step does not reach the
+boundary.
+  Such an image would be trained on once more, so the best of the other classes is taken.
+- If several classes are forgotten, none of them is a target: the step reduces the probability of
+all
+  of them together, and the label is the best of the classes that are kept.
+- The running statistics of batch normalisation stay those of the base model: batches of a single
+  class would shift them away from what the retained classes need.
+- There is no weight decay: nothing here would restore what it takes from the other classes.
 """
 
 import torch
 
+from models.architectures import Classifier
 from unlearn.components.adversarial import logits_and_gradient
+from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.loop import EpochPlan, run_epochs
 from unlearn.engine.method import BATCH_SIZE, Method, Option
+from unlearn.request.request import ForgetRequest
+from utils.data.datasets import ImageSet
 from utils.train.losses import classification_loss
 from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 OPTIONS = {
-    "bound": Option(0.1, "how far each pixel steps to find the neighbour, of a range of 1", 0, 1)
+    "bound": Option(0.1, "change of each pixel to find the nearest class; pixels are 0 to 1", 0, 1)
 }
 
 
-def boundary_shrink(model, forget_set, retain_set, config):
-    """Train on the forget set alone, each image under its nearest wrong class."""
+def boundary_shrink(
+    model: Classifier, forget_set: ImageSet, retain_set: ImageSet, config: UnlearnConfig
+) -> Classifier:
+    """Train on the forget set alone, with the nearest wrong class of each image as label."""
     bound, size = 255 * config.options["bound"], config.recipe.batch_size
     nearest = forget_set.with_labels(
         neighbour_labels(model, forget_set, bound, config.request, size)
@@ -47,10 +55,13 @@ def boundary_shrink(model, forget_set, retain_set, config):
     return run_epochs(model, passes, config)
 
 
-def neighbour_labels(model, image_set, bound, request, batch_size):
-    """The best wrong class of each image one signed step of `bound` (of 255) away: (M,) int64.
+def neighbour_labels(
+    model: Classifier, image_set: ImageSet, bound: float, request: ForgetRequest, batch_size: int
+) -> torch.Tensor:
+    """Return the best wrong class of each image after one signed step of `bound`: (M,) int64.
 
-    Of a request for classes one that is kept. batch_size: images at a time.
+    bound: in pixel values, 0 to 255. For a request of classes the result is a class that is kept.
+    batch_size: images at a time.
     """
     model.eval()
     excluded = request.excluded_classes(image_set.labels, model.spec.num_classes)

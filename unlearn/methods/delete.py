@@ -1,36 +1,43 @@
-"""DELETE: distil the original model without the class, from the forget set alone.
+"""DELETE: distil the original model without the forgotten class, from the forget set alone.
 
 Zhou et al., "Decoupled distillation to erase: a general unlearning method for any class-centric
 tasks", CVPR 2025: with z the original model's logits of an image and u the class to forget,
 
     min E_{x in D_f} [ KL( softmax(z with z_u = -inf) || f(x) ) ]
 
-So the forgotten class goes to zero while the others keep their proportions, the "dark knowledge"
-that protects what is to stay. The teacher is asked once. Masked are the image's own class and all
-classes that the request forgets. The retain set is not looked at.
+So the probability of the forgotten class goes to zero while the others keep their proportions, the
+"dark knowledge" that protects what is to stay. The teacher's predictions are computed once. The
+masked classes are the image's own class and all classes that the request forgets. The retain set is
+not used.
 
-The running statistics of batch normalisation stay the base model's and dropout is off, because
-batches of a single class would pull the statistics away from what is to stay; the authors' code
-does so for a single class of Tiny ImageNet, and else lets them move. It takes SGD at 1e-3, for 20
-epochs on CIFAR-10, where the default here is Adam at 1e-5 for 5.
+The running statistics of batch normalisation stay those of the base model and dropout is off,
+because batches of a single class would shift the statistics away from what is to stay; the authors'
+code does so for a single class of Tiny ImageNet, and otherwise updates them. It uses SGD at 1e-3,
+for 20 epochs on CIFAR-10, where the default here is Adam at 1e-5 for 5 epochs.
 
-The method is made for classes. Single images of classes that stay are taught that they are not
-of their own class, which no Retrain would say, and their class goes with them: choose another
-method for them.
+The method is made for classes. With single images of classes that stay, the model learns that these
+images are not of their own class, which no Retrain would predict, and the class is lost with them:
+choose another method for single images.
 """
 
 import torch
 
+from models.architectures import Classifier
+from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.loop import EpochPlan, run_epochs
 from unlearn.engine.method import BATCH_SIZE, Method
+from unlearn.request.request import ForgetRequest
+from utils.data.datasets import ImageSet
 from utils.train.losses import distillation_loss
 from utils.train.prediction import predict
 from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 
-def delete(model, forget_set, retain_set, config):
-    """Bring the model, on the forget set, to its own word on the other classes."""
+def delete(
+    model: Classifier, forget_set: ImageSet, retain_set: ImageSet, config: UnlearnConfig
+) -> Classifier:
+    """Distil the model's own predictions for the other classes on the forget set."""
     targets = masked_probabilities(predict(model, forget_set), forget_set.labels, config.request)
 
     def passes(_):
@@ -41,8 +48,10 @@ def delete(model, forget_set, retain_set, config):
     return run_epochs(model, passes, config)
 
 
-def masked_probabilities(logits, labels, request):
-    """(M, K): softmax over the classes that neither the image has nor the request forgets."""
+def masked_probabilities(
+    logits: torch.Tensor, labels: torch.Tensor, request: ForgetRequest
+) -> torch.Tensor:
+    """Return softmax over all classes but the image's own and the forgotten ones: (M, K)."""
     return logits.masked_fill(
         request.excluded_classes(labels, logits.shape[1]), -torch.inf
     ).softmax(1)

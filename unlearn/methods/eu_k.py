@@ -1,26 +1,30 @@
 """EU_k: exact unlearning of the last k layers.
 
 Goel, Prabhu, Sanyal, Lim, Torr, Kumaraguru, "Towards adversarial evaluations for inexact machine
-unlearning", 2022: freeze all layers but the last k, give these fresh weights and train them
+unlearning", 2022: freeze all layers but the last k, re-initialise these and train them
 
     theta_last = argmin E_{(x, y) in D_r} [ CE(f(x; theta_first, theta_last), y) ]
 
-so that the last k layers have never seen the forget set; what the first ones know of it stays.
-Fresh weights are drawn with the run's seed, as Retrain's are: by default the base model's, whose
-first weights they then are (ImageNet's where the base model began with those). What a layer is:
-unlearn/last_layers.py.
+so that the last k layers have never seen the forget set; the first layers keep their knowledge of
+it. The new weights are drawn with the run's seed, as in Retrain: by default the base model's seed,
+so that they are the base model's initial weights (ImageNet's if the base model started from those).
+unlearn/components/last_layers.py defines what a layer is.
 """
 
 import torch
 
-from models.architectures import build_model
+from models.architectures import Classifier, build_model
 from unlearn.components.last_layers import own_tensors, split_at_last, train_last_layers
+from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.method import BATCH_SIZE, Method, Option
+from utils.data.datasets import ImageSet
 from utils.train.recipe import Recipe
 
 
-def exact_last_layers(model, forget_set, retain_set, config):
-    """Train the last layers anew on the retain set; the forget set is not looked at."""
+def exact_last_layers(
+    model: Classifier, forget_set: ImageSet, retain_set: ImageSet, config: UnlearnConfig
+) -> Classifier:
+    """Train the last layers from scratch on the retain set; the forget set is not used."""
     k, fresh = config.options["k"], build_model(model.spec, seed=config.recipe.seed)
     last, fresh_last = (split_at_last(each.network, k)[1] for each in (model, fresh))
     with torch.no_grad():

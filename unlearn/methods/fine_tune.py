@@ -1,19 +1,24 @@
 """FT: fine-tuning on the retain set only, so that the rest fades (catastrophic forgetting).
 
 Warnecke et al., "Machine unlearning of features and labels", NDSS 2023; Golatkar et al., CVPR 2020:
-minimise E_{(x, y) in D_r} [ CE(f(x), y) ] from the base model's weights. The rate, high at first
-so that something fades, falls from epoch to epoch so that what is kept settles.
+minimise E_{(x, y) in D_r} [ CE(f(x), y) ] from the base model's weights. The learning rate starts
+high, so that something is forgotten, and decreases from epoch to epoch, so that training converges.
 """
 
+from models.architectures import Classifier
+from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
 from unlearn.engine.method import BATCH_SIZE, Method
+from utils.data.datasets import ImageSet
 from utils.train.losses import classification_loss
 from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 
-def fine_tune(model, forget_set, retain_set, config):
-    """Go on training on the retain set; the forget set is not looked at."""
+def fine_tune(
+    model: Classifier, forget_set: ImageSet, retain_set: ImageSet, config: UnlearnConfig
+) -> Classifier:
+    """Continue training on the retain set; the forget set is not used."""
     epochs = config.recipe.epochs
 
     def passes(_):

@@ -1,27 +1,35 @@
 """GA: gradient ascent on the forget set.
 
-Thudi et al., "Unrolling SGD", EuroS&P 2022, who add the forget set's gradient at the weights back
-once; as the baseline GA of Jia et al., "Model sparsity can simplify machine unlearning", NeurIPS
-2023, again and again: maximise E_{x in D_f} [ CE(f(x), y) ]. The retain set is not looked at. (That
-is not Graves et al., who are cited for it at times: they take recorded updates of the training
-back.) Three choices that are left open decide whether anything is left of the model afterwards:
+Thudi et al., "Unrolling SGD", EuroS&P 2022, add the gradient of the forget set at the base model's
+weights once. As the baseline GA of Jia et al., "Model sparsity can simplify machine unlearning",
+NeurIPS 2023, it is repeated: maximise E_{x in D_f} [ CE(f(x), y) ]. The retain set is not used.
+(Graves et al., who are sometimes cited for GA, revert recorded updates of the training instead.)
+Three choices that the papers leave open decide whether the model stays usable:
 
-- An image stops pushing once its loss is that of guessing, ln K: it is forgotten, and cross
-  entropy, which has no upper bound, would go on to wreck what is to stay.
-- The default optimizer is Adam, at a small rate. A model that knows the forget set by heart has
-  gradients near zero there, and large ones as soon as it wavers; no rate of SGD suits both.
-- The running statistics of batch normalisation stay the base model's: batches of a single class
-  would pull them away from what the retained classes need.
+- An image has no gradient once its loss is that of a random guess, ln K: it is forgotten, and cross
+  entropy, which has no upper bound, would otherwise destroy what is to stay.
+- The default optimizer is Adam, at a small rate. A model that fits the forget set perfectly has
+  gradients near zero there, and large ones as soon as it changes; no rate of SGD suits both.
+- The running statistics of batch normalisation stay those of the base model: batches of a single
+  class would shift them away from what the retained classes need.
 """
 
+import torch
+
+from models.architectures import Classifier
+from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.loop import EpochPlan, run_epochs
 from unlearn.engine.method import BATCH_SIZE, Method
+from unlearn.request.request import ForgetRequest
+from utils.data.datasets import ImageSet
 from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 
-def gradient_ascent(model, forget_set, retain_set, config):
-    """Raise the loss of each image that is to be forgotten up to that of guessing."""
+def gradient_ascent(
+    model: Classifier, forget_set: ImageSet, retain_set: ImageSet, config: UnlearnConfig
+) -> Classifier:
+    """Maximise the loss of each forget image, up to that of a random guess."""
 
     def ascent(logits, labels):
         return -bounded_losses(config.request, logits, labels).mean()
@@ -33,11 +41,13 @@ def gradient_ascent(model, forget_set, retain_set, config):
     return run_epochs(model, passes, config)
 
 
-def bounded_losses(request, logits, labels):
-    """The request's losses (B,), at most that of guessing: beyond it an image has no gradient."""
+def bounded_losses(
+    request: ForgetRequest, logits: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
+    """Return the losses (B,) clipped to that of a random guess, where they have no gradient."""
     losses = request.losses(logits, labels)
     beyond = (losses - request.chance_loss(logits, labels)).relu()
-    return losses - beyond  # the smaller of the two, and NaN where infinite
+    return losses - beyond  # the smaller of the two, and NaN if the loss is infinite
 
 
 METHOD = Method(

@@ -11,41 +11,48 @@ weights, that of the mean retain loss is -1/|D_r| sum_{D_f} g_i, and one Newton 
 with n gradients of the retain set in place of its Hessian. For a quadratic loss, its true Hessian
 and alpha = 1 this is the leave-out solution itself. Choices:
 
-- The mean gradient r of all training images is taken for zero. It is not quite, with weight decay,
-  at a best epoch that is not the last, or in evaluation mode. The code of Jia et al. has, in place
-  of the sum over |D_r|, |D_f| / |D| times the difference of the mean gradients of D_f and D_r. It
-  is less by |D_f| / |D_r| r, which counts where the forget images' gradients are next to zero.
-- g_i is the gradient of all that an image has contributed to the training loss: in multi-label data
-  of all its findings, not only those to be forgotten, because training without the image would have
-  missed them all. Its scale is that of the log-likelihood, as F's: only then F is near the Hessian.
-- F is of the gradients at the true labels (the empirical Fisher), as WoodFisher has it. A sample
-  g_j is a batch under random signs, over the square root of its size: see fisher.py.
+- The mean gradient r of all training images is assumed to be zero. With weight decay, at a best
+  epoch that is not the last, or in evaluation mode, it is only approximately zero. The code of Jia
+  et al. uses |D_f| / |D| times the difference of the mean gradients of D_f and D_r in place of the
+  sum over |D_r|. It is smaller by |D_f| / |D_r| r, which matters where the gradients of the forget
+  images are close to zero.
+- g_i is the gradient of everything that an image contributed to the training loss: in multi-label
+  data of all its findings, not only those to forget, because training without the image would have
+  missed them all. Its scale is that of the log-likelihood, like F's: only then F approximates the
+  Hessian.
+- F uses the gradients at the true labels (the empirical Fisher information), as WoodFisher does. A
+  sample g_j is a batch with random signs, divided by the square root of its size: see fisher.py.
 - Only F^-1 times one vector is needed. WoodFisher adds the g_j one by one; the Woodbury identity
   adds all at once: F^-1 v = (v - G^T (n damping I + G G^T)^-1 G v) / damping, with G the n samples
-  as rows. Memory: twice `samples` times the model's size while they are put together (1.4 GB of a
-  ResNet-18 and 16 samples), half of that afterwards. The code of Jia et al. carries the first
-  gradient through the recursion alone, so that no other's direction enters; the paper's F is used.
-- A network's gradients span few directions, and in all others the step is one of gradient ascent
-  at the rate alpha / damping / |D_r|. The linear picture does not hold as far as alpha = 1 takes a
-  deep network (at a damping of 1, a ResNet-18 that forgets a class is ruined from 0.2 on). The
-  default is where it has forgotten most of the class and kept the rest.
+  as rows. Memory: twice `samples` times the model's size while G is built (1.4 GB for a ResNet-18
+  and 16 samples), half of that afterwards. The code of Jia et al. passes only the first gradient
+  through the recursion, so that no other direction enters; this code uses the paper's F.
+- A network's gradients span few directions. In all others the step is gradient ascent at the rate
+  alpha / damping / |D_r|. The linear approximation does not hold as far as alpha = 1 moves a deep
+  network (at a damping of 1, a ResNet-18 that forgets a class is ruined from 0.2 on). The default
+  is where it has forgotten most of the class and kept the rest.
 """
 
 import torch
 
+from models.architectures import Classifier
 from unlearn.components.fisher import check_finite, image_losses, signed_gradients
 from unlearn.components.one_step import finished
+from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.method import ONE_STEP, ONE_STEP_IGNORES, Method, Option
+from utils.data.datasets import ImageSet
 
 OPTIONS = {
-    "alpha": Option(0.1, "share of the step to the leave-out solution"),
+    "alpha": Option(0.1, "fraction of the step to the leave-out solution"),
     "damping": Option(1.0, "added to the Fisher information's diagonal", low=1e-12),
-    "samples": Option(16, "batches of retain images that the Fisher information is from", low=1),
+    "samples": Option(16, "batches of retain images for the Fisher information", low=1),
 }
 
 
-def influence_unlearning(model, forget_set, retain_set, config):
-    """One step against the forget images' gradients, shaped by the retain images' curvature."""
+def influence_unlearning(
+    model: Classifier, forget_set: ImageSet, retain_set: ImageSet, config: UnlearnConfig
+) -> Classifier:
+    """Take one Newton step that removes the forget images' gradients."""
     options, batch_size = config.options, config.recipe.batch_size
     generator = torch.Generator().manual_seed(config.recipe.seed)
     count = min(options["samples"] * batch_size, len(retain_set))
@@ -59,8 +66,10 @@ def influence_unlearning(model, forget_set, retain_set, config):
     return finished(model, forget_set, batch_size)
 
 
-def inverse_fisher_product(samples, vector, damping):
-    """(damping I + G^T G / n)^-1 v, of `samples` G (n, P) and `vector` v (P,), by Woodbury."""
+def inverse_fisher_product(
+    samples: torch.Tensor, vector: torch.Tensor, damping: float
+) -> torch.Tensor:
+    """Return (damping I + G^T G / n)^-1 v for `samples` G (n, P) and `vector` v (P,)."""
     count = len(samples)
     inner = (samples @ samples.T).double()
     inner.diagonal().add_(count * damping)

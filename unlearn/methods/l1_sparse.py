@@ -1,28 +1,34 @@
-"""L1_sparse: fine-tuning on the retain set under a penalty that makes the weights sparse.
+"""L1_sparse: fine-tuning on the retain set with a penalty that makes the weights sparse.
 
 Jia, Liu, Ram, Yao, Liu, Liu, Sharma, Liu, "Model sparsity can simplify machine unlearning",
 NeurIPS 2023: minimise
 
     E_{(x, y) in D_r} [ CE(f(x), y) ] + gamma_t ||theta||_1
 
-gamma_t falls linearly over the epochs, the best of the schedules that the paper compares: sparse
-and forgetful at first, then free to settle. As in the authors' code it is constant within an
-epoch, gamma in the first of T epochs and gamma / T in the last; theta is every trainable
-parameter, biases and those of normalisation too. The penalty moves weights by its subgradient,
-so they come near zero and are not set to zero. The rate falls from epoch to epoch as in FT.
+gamma_t decreases linearly over the epochs, the best of the schedules that the paper compares: first
+it enforces sparsity and forgetting, then the model recovers. As in the authors' code it is constant
+within an epoch, gamma in the first of T epochs and gamma / T in the last; theta is every trainable
+parameter, including biases and those of normalisation. The penalty acts through its subgradient, so
+weights come close to zero and are not set to zero. The learning rate decreases from epoch to epoch,
+as in FT.
 """
 
+from models.architectures import Classifier
+from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
 from unlearn.engine.method import BATCH_SIZE, Method, Option
+from utils.data.datasets import ImageSet
 from utils.train.losses import classification_loss
 from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
-OPTIONS = {"gamma": Option(5e-4, "weight of the L1 penalty in the first epoch; it falls linearly")}
+OPTIONS = {"gamma": Option(5e-4, "weight of the L1 penalty in the first epoch; then it decreases")}
 
 
-def l1_sparse(model, forget_set, retain_set, config):
-    """Go on training on the retain set while weights shrink; the forget set is not looked at."""
+def l1_sparse(
+    model: Classifier, forget_set: ImageSet, retain_set: ImageSet, config: UnlearnConfig
+) -> Classifier:
+    """Train on the retain set with the L1 penalty; the forget set is not used."""
     epochs = config.recipe.epochs
 
     def passes(_):

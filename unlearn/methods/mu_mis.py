@@ -1,27 +1,29 @@
-"""MUMis: take back how sensitive the true class has become to the images that are to be forgotten.
+"""MUMis: reduce the sensitivity of the true class's logit to the images of the forget set.
 
 Cheng et al., "Remaining-data-free machine unlearning by suppressing sample contribution" (MU-Mis),
-ICLR 2026. What a model has learned of an image shows in how strongly the logit of its class c
-answers to changes of its pixels, compared with the logit of another class c', drawn at random:
+ICLR 2026. What a model has learned from an image shows in how strongly the logit of its class c
+responds to changes of its pixels, compared with the logit of another class c', drawn at random:
 
     minimise E_{(x, c) in D_f} [ |d f_c(x) / dx|^2 - |d f_c'(x) / dx|^2 ]
 
-The retain set is not looked at. The second term has no bound; the paper stops once the sensitivity
-of the other classes, which falls at first, is on its way up from its lowest and has come back to
-`delta` times what it was. Choices:
+The retain set is not used. The second term is unbounded. The sensitivity of the other classes
+decreases first; the paper stops once it has passed its minimum and has risen to `delta` times its
+initial value. Choices:
 
-- c' is drawn afresh for each image in each epoch, and is none of the classes to be forgotten.
-  Pixels have a range of 1.
+- c' is drawn for each image in each epoch, and is none of the classes to forget. Pixels have a
+range
+  of 1.
 - The sensitivity is compared before each step: the mean of single images' norms, not one norm of
-  them all, over the batch with that of the base model over the forget set. An epoch is too long: on
-  an easy data set it went from forgetting to ruin.
-- The network is in evaluation mode throughout, because batch normalisation by batch would let an
-  image's logit answer to the pixels of others.
-- The optimizer is Adam, whose steps are as long whatever the gradient's length: squares of
-  derivatives span orders of magnitude between models, and no one rate of SGD was found for two.
-- The default delta lets the others rise above what they were, to which the paper lets them return:
-  in the networks measured here they hardly fall at first, and at 1 next to nothing is forgotten.
-- There is no weight decay: nothing here would make up for what it takes from the other classes.
+  them all, over the batch, with that of the base model over the forget set. A check per epoch is
+  too late: on an easy data set one epoch led from forgetting to a ruined model.
+- The network is in evaluation mode throughout, because with batch statistics an image's logit would
+  depend on the pixels of other images.
+- The optimizer is Adam, whose steps do not depend on the scale of the gradient: squares of
+  derivatives span orders of magnitude between models, and no single rate of SGD worked for two.
+- The default delta lets the others rise above their initial value, to which the paper lets them
+  return: in the networks measured here they hardly decrease first, and at 1 almost nothing is
+  forgotten.
+- There is no weight decay: nothing here would restore what it takes from the other classes.
 """
 
 from contextlib import contextmanager
@@ -31,16 +33,21 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from models.architectures import Classifier
+from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.loop import EpochPlan, run_epochs
 from unlearn.engine.method import BATCH_SIZE, Method, Option
 from unlearn.methods.random_label import draw_wrong_labels
+from utils.data.datasets import ImageSet
 from utils.train.recipe import Recipe
 
-OPTIONS = {"delta": Option(4.0, "stop once the other classes are this sensitive, 1 = as before")}
+OPTIONS = {"delta": Option(4.0, "stop at this sensitivity of the other classes, 1 = initial value")}
 
 
-def mu_mis(model, forget_set, retain_set, config):
-    """Lower the true class's sensitivity to the forget set and raise the others'."""
+def mu_mis(
+    model: Classifier, forget_set: ImageSet, retain_set: ImageSet, config: UnlearnConfig
+) -> Classifier:
+    """Reduce the true class's sensitivity to the forget set and increase the others'."""
     num_classes, request = model.spec.num_classes, config.request
 
     def passes(generator):
@@ -59,7 +66,7 @@ def mu_mis(model, forget_set, retain_set, config):
 
 @contextmanager
 def _twice_differentiable(model):
-    """Attention and hard sigmoids are worked out by what has second derivatives meanwhile."""
+    """Replace attention and hard sigmoids by implementations with second derivatives."""
     hard = [module for module in model.modules() if isinstance(module, nn.Hardsigmoid)]
     for module in hard:
         module.forward = lambda values: functional.relu6(values + 3) / 6
@@ -71,8 +78,10 @@ def _twice_differentiable(model):
             del module.forward
 
 
-def sensitivities(model, images, classes, create_graph=False):
-    """|d logit / d pixel|^2 of one class of each image: (B, J) for `classes` (B, J) int64."""
+def sensitivities(
+    model: Classifier, images: torch.Tensor, classes: torch.Tensor, create_graph: bool = False
+) -> torch.Tensor:
+    """Return |d logit / d pixel|^2 of J classes of each image: (B, J) for `classes` (B, J)."""
     pixels = (images / 255).requires_grad_()
     logits = model(255 * pixels).gather(1, classes)
     columns = []
@@ -85,7 +94,7 @@ def sensitivities(model, images, classes, create_graph=False):
 
 
 def _with_other_class(forget_set, num_classes, request, generator):
-    """The set with labels (M, 2): each image's class, and one of the others that are kept."""
+    """The set with labels (M, 2): each image's class, and another one that is kept."""
     true = forget_set.labels
     other = draw_wrong_labels(true, num_classes, request, generator)
     return forget_set.with_labels(torch.stack([true, other], 1))
@@ -102,7 +111,7 @@ def _mean_sensitivity(model, drawn, batch_size):
 
 
 def _is_back(seen, limit):
-    """Whether the last sensitivity that was seen has risen from the lowest, to `limit` at least."""
+    """Whether the last sensitivity has risen from the lowest one to at least `limit`."""
     return bool(seen[-1] > torch.stack(seen).min() and seen[-1] >= limit)
 
 

@@ -1,27 +1,33 @@
 """RL: random labelling.
 
 Golatkar et al., "Eternal sunshine of the spotless net", CVPR 2020, with the retain set kept in
-training, as SalUn has it (Fan et al., ICLR 2024, eq. 5): minimise
+training, as in SalUn (Fan et al., ICLR 2024, eq. 5): minimise
 
     E_{x in D_f, y' != y} [ CE(f(x), y') ] + alpha E_{(x, y) in D_r} [ CE(f(x), y) ]
 
-Both sets are shuffled together, so each image weighs the same and alpha is |D_r| / |D_f| up to a
-common factor. y' is drawn afresh each epoch and from other classes only, as the equation says, and
-from none that is to be forgotten as well; code that draws from all classes gives some images their
-true label.
+Both sets are shuffled together, so each image has the same weight and alpha is |D_r| / |D_f| up to
+a common factor. y' is drawn in each epoch from other classes only, as the equation says, and never
+from a class that is forgotten, too. Code that draws from all classes gives some images their true
+label.
 """
 
 import torch
 
+from models.architectures import Classifier
+from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.loop import EpochPlan, run_epochs
 from unlearn.engine.method import BATCH_SIZE, Method
+from unlearn.request.request import ForgetRequest
+from utils.data.datasets import ImageSet
 from utils.train.losses import classification_loss
 from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 
-def random_label(model, forget_set, retain_set, config):
-    """Train on the forget set under random wrong labels, together with the retain set."""
+def random_label(
+    model: Classifier, forget_set: ImageSet, retain_set: ImageSet, config: UnlearnConfig
+) -> Classifier:
+    """Train on the forget set with random wrong labels, together with the retain set."""
     num_classes = model.spec.num_classes
 
     def passes(generator):
@@ -33,12 +39,13 @@ def random_label(model, forget_set, retain_set, config):
     return run_epochs(model, passes, config)
 
 
-def draw_wrong_labels(labels, num_classes, request, generator):
-    """Labels of covered images drawn uniformly from the kept classes that are not their own.
+def draw_wrong_labels(
+    labels: torch.Tensor, num_classes: int, request: ForgetRequest, generator: torch.Generator
+) -> torch.Tensor:
+    """Return labels drawn uniformly from the kept classes other than an image's own.
 
-    labels: (M,) int64 -> (M,) int64. Multi-label, (M, K): each finding that the request is about
-    and that the image has is switched off, and as many of the others, drawn uniformly, switched
-    on; the rest stays as it is.
+    labels: (M,) int64 -> (M,) int64. Multi-label, (M, K): each finding of the request that an image
+    has is set to 0, and equally many of the others, drawn uniformly, are set to 1; the rest stays.
     """
     if labels.ndim == 2:
         return _swapped_findings(labels, num_classes, request, generator)
@@ -48,7 +55,7 @@ def draw_wrong_labels(labels, num_classes, request, generator):
         [(own + step) % num_classes for step in range(1, num_classes)]
         for own in own_classes.tolist()
     )
-    # as many choices for each of them: either all classes of the forget set are kept, or none is
+    # each row has equally many choices: either all classes of the forget set are kept, or none
     table = torch.tensor([[number for number in row if number in kept] for row in others])
     drawn = torch.randint(0, table.shape[1], (len(labels),), generator=generator)
     return table[rows, drawn].to(labels.device)
@@ -60,7 +67,7 @@ def _swapped_findings(labels, num_classes, request, generator):
     about = request.findings(num_classes)
     present[:, about] = labels[:, about].bool()
     wrong = labels.masked_fill(present, 0)
-    if len(request.classes) == 1:  # one of the others, one draw an image
+    if len(request.classes) == 1:  # one draw per image
         step = torch.randint(1, num_classes, (len(labels),), generator=generator)
         drawn = ((request.classes[0] + step) % num_classes).to(labels.device)
         wrong[torch.arange(len(wrong), device=wrong.device), drawn] = 1

@@ -1,20 +1,24 @@
-"""Retrain: exact unlearning, the yardstick of all others.
+"""Retrain: exact unlearning, the reference for all other methods.
 
-Fresh weights from the base model's own seed, trained on the retain set by the base model's own
-recipe: what would have come about had the forget set never been there.
+New weights are drawn with the base model's seed and trained on the retain set with the base model's
+recipe: the model that training would have given without the forget set.
 """
 
-from models.architectures import build_model
+from models.architectures import Classifier, build_model
 from models.shards import training_run
+from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.method import Method
 from unlearn.engine.progress import train_with_progress
+from utils.data.datasets import ImageSet
 
 
-def retrain(model, forget_set, retain_set, config):
-    """A new model trained without the forget set; of `model` only its spec is looked at.
+def retrain(
+    model: Classifier, forget_set: ImageSet, retain_set: ImageSet, config: UnlearnConfig
+) -> Classifier:
+    """Return a new model trained without the forget set; only the spec of `model` is used.
 
-    The epoch is chosen as it was for the base model: the best on the validation images that the
-    request does not cover, or the last. A model in shards is trained anew in the same shards.
+    The epoch is chosen as for the base model: the best on the validation images that the request
+    does not cover, or the last. A model in shards is trained from scratch in the same shards.
     """
     fresh = build_model(model.spec, seed=config.recipe.seed).to(retain_set.device)
     run = training_run(fresh, retain_set, config.retain_val, config.recipe)

@@ -1,66 +1,73 @@
 """SFRon: saliency forgetting in the remain-preserving manifold, online.
 
 Huang et al., "Unified gradient-based machine unlearning with remain geometry enhancement", NeurIPS
-2024. Each outer step ascends on a forget batch, repairs on T_in retain batches, and lets the slow
-weights follow the fast ones:
+2024. Each outer step ascends on a forget batch, repairs on T_in retain batches, and moves the slow
+weights towards the fast ones:
 
     theta_f = theta + rate alpha m * grad mean_i(c_i l_i),  c_i = l_i^-decline / mean(l^-decline)
     theta_r = theta_f after `inner` steps of descent on the retain loss
     theta  <- theta + beta (theta_r - theta)
 
-m keeps the weights whose diagonal Fisher information on the forget set is at least gamma times that
-on the retain set, at the base model's weights. c_i (no gradient goes through it; the paper's lambda
-is called decline) turns to the images that are still known. Going down again on the retain loss
-takes back what the ascent did along its steep directions: to first order the two together are the
-ascent times the inverse Hessian of the retain set, which is never computed. Choices, as in the
-authors' code where nothing else is said:
+m selects the weights whose diagonal Fisher information on the forget set is at least gamma times
+that on the retain set, at the base model's weights. c_i (without gradient; the paper's lambda is
+called decline) favours images that the model still recognises. The descent on the retain loss
+reverts the ascent along its steep directions: to first order the two together are the ascent times
+the inverse Hessian of the retain set, which is never computed. Choices, as in the authors' code
+unless stated:
 
-- Rate and alpha both fall as half a cosine, from epoch to epoch (1 and 0.5 in two of them; the code
-  falls to 0 step by step); both kinds of step share one optimizer; the gradient of the ascent,
-  alpha and mask included, is cut to the norm MAX_NORM. beta is 1, so that the slow weights are the
-  fast ones.
+- Learning rate and alpha both follow half a cosine, from epoch to epoch (1 and 0.5 in two epochs;
+in
+  the code step by step to 0); both kinds of step share one optimizer; the gradient of the ascent,
+  including alpha and mask, is clipped to the norm MAX_NORM. beta is 1, so that the slow weights are
+  the fast ones.
 - alpha is 25 in the code for a ResNet-18 on CIFAR-10, over 300 ascents (500 is for AdamW at 2e-5).
-  There are far fewer here, and images known by heart have next to no gradient (a norm of about 0.01
-  on a ResNet-18): up to 5 nothing of a random sample is forgotten. The default lets MAX_NORM bound
-  the step instead, for a class as for a sample.
+  There are far fewer ascents here, and images that the model fits perfectly have almost no gradient
+  (a norm of about 0.01 on a ResNet-18): up to 5 nothing of a random sample is forgotten. With the
+  default, MAX_NORM limits the step instead, for a class as for a sample.
 - An epoch is one pass over the forget set, with `inner` batches of retain images after each batch,
-  which are smaller where the retain set comes to its end.
-- The Fisher information is over single images' gradients (fisher.py); the code squares batches'.
-  In multi-label data it is that of all findings, of both sets, so that gamma compares like with
-  like; the ascent is on the findings to be forgotten alone.
-- Batch normalisation goes by the batch in the ascent as well, as in the code. With the running
-  statistics instead, the same settings took most of what a ResNet-18 was to keep. A single image
-  has no statistics of its own: there the ascent has to do with the running ones.
+  which are smaller at the end of the retain set.
+- The Fisher information uses single images' gradients (fisher.py); the code squares those of
+batches.
+  In multi-label data it covers all findings, of both sets, so that gamma compares equal quantities;
+  the ascent covers only the findings to forget.
+- Batch normalisation uses batch statistics in the ascent, too, as in the code. With the running
+  statistics instead, the same settings destroyed most of what a ResNet-18 was to keep. A single
+  image has no batch statistics: there the ascent uses the running ones.
 """
 
 import torch
 from torch import nn
 
+from models.architectures import Classifier
 from unlearn.components.fisher import diagonal_fisher, image_losses
+from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
 from unlearn.engine.method import BATCH_SIZE, Method, Option
 from unlearn.engine.pairing import PairedSets
+from utils.data.datasets import ImageSet
 from utils.runtime.errors import UserError
 from utils.train.losses import classification_loss
 from utils.train.recipe import MIN_TRAIN_IMAGES, Recipe
 from utils.train.training import TOO_FEW, gradient_step
 
 OPTIONS = {
-    "alpha": Option(500.0, "weight of the ascent on the forget set, at first"),
+    "alpha": Option(500.0, "weight of the ascent on the forget set in the first epoch"),
     "inner": Option(5, "retain batches after each forget batch", low=1),
     "decline": Option(
-        0.5, "how soon an image that is forgotten stops pushing (the paper's lambda)"
+        0.5, "how fast the weight of a forgotten image decreases (the paper's lambda)"
     ),
-    "gamma": Option(1.0, "Fisher information, forget to retain, that opens a weight to the ascent"),
-    "beta": Option(1.0, "share of the way that the slow weights follow", high=1.0),
+    "gamma": Option(1.0, "minimum ratio of Fisher information, forget to retain, for the ascent"),
+    "beta": Option(1.0, "fraction of the way that the slow weights follow", high=1.0),
 }
 MAX_NORM = 7.0
 FISHER_BATCH = 10  # images
-SMALLEST_LOSS = 1e-6  # nats: an image known by heart would otherwise weigh without bounds
+SMALLEST_LOSS = 1e-6  # nats: the weight of an image is unbounded otherwise
 
 
-def sfron(model, forget_set, retain_set, config):
-    """Ascent where the forget set matters more, each time repaired on the retain set."""
+def sfron(
+    model: Classifier, forget_set: ImageSet, retain_set: ImageSet, config: UnlearnConfig
+) -> Classifier:
+    """Ascend on weights that matter to the forget set, and repair on the retain set."""
     if len(retain_set) < MIN_TRAIN_IMAGES:
         raise UserError(TOO_FEW.format(len(retain_set)))
     recipe, options = config.recipe, config.options
@@ -72,22 +79,28 @@ def sfron(model, forget_set, retain_set, config):
             rate = cosine_factor(epoch, recipe.epochs)
             step = _outer_step(mask, options["alpha"] * rate, config)
             paired = PairedSets(forget_set, retain_set, secondary_size, generator)
-            # the step sets the mode itself: a single image is enough to be forgotten
+            # the step sets the mode itself, because a forget batch may have a single image
             yield EpochPlan(paired, step, rate, update_statistics=False)
 
     return run_epochs(model, passes, config)
 
 
-def fisher_ratio_mask(model, forget_set, retain_set, config, generator):
-    """By parameter name, which weights matter to the forget set at least gamma times as much."""
+def fisher_ratio_mask(
+    model: Classifier,
+    forget_set: ImageSet,
+    retain_set: ImageSet,
+    config: UnlearnConfig,
+    generator: torch.Generator,
+) -> dict[str, torch.Tensor]:
+    """Return by name which weights matter at least gamma times as much to the forget set."""
     of_forget = diagonal_fisher(model, forget_set, image_losses, FISHER_BATCH, generator)
     of_retain = diagonal_fisher(model, retain_set, image_losses, FISHER_BATCH, generator)
     gamma = config.options["gamma"]
     return {name: part >= gamma * of_retain[name] for name, part in of_forget.items()}
 
 
-def adaptive_loss(losses, decline):
-    """Mean of the losses (B,) under weights that fall with the loss itself and average 1."""
+def adaptive_loss(losses: torch.Tensor, decline: float) -> torch.Tensor:
+    """Return the weighted mean of losses (B,); weights decrease with the loss and average 1."""
     weights = losses.detach().clamp(min=SMALLEST_LOSS) ** -decline
     return (weights / weights.mean() * losses).mean()
 

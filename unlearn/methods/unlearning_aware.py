@@ -1,39 +1,45 @@
 """UAM: unlearning-aware minimization.
 
 Kim, Kim, Chae and Yoon, "Unlearning-aware minimization", NeurIPS 2025: a low retain loss where the
-forget loss is high. At each step the weights are moved, as in sharpness-aware minimization, to
-where the forget loss is highest within a ball, and the gradient that the retain loss has there is
-applied at where they were:
+forget loss is high. Each step moves the weights, as in sharpness-aware minimization, to where the
+forget loss is highest within a ball, and applies the gradient of the retain loss there at the
+original position:
 
     min_w  L_r(w + d(w)),    d(w) = argmax_{|d| <= rho} L_f(w + d) ~ rho g / |g|,   g = grad L_f(w)
     w <- w - rate grad L_r(w + d)
 
-Choices, the first four as the authors' code makes them:
+Choices, the first four as in the authors' code:
 
-- The projection in the paper's last equation is left out: w moves along the whole gradient, so that
-  what is solved is the min-max problem above and nothing besides.
+- The projection in the paper's last equation is left out: w moves along the whole gradient, which
+  solves exactly the min-max problem above.
 - The derivative of d with respect to w is left out; a step is two forward and two backward passes.
-- The norm is the Euclidean one over all weights together. The perturbation looks at all weights,
-  inside a mask or not; the step itself moves only those inside.
-- Batch normalisation goes on measuring, at the moved weights as well. The forget images pass it
-  together with the retain batch, so that a batch of one class alone does not decide the statistics.
-- The rate falls from epoch to epoch, from 0.03, and rho stays; in the authors' code the rate stays
-  at 0.01, and rho may fall to 0 step by step. The default of rho is chosen here.
+- The norm is the Euclidean norm over all weights together. The perturbation covers all weights,
+  inside a mask or not; the step itself changes only those inside.
+- Batch normalisation updates its statistics, at the moved weights, too. The forget images pass it
+  together with the retain batch, so that no batch of one class alone determines the statistics.
+- The learning rate decreases from epoch to epoch, from 0.03, and rho is constant; in the authors'
+code
+  the rate stays at 0.01, and rho may decrease to 0 step by step. The default of rho is chosen here.
 """
 
 import torch
 
+from models.architectures import Classifier
+from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
 from unlearn.engine.method import BATCH_SIZE, Method, Option
 from unlearn.engine.pairing import PairedSets, split_pair
+from utils.data.datasets import ImageSet
 from utils.train.losses import classification_loss
 from utils.train.recipe import Recipe
 
-OPTIONS = {"rho": Option(0.5, "how far the weights are moved to where the forget loss is high")}
+OPTIONS = {"rho": Option(0.5, "distance of the move to where the forget loss is high")}
 
 
-def unlearning_aware(model, forget_set, retain_set, config):
-    """Go on training on the retain set, by its gradients at weights that have just forgotten."""
+def unlearning_aware(
+    model: Classifier, forget_set: ImageSet, retain_set: ImageSet, config: UnlearnConfig
+) -> Classifier:
+    """Train on the retain set with gradients at weights where the forget loss is high."""
     epochs, batch_size = config.recipe.epochs, config.recipe.batch_size
     rho, request = config.options["rho"], config.request
 
@@ -64,7 +70,7 @@ def unlearning_aware(model, forget_set, retain_set, config):
 
 @torch.no_grad()
 def _move(weights, gradients, distance):
-    """Move all weights together by `distance` along their gradients; not at all if these are 0."""
+    """Move all weights together by `distance` along their gradients, unless these are 0."""
     norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
     scale = distance / norm.clamp_min(torch.finfo(norm.dtype).tiny)
     for weight, gradient in zip(weights, gradients, strict=True):

@@ -1,31 +1,39 @@
-"""UNSIR: impair the model with noise that it errs on most, then repair it.
+"""UNSIR: impair the model with noise that maximises its error, then repair it.
 
-Tarun et al., "Fast yet effective machine unlearning", IEEE TNNLS 2023. For each class y to be
-forgotten a batch of noise N, drawn from a standard normal, is learned with the model frozen:
+Tarun et al., "Fast yet effective machine unlearning", IEEE TNNLS 2023. For each class y to forget,
+a batch of noise N, drawn from a standard normal distribution, is optimised with the model frozen:
 
     min_N  -CE(f(N), y) + lambda ||N||^2
 
-Impair: one epoch on the noise under the label y together with a part of the retain set. Repair:
-one epoch on the retain set, at half the rate. No image of the forget set is looked at, only
-which classes it has. Choices:
+Impair: one epoch on the noise with the label y together with a part of the retain set. Repair: one
+epoch on the retain set, at half the rate. No image of the forget set is used, only the list of its
+classes. Choices:
 
-- N is what the network is given after normalisation, as in the paper, and is not cut to the range
+- N is the input of the network after normalisation, as in the paper, and is not clipped to the
+range
   of pixels: noise is stored as float images (mean + std N) 255, which normalise to N.
-- The square of the norm is taken and its mean over the batch, as in the authors' code, which learns
-  256 images of noise a class, with the model in training mode; here it is in evaluation mode.
-- The impair pass is led by the retain images, half as many of noise beside each batch. The authors'
-  code mixes each image of noise in 20 times.
-- Of a recipe of n epochs the first impairs, and n - 1 repair; with one alone nothing is repaired.
-  One SGD does both, whose momentum goes on, and the repair has the whole retain set. The authors'
-  code has a fresh Adam for each, at 0.02 and 0.01, and the same fifth of the retain set for both.
-- The paper forgets classes. Where single images of all classes are to be forgotten, each of these
-  classes gets its noise: all of them are impaired, and the retain set brings all of them back,
-  so what fades is what only the forgotten images taught.
+- The squared norm is averaged over the batch, as in the authors' code, which optimises 256 images
+of
+  noise per class with the model in training mode; here it is in evaluation mode.
+- The impair pass iterates over the retain images, with half as many noise images in each batch. The
+  authors' code uses each noise image 20 times.
+- Of a recipe of n epochs the first impairs, and n - 1 repair; a single epoch repairs nothing. One
+SGD
+  does both, with continued momentum, and the repair uses the whole retain set. The authors' code
+  has a new Adam for each, at 0.02 and 0.01, and the same fifth of the retain set for both.
+- The paper forgets classes. If single images of all classes are forgotten, each of these classes
+gets
+  its noise: all of them are impaired, and the retain set restores all of them, so only what the
+  forgotten images alone taught fades.
 """
+
+from collections.abc import Mapping
 
 import torch
 from torch.nn import functional
 
+from models.architectures import Classifier
+from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.loop import EpochPlan, run_epochs
 from unlearn.engine.method import BATCH_SIZE, Method, Option
 from unlearn.engine.pairing import PairedSets, split_pair
@@ -35,17 +43,19 @@ from utils.train.recipe import Recipe
 from utils.train.training import gradient_step
 
 OPTIONS = {
-    "share": Option(0.5, "share of the retain set in the impair pass", 0.01, 1.0),
+    "share": Option(0.5, "fraction of the retain set in the impair pass", 0.01, 1.0),
     "lambda": Option(0.1, "weight of the noise's squared norm"),
-    "steps": Option(40, "steps in which the noise is learned"),
-    "noise": Option(50, "images of noise for each class", 1),
+    "steps": Option(40, "optimisation steps of the noise"),
+    "noise": Option(50, "noise images per class", 1),
 }
-NOISE_RATE = 0.1  # Adam's, as in the authors' code
+NOISE_RATE = 0.1  # of Adam, as in the authors' code
 REPAIR_RATE = 0.5  # of the impair pass's: 0.01 to 0.02 in the paper
 
 
-def unsir(model, forget_set, retain_set, config):
-    """Learn noise for the forgotten classes, train on it, and mend with retain images."""
+def unsir(
+    model: Classifier, forget_set: ImageSet, retain_set: ImageSet, config: UnlearnConfig
+) -> Classifier:
+    """Optimise noise for the forgotten classes, train on it, and repair with retain images."""
 
     def passes(generator):
         classes, batch_size = forget_set.labels.unique(), config.recipe.batch_size
@@ -62,16 +72,22 @@ def unsir(model, forget_set, retain_set, config):
     return run_epochs(model, passes, config)
 
 
-def impair(logits, labels):
-    """Cross entropy, the mean over the images of a PairedSets."""
+def impair(logits: torch.Tensor, labels: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Return the mean cross entropy of a batch of PairedSets."""
     (retain, true), (noise, given) = split_pair(logits, labels)
     return classification_loss(torch.cat([retain, noise]), torch.cat([true, given]))
 
 
-def learn_noise(model, classes, options, generator, batch_size):
-    """An ImageSet of float images (classes x noise, C, H, W) that the model errs on most.
+def learn_noise(
+    model: Classifier,
+    classes: torch.Tensor,
+    options: Mapping[str, float],
+    generator: torch.Generator,
+    batch_size: int,
+) -> ImageSet:
+    """Return float images (classes x noise, C, H, W) that maximise the model's error.
 
-    classes: (n,) int64. batch_size: images at a time. The model is left as it was.
+    classes: (n,) int64. batch_size: images at a time. The model is not changed.
     """
     labels = classes.repeat_interleave(options["noise"])
     size = (model.spec.input_size,) * 2
@@ -87,14 +103,16 @@ def learn_noise(model, classes, options, generator, batch_size):
             knowledge = -functional.cross_entropy(model(as_images(model, part)), labels[rows])
             loss = knowledge + options["lambda"] * part.square().flatten(1).sum(1).mean()
             loss = loss * (len(rows) / len(labels))
-            (noise.grad[rows],) = torch.autograd.grad(loss, part)  # none for the model's weights
+            (noise.grad[rows],) = torch.autograd.grad(
+                loss, part
+            )  # no gradient for the model's weights
         optimizer.step()
     model.train(was_training)
     return ImageSet.from_tensors(as_images(model, noise.detach()), labels)
 
 
-def as_images(model, noise):
-    """Float images that the Classifier normalises to `noise`."""
+def as_images(model: Classifier, noise: torch.Tensor) -> torch.Tensor:
+    """Return float images that the Classifier normalises to `noise`."""
     return (model.mean + model.std * noise) * 255
 
 

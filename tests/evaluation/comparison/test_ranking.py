@@ -1,4 +1,4 @@
-"""The table of a comparison, from figures that were worked out by hand."""
+"""The table of a comparison, computed by hand."""
 
 import csv
 import io
@@ -56,7 +56,7 @@ def test_retrains_own_gap_is_that_of_two_retrains_and_the_bases_that_of_doing_no
     assert by_name(ranked_rows(BASE, alone, {}))["Retrain"].mean("average_gap_points") is None
 
 
-def test_time_is_a_share_of_the_same_seeds_retrain_on_the_same_device():
+def test_time_is_a_percentage_of_the_same_seeds_retrain_on_the_same_device():
     rows = by_name(ranked_rows(BASE, TRIALS, {}))
     assert rows["GA"].values["share_of_retrain_time_percent"] == [10.0, 20.0]
     assert rows["GA"].mean("seconds") == 7.0

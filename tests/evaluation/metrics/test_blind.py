@@ -1,4 +1,4 @@
-"""Images of one kind cannot be told apart without a model, and brighter ones can."""
+"""Without a model, images of one kind cannot be separated, and brighter ones can."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def black_or_white(count, seed):
 
 
 @pytest.mark.parametrize("draw", [noise, black_or_white])  # the second makes ties of most scores
-def test_images_of_one_kind_cannot_be_told_apart(draw):
+def test_images_of_one_kind_cannot_be_separated(draw):
     found = [blind_attack(draw(100, 2 * seed), draw(40, 2 * seed + 1), seed) for seed in range(40)]
     assert sum(auc.low <= 0.5 <= auc.high for auc in found) >= 36
     assert np.mean([auc.value for auc in found]) == pytest.approx(0.5, abs=0.03)

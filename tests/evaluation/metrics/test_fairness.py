@@ -1,4 +1,4 @@
-"""Gaps between groups are those that a pencil, or a plain loop, finds."""
+"""Gaps between groups are computed by hand, or in a plain loop."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ PREDICTED = np.array([0, 0, 0, 1, 1, 0, 0, 0, 1, 0, 0, 0])
 
 
 def rates_by_loop(predicted, labels, num_classes):
-    """{(class, truth): share of images predicted to be of the class}, where there are images."""
+    """{(class, truth): fraction of images predicted to be of the class}, where there are images."""
     rates = {}
     for number in range(num_classes):
         for truth in (True, False):
@@ -116,7 +116,7 @@ ENDINGS = ("", "_by_chance")
 @pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("sizes", [(150, 150), (30, 300), (20, 60, 200)])
 def test_a_fair_models_gap_is_about_that_by_chance(sizes, multi_label):
-    """Of a fair model's images drawn anew; the mean over draws, for one gap varies."""
+    """Of a fair model's images drawn again; the mean over draws, because one gap varies."""
     classes, found = 3 if multi_label else 2, []
     for seed in range(20):
         gaps = group_gaps(*served(sizes, [0.8] * len(sizes), seed, multi_label), classes, seed)

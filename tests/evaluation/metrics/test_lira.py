@@ -33,7 +33,7 @@ def test_memberships_are_drawn_by_the_seed():
 
 
 def test_more_models_begin_with_the_same_ones():
-    """So that shadow models that are there already can be used."""
+    """So that existing shadow models can be used."""
     np.testing.assert_array_equal(shadow_memberships(16, 31)[:8], shadow_memberships(8, 31))
 
 

@@ -1,4 +1,4 @@
-"""Attack figures are what loops over images, pairs and thresholds find, and intervals cover."""
+"""Attack figures are those of loops over images, pairs and thresholds; intervals have coverage."""
 
 import math
 

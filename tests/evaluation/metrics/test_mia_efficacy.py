@@ -1,4 +1,4 @@
-"""SalUn's efficacy is known where confidences are clear, and a plain classifier's elsewhere."""
+"""The efficacy is that of a plain classifier, and obvious where confidences are separate."""
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def test_order_of_images_does_not_matter():
 
 
 def test_members_are_not_the_first_of_a_sorted_set():
-    """Of 2000 retained images 200 are drawn; the first 200 cannot be told from test images."""
+    """Of 2000 retained images 200 are drawn; the first 200 look like test images."""
     retain = np.concatenate([drawn(0.3, 0.6, 200, 0), drawn(0.9, 0.999, 1800, 1)])
     test = drawn(0.3, 0.6, 200, 2)
     assert efficacy(retain, test, drawn(0.3, 0.6, 50, 3)).value == 1

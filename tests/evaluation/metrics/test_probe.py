@@ -1,4 +1,4 @@
-"""A probe finds what features hold, and nothing in noise."""
+"""A probe separates what features separate, and nothing in noise."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def clusters(count, covered, distance, seed, dimensions=6):
 
 
 @pytest.mark.parametrize("covered", [100, 10])
-def test_separable_features_are_told_apart(covered):
+def test_separable_features_are_separated(covered):
     found = probe_accuracy(*clusters(200, covered, 20, 0), *clusters(80, covered // 2, 20, 1))
     assert found.value == 1
 

@@ -1,4 +1,4 @@
-"""A class that is only hidden is known again sooner than one that was never seen."""
+"""A class that is only hidden is relearned sooner than one that was never seen."""
 
 import math
 
@@ -42,7 +42,7 @@ def forget_set(multi_label=False):
 
 
 def hidden_model(multi_label=False, push=10.0):
-    """Knows everything, but answers class 2 only when very sure."""
+    """Trained on all classes, but predicts class 2 only with a large margin."""
     model = trained_model(multi_label=multi_label)
     with torch.no_grad():
         model.network[-1].bias[2] -= push

@@ -151,8 +151,8 @@ def test_resume_of_another_or_damaged_run_is_refused(
     interrupt_after(1)
     assert run_here("main_train", *flags).returncode == 130
     for change, what in (
-        (("--lr", "0.02"), r"recipe \(lr 0.01, now 0.02\)"),
-        (("--arch", "squeezenet1_1"), r"spec \(arch small_net, now squeezenet1_1, .*\)"),
+        (("--lr", "0.02"), r"lr 0.01 \(not 0.02\)"),
+        (("--arch", "squeezenet1_1"), r"arch small_net \(not squeezenet1_1\), .*"),
         (("--dataset", data_files["other"]), "the training images, the validation images"),
     ):
         says = f"--resume: the interrupted run of this name differs in {what}: repeat its command"

@@ -96,9 +96,7 @@ def test_code_in_a_model_file_is_not_executed(trained, refused, grey, write):
 
 @pytest.mark.parametrize("script", READERS)
 def test_a_model_of_other_classes_or_channels(trained, refused, data_files, script):
-    says = (
-        f"{BASE} is a model of another data set: it knows 4 classes in 1-channel images, {{}} has"
-    )
+    says = f"{BASE} is a model of another data set: it has 4 classes in 1-channel images, {{}} has"
     settings = SETTINGS.get(script, ())
     for name in ("two", "colour", "multi"):
         refused(says.format(name), script, *model_flags(data_files[name]), *settings)
@@ -141,7 +139,7 @@ def bare_weights(trained, *drop):
 
 def test_bare_weights_need_their_architecture(trained, refused, grey):
     bare_weights(trained)
-    says = "model_weights/bare.pt holds bare weights: say .*--arch and --input_size"
+    says = "model_weights/bare.pt holds bare weights: describe .*--arch and --input_size"
     flags = model_flags(grey, "bare")
     refused(says, "main_test", *flags)
     refused(says, "main_test", *flags, "--arch", SMALL_ARCH)
@@ -156,7 +154,7 @@ def test_bare_weights_cannot_be_retrained(trained, refused, grey):
     bare_weights(trained)
     retrain = ("--unlearn", "Retrain", "--class_to_forget", "3")
     bare = ("--arch", SMALL_ARCH, "--input_size", "12")
-    says = "--unlearn Retrain: .*does not tell how the model was trained"
+    says = "--unlearn Retrain: .*has no record of how the model was trained"
     refused(says, "main_unlearn", *model_flags(grey, "bare"), *retrain, *bare)
 
 

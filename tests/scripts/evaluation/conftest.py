@@ -59,7 +59,7 @@ def grey(data_files):
 
 @pytest.fixture(scope="session")
 def measured(family_folder, data_files):
-    """(printed, results) of a test with everything there is to compare with."""
+    """(printed, results) of a test with all Retrains and models of other seeds."""
     with inside(family_folder):
         flags = model_flags(data_files["grey"], FORGOTTEN)
         printed = run_quietly("main_test_unlearn", *flags, *EVERYTHING)

@@ -88,7 +88,7 @@ def test_distances_from_retrain(measured, in_family, grey):
 
 
 def test_the_distance_between_two_retrains(measured, family, done, grey):
-    """It is what a test of the second one beside the first one says."""
+    """It is that of a test of the second one, compared with the first one."""
     flags = model_flags(grey, SECOND_RETRAIN)
     done("main_test_unlearn", *flags, "--retrain_model_id", RETRAIN, "--measures", "distance")
     _, results = measured

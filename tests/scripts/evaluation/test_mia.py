@@ -94,7 +94,7 @@ def test_more_shadow_models_take_in_those_that_are_there(hasty, done, grey, monk
 
 @pytest.mark.parametrize("non_members, others", [("val", ["val"]), ("test", ["val", "test"])])
 def test_other_images_need_other_shadow_models(hasty, done, grey, monkeypatch, non_members, others):
-    """They are asked about, or at least choose the epoch; the training images are the same."""
+    """Queries, and the images that choose the epoch, are part of a shadow model."""
     more = ("--non_members", non_members)
     done("main_mia", *mia_flags(grey, HASTY), *more)
     trained, arrays = count_trainings(monkeypatch), drawn_arrays()

@@ -20,7 +20,7 @@ from tests.scripts.evaluation.shared import (
 )
 
 
-def test_retrain_is_found_by_itself(family, done, grey):
+def test_retrain_is_found_without_a_flag(family, done, grey):
     flags = (*model_flags(grey, FORGOTTEN), "--measures", "forgetting")
     printed = done("main_test_unlearn", *flags)
     assert f"\nbase model: {BASE}\nRetrain: {RETRAIN}\n" in printed
@@ -40,7 +40,7 @@ def test_retrain_is_found_by_itself(family, done, grey):
         )
 
 
-def test_a_yardstick_by_another_recipe_is_taken_on_demand_alone(family, done, grey):
+def test_a_retrain_by_another_recipe_is_used_only_on_request(family, done, grey):
     flags = (*model_flags(grey, FORGOTTEN), "--measures", "forgetting")
     printed = done("main_test_unlearn", *flags, "--retrain_model_id", *RETRAINS[1:])
     said = f"Retrain {SECOND_RETRAIN} differs from the base model's recipe: seed 2 (not 1)"
@@ -52,8 +52,8 @@ def test_a_yardstick_by_another_recipe_is_taken_on_demand_alone(family, done, gr
     assert results_of(FORGOTTEN)["warnings"] == []
 
 
-def test_a_retrain_of_another_base_model_is_not_taken(couple, done, grey):
-    """The base model was trained anew, under its old name, and so was its Retrain."""
+def test_a_retrain_of_another_base_model_is_not_used(couple, done, grey):
+    """The base model was trained again under its old name, and so was its Retrain."""
     changed_copy(RETRAIN, RETRAIN, 0, parent_digest="0" * 64)
     printed = done("main_test_unlearn", *model_flags(grey, FORGOTTEN), "--measures", "forgetting")
     assert "Retrain: none available" in printed
@@ -75,13 +75,13 @@ def test_retrain_is_not_compared_with_itself(couple, done, grey):
 @pytest.mark.parametrize(
     "changes, says",
     [
-        ({"forget_request": {"class_to_forget": 1}}, "other has not forgotten the same"),
+        ({"forget_request": {"class_to_forget": 1}}, "other was unlearned by another request"),
         ({"train_digest": "0" * 64}, "other was trained on other images: give one of the same"),
-        ({"method": "FT"}, "other is no Retrain, it is FT"),
+        ({"method": "FT"}, "other is not a Retrain but FT"),
     ],
 )
 @pytest.mark.parametrize("script", ["main_test_unlearn", "main_mia"])
-def test_a_yardstick_that_is_none(couple, refused, grey, script, changes, says):
+def test_a_model_that_is_no_retrain_of_the_request(couple, refused, grey, script, changes, says):
     changed_copy(RETRAIN, "other", **changes)
     flags = (*model_flags(grey, FORGOTTEN), "--retrain_model_id")
     assert refused(f"--retrain_model_id {says}", script, *flags, "other") == []
@@ -89,8 +89,8 @@ def test_a_yardstick_that_is_none(couple, refused, grey, script, changes, says):
 
 
 @pytest.mark.parametrize("script", ["main_test_unlearn", "main_mia"])
-def test_a_yardstick_that_is_there_twice(couple, refused, grey, script):
-    says = f"--retrain_model_id {RETRAIN} has the very weights of another one"
+def test_a_retrain_that_is_given_twice(couple, refused, grey, script):
+    says = f"--retrain_model_id {RETRAIN} has the same weights as another model"
     flags = (*model_flags(grey, FORGOTTEN), "--retrain_model_id", RETRAIN, RETRAIN)
     assert refused(says, script, *flags) == []
     itself = (*model_flags(grey, RETRAIN), "--retrain_model_id", RETRAIN)
@@ -106,9 +106,9 @@ def test_a_model_of_another_seed_that_is_none(couple, refused, grey):
     changed_copy(FORGOTTEN, "other", settings=settings)
     epochs = re.escape(says.format("other", "epochs 7 (not 1)"))
     assert refused(epochs, *ask(flags, PEERS[0], "other")) == []
-    assert refused(f"{BASE} has not forgotten the same", *ask(flags, BASE)) == []
-    assert refused(f"{PEERS[0]} has the very weights of", *ask(flags, *[PEERS[0]] * 2)) == []
-    assert refused(f"{FORGOTTEN} has the very weights of", *ask(flags, FORGOTTEN)) == []
+    assert refused(f"{BASE} was unlearned by another request", *ask(flags, BASE)) == []
+    assert refused(f"{PEERS[0]} has the same weights as", *ask(flags, *[PEERS[0]] * 2)) == []
+    assert refused(f"{FORGOTTEN} has the same weights as", *ask(flags, FORGOTTEN)) == []
     base = (*model_flags(grey), "--class_to_forget", "3", "--seed_model_id")
     assert refused("--seed_model_id: a base model has no method", *ask(base, FORGOTTEN)) == []
 
@@ -125,8 +125,8 @@ def test_another_class_than_the_model_has_forgotten(couple, refused, grey, scrip
 
 
 @pytest.mark.parametrize("script", ["main_test_unlearn", "main_mia"])
-def test_a_model_whose_outputs_are_no_numbers(couple, refused, grey, script, monkeypatch):
-    """It is told before any shadow model is trained."""
+def test_a_model_whose_outputs_are_not_finite(couple, refused, grey, script, monkeypatch):
+    """It is refused before any shadow model is trained."""
     forbid_training(monkeypatch)
     changed_copy(FORGOTTEN, "broken", np.nan)
     says = "the model is broken: its outputs .*are not finite"
@@ -150,8 +150,8 @@ def test_without_its_base_model(couple, done, grey):
     with torch.no_grad():
         next(model.parameters()).mul_(1.01)
     for spoil, says in (
-        (lambda: save_model(BASE, model, record), f"{BASE} is not the model any more that this"),
-        (path.unlink, f"the base model {BASE} is not in model_weights/ any more"),
+        (lambda: save_model(BASE, model, record), f"{BASE} is no longer the model that this"),
+        (path.unlink, f"the base model {BASE} is no longer in model_weights/"),
     ):
         spoil()
         printed = done("main_test_unlearn", *flags)

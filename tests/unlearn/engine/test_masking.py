@@ -1,4 +1,4 @@
-"""A weight outside the mask is bit for bit what it was, whatever the method and the optimizer."""
+"""Weights outside the mask stay bitwise identical, for every method and optimizer."""
 
 from dataclasses import replace
 
@@ -16,7 +16,10 @@ from utils.train.recipe import OPTIMIZERS, Recipe
 MASKED_METHODS = [method for method in METHODS.values() if method.uses_mask]
 REQUEST = ForgetRequest((1,))
 RECIPE = Recipe(4, 0.01, 7, weight_decay=0.1)
-FEWER = {"AMUN": {"steps": 8}, "UNSIR": {"steps": 8, "noise": 5}}  # of what changes no weight
+FEWER_STEPS = {
+    "AMUN": {"steps": 8},
+    "UNSIR": {"steps": 8, "noise": 5},
+}  # that do not change the weights
 
 
 def base_and_sets(multi_label=False):
@@ -32,7 +35,7 @@ def mask_of(threshold, multi_label=False):
 
 
 def unlearned(method, mask=None, optimizer="sgd", multi_label=False):
-    fewer = FEWER.get(method.id.removesuffix("_with_SalUn"), {})
+    fewer = FEWER_STEPS.get(method.id.removesuffix("_with_SalUn"), {})
     config = UnlearnConfig(
         REQUEST,
         replace(RECIPE, optimizer=optimizer),
@@ -75,23 +78,23 @@ def test_multi_label_weights_outside_the_mask_stay(method):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("method", MASKED_METHODS, ids=lambda method: method.id)
-def test_a_mask_of_all_weights_is_no_mask(method, optimizer):
+def test_a_mask_of_all_weights_changes_nothing(method, optimizer):
     everything = unlearned(method, mask_of(1.0), optimizer)
     assert same_weights(everything, unlearned(method, None, optimizer))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_weight_decay_and_momentum_alone_would_move_frozen_weights(optimizer):
-    """The test above means something: without the mask, all of these weights move."""
+def test_without_a_mask_nearly_all_weights_change(optimizer):
+    """So the tests above show an effect of the mask."""
     before = weights_of(trained_model())
     model = unlearned(METHODS["FT"], None, optimizer)
     moved = [(after != before[name]).float().mean() for name, after in model.named_parameters()]
     assert min(moved) > 0.5
 
 
-def test_protection_ends_with_its_handle():
+def test_removing_the_handle_ends_the_mask():
     model = torch.nn.Linear(2, 1, bias=False)
-    torch.nn.init.constant_(model.weight, 5.0)  # so that every difference is exact
+    torch.nn.init.constant_(model.weight, 5.0)  # small integers, so that differences are exact
     optimizer = torch.optim.SGD(model.parameters(), 1.0)
     mask = WeightMask({"weight": torch.tensor([[True, False]])})
     before = model.weight.detach().clone()
@@ -104,6 +107,6 @@ def test_protection_ends_with_its_handle():
     assert torch.equal(model.weight, before - torch.tensor([[2.0, 1.0]]))
 
 
-def test_share_counts_weights_over_the_whole_model():
+def test_fraction_counts_weights_of_the_whole_model():
     mask = WeightMask({"a": torch.tensor([True, False, False]), "b": torch.tensor([[True]])})
     assert mask.fraction() == 0.5

@@ -1,4 +1,4 @@
-"""A run that goes on from what it has kept ends as one that was never stopped, in every method."""
+"""In every method, a resumed run gives the same weights as an uninterrupted one."""
 
 import errno
 import os
@@ -18,8 +18,8 @@ from unlearn.registry import METHODS
 from utils.runtime.errors import UserError, wrap_os_errors
 
 EPOCHS = 3
-MASKED = ("RL_with_SalUn", "BoundaryExpanding_with_SalUn")  # all others end in the same way
-IN_PASSES = [
+MASKED = ("RL_with_SalUn", "BoundaryExpanding_with_SalUn")  # all others use the mask alike
+EPOCH_METHODS = [
     method.id
     for method in METHODS.values()
     if not method.one_step and (not method.uses_mask or method.id in MASKED)
@@ -28,11 +28,11 @@ ORIGIN = {"parent_digest": "of a base model", "options": {"risky": (0, 3)}}  # a
 
 
 class Stopped(Exception):
-    pass
+    """The simulated interruption."""
 
 
 class Stopping(Progress):
-    """Stops the run once so many passes or epochs are kept."""
+    """Stop the run once `stop_after` epochs are saved."""
 
     stop_after = EPOCHS + 100
 
@@ -57,16 +57,16 @@ def new_progress(resume=False, overwrite=False):
     return Stopping.open("model", ORIGIN, resume=resume, overwrite=overwrite)
 
 
-@pytest.mark.parametrize("method_id", IN_PASSES)
-def test_a_stopped_run_ends_as_if_nothing_had_happened(method_id, workplace):
-    """Stopped after the first pass and again after the second, each time in another process."""
+@pytest.mark.parametrize("method_id", EPOCH_METHODS)
+def test_a_resumed_run_gives_the_weights_of_one_run(method_id, workplace):
+    """Interrupted after the first epoch and again after the second."""
     method = METHODS[method_id]
     whole = run(method, None)
     for stop in (1, 2):
         progress = new_progress(resume=True)
         assert progress.saved_epochs == stop - 1
         progress.stop_after = stop
-        torch.manual_seed(100 + stop)  # another process has other random numbers
+        torch.manual_seed(100 + stop)  # as in another process
         with pytest.raises(Stopped):
             run(method, progress)
     progress = new_progress(resume=True)
@@ -76,15 +76,15 @@ def test_a_stopped_run_ends_as_if_nothing_had_happened(method_id, workplace):
     assert not list(workplace.rglob("*.pt"))
 
 
-def test_what_is_kept_is_not_done_again(workplace, monkeypatch):
+def test_saved_epochs_are_not_computed_again(workplace, monkeypatch):
     method, done = METHODS["RL"], []
-    whole_pass = loop.train_epoch
+    train_epoch = loop.train_epoch
 
     def counted(*arguments, **settings):
         done.append(1)
-        return whole_pass(*arguments, **settings)
+        return train_epoch(*arguments, **settings)
 
-    monkeypatch.setattr("unlearn.engine.loop.train_epoch", counted)
+    monkeypatch.setattr(loop, "train_epoch", counted)
     progress = new_progress()
     progress.stop_after = 2
     with pytest.raises(Stopped):
@@ -94,7 +94,7 @@ def test_what_is_kept_is_not_done_again(workplace, monkeypatch):
     assert len(done) == EPOCHS
 
 
-def test_an_interrupted_run_is_neither_lost_nor_taken_for_another(workplace):
+def test_an_interrupted_run_is_neither_lost_nor_confused_with_another(workplace):
     progress = new_progress()
     progress.stop_after = 1
     with pytest.raises(Stopped):
@@ -102,7 +102,7 @@ def test_an_interrupted_run_is_neither_lost_nor_taken_for_another(workplace):
     assert progress.interrupt_hint() == "1 epoch is saved; add --resume to continue"
     with pytest.raises(UserError, match="was interrupted: add --resume .*or --overwrite to start"):
         new_progress()
-    with pytest.raises(UserError, match="another base model, .* begin afresh with --overwrite"):
+    with pytest.raises(UserError, match="another base model, .* start from scratch"):
         Progress.open("model", {"parent_digest": "another"}, resume=True, overwrite=False)
     (workplace / "model_weights" / "unfinished" / "model" / "latest.pt").write_bytes(b"half")
     with pytest.raises(UserError, match="is cut short, damaged, or not a saved run"):
@@ -111,8 +111,8 @@ def test_an_interrupted_run_is_neither_lost_nor_taken_for_another(workplace):
     assert new_progress().saved_epochs == 0
 
 
-@pytest.mark.parametrize("damage", ["swapped", "altered", "of another run", "gone", "cut"])
-def test_a_pass_that_is_not_what_it_was_is_refused(workplace, damage):
+@pytest.mark.parametrize("damage", ["swapped", "altered", "of another run", "missing", "cut"])
+def test_damaged_or_swapped_epochs_are_refused(workplace, damage):
     progress = new_progress()
     progress.stop_after = 2
     with pytest.raises(Stopped):
@@ -124,14 +124,14 @@ def test_a_pass_that_is_not_what_it_was_is_refused(workplace, damage):
     elif damage == "altered":
         next(part for part in tensors_in(content) if part.numel()).view(-1)[0] += 1
         torch.save(content, first)
-    elif damage == "gone":
+    elif damage == "missing":
         first.unlink()
     elif damage == "cut":
         first.write_bytes(first.read_bytes()[:500])
     else:
         del content["digest"]
         save_with_digest(first, content | {"origin": {"parent_digest": "of another"}})
-    with pytest.raises(UserError, match="pass_0001.pt.*: begin afresh with --overwrite$"):
+    with pytest.raises(UserError, match="pass_0001.pt.*: start from scratch with --overwrite$"):
         run(METHODS["FT"], new_progress(resume=True))
 
 
@@ -143,7 +143,7 @@ def tensors_in(content):
     return [tensor for part in nested for tensor in tensors_in(part)]
 
 
-def test_no_room_for_what_is_kept_does_not_end_the_run(workplace, monkeypatch, capsys):
+def test_a_full_disk_does_not_end_the_run(workplace, monkeypatch, capsys):
     def full(*_):
         with wrap_os_errors("cannot write"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -179,22 +179,22 @@ def test_removed_progress_is_reported_and_does_not_end_the_run(
     assert capsys.readouterr().out.count(says) == 1
 
 
-def test_a_pair_goes_on_where_it_was():
-    lead, side = tiny_set(12), tiny_set(20)
+def test_paired_sets_are_resumed_at_their_position():
+    primary, secondary = tiny_set(12), tiny_set(20)
 
-    def sides(paired, count):
+    def secondary_batches(paired, count):
         return [paired.batch(torch.tensor([0]))[0][1:] for _ in range(count)]
 
     generator = torch.Generator().manual_seed(3)
-    whole = PairedSets(lead, side, 6, generator)
-    expected = sides(whole, 9)
+    whole = PairedSets(primary, secondary, 6, generator)
+    expected = secondary_batches(whole, 9)
     generator = torch.Generator().manual_seed(3)
-    first = PairedSets(lead, side, 6, generator)
-    found = sides(first, 5)
+    first = PairedSets(primary, secondary, 6, generator)
+    found = secondary_batches(first, 5)
     state, numbers = first.state(), generator.get_state()
     generator = torch.Generator()
-    second = PairedSets(lead, side, 6, generator)
+    second = PairedSets(primary, secondary, 6, generator)
     second.restore(state)
     generator.set_state(numbers)
-    found += sides(second, 4)
+    found += secondary_batches(second, 4)
     assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))

@@ -1,4 +1,4 @@
-"""A model's base, its yardstick and its peers are found, or refused in one line."""
+"""The base model, Retrains and seed models of a model are found, or refused in one line."""
 
 import functools
 
@@ -67,7 +67,7 @@ def save(model_id, weights, record):
 
 
 def save_retrain(weights, *others, name=None, request=REQUEST, record=None, **settings):
-    """Its id, which is main_unlearn.py's unless it has a `name`."""
+    """Save a Retrain and return its id, the one that main_unlearn.py gives unless `name`."""
     settings = RECIPE | settings
     model_id = name or unlearned_model_id(
         BASE, request.id_part(), "Retrain", settings["epochs"], settings["lr"], others=others
@@ -76,7 +76,7 @@ def save_retrain(weights, *others, name=None, request=REQUEST, record=None, **se
     return model_id
 
 
-def save_peer(name, weights, method="GA", record=None, **settings):
+def save_unlearned(name, weights, method="GA", record=None, **settings):
     own = RECIPE | {"epochs": 5, "lr": 0.001} | settings
     save(name, weights, unlearned_record(method, own) | (record or {}))
     return name
@@ -84,9 +84,9 @@ def save_peer(name, weights, method="GA", record=None, **settings):
 
 @pytest.fixture
 def family(workplace):
-    """(model, record) of a model that has forgotten class 3; its base is there as well."""
+    """(model, record) of a model that has forgotten class 3, whose base model exists."""
     save(BASE, 0, base_record())
-    save_peer(MODEL_ID, 1)
+    save_unlearned(MODEL_ID, 1)
     return load_model(MODEL_ID)
 
 
@@ -95,15 +95,15 @@ def opened(family, ids):
 
 
 def refused(says, function, *arguments):
-    with pytest.raises(UserError, match=says) as told:
+    with pytest.raises(UserError, match=says) as error:
         function(*arguments)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
-# The yardstick
+# Retrain
 
 
-def test_without_a_retrain_there_is_none(family):
+def test_no_retrain(family):
     assert opened(family, None) == {}
     assert opened(family, []) == {}
 
@@ -111,14 +111,14 @@ def test_without_a_retrain_there_is_none(family):
 @pytest.mark.parametrize(
     "other", [{"epochs": 1}, {"lr": 0.1}, {"seed": 2}, {"batch_size": 8}, {"optimizer": "adamw"}]
 )
-def test_a_retrain_by_another_recipe_has_to_be_named(family, other):
+def test_a_retrain_with_another_recipe_must_be_given(family, other):
     shorter = save_retrain(2, **other)
     assert find_retrain(MODEL_ID, family[1], REQUEST) is None
     assert opened(family, None) == {}
     assert list(opened(family, [shorter])) == [shorter]
 
 
-def test_the_retrain_by_the_recipe_is_found_though_its_id_is_longer(family):
+def test_the_retrain_with_the_same_recipe_is_found(family):
     save_retrain(2, epochs=1)
     longer = save_retrain(3, ("seed", 1), ("batch", 50))
     save_retrain(4, epochs=2, lr=0.5)
@@ -129,23 +129,23 @@ def test_the_retrain_by_the_recipe_is_found_though_its_id_is_longer(family):
     assert record["settings"]["epochs"] == 12
 
 
-def test_a_base_model_finds_its_retrain_too(family):
+def test_the_retrain_of_a_base_model_is_found(family):
     found = save_retrain(2)
     assert find_retrain(BASE, load_model(BASE)[1], REQUEST) == found
-    assert find_retrain(found, load_model(found)[1], REQUEST) is None  # not itself
+    assert find_retrain(found, load_model(found)[1], REQUEST) is None  # not the model itself
     assert find_retrain(BASE, load_model(BASE)[1], ForgetRequest((1,))) is None
 
 
-def test_a_retrain_that_lies_there_twice_is_no_yardstick_of_itself(family):
-    """One seed gives the same weights again, which may be saved under a name of one's own."""
+def test_a_copy_of_a_retrain_is_not_compared_with_itself(family):
+    """The same seed gives the same weights, which may be saved under another name."""
     save_retrain(2)
     mine = save_retrain(2, name="mine")
     found = load_retrains(None, mine, *load_model(mine), REQUEST, dataset())
     assert found == {}
 
 
-def test_what_only_looks_like_a_retrain_of_this_base_is_passed_over(family):
-    save_retrain(2, record={"parent_digest": "of a base model that was there before"})
+def test_similar_models_are_not_taken_for_a_retrain(family):
+    save_retrain(2, record={"parent_digest": "of an earlier base model"})
     assert opened(family, None) == {}
     save_retrain(2, record={"method": "GA"})
     assert opened(family, None) == {}
@@ -155,28 +155,28 @@ def test_what_only_looks_like_a_retrain_of_this_base_is_passed_over(family):
     assert list(opened(family, None)) == [found]
 
 
-def test_named_retrains_keep_their_order(family):
+def test_given_retrains_keep_their_order(family):
     ids = [save_retrain(seed, ("seed", seed), seed=seed) for seed in (4, 2, 3)]
     assert list(opened(family, ids)) == ids
     assert list(opened(family, ids[::-1])) == ids[::-1]
 
 
-def test_retrains_that_are_none_are_refused(family):
+def test_other_models_are_refused_as_retrains(family):
     good = save_retrain(2)
     refused("there is no model", opened, family, ["nothing"])
-    refused(f"--retrain_model_id {BASE} has not forgotten the same", opened, family, [BASE])
-    peer = save_peer("peer", 5)
-    refused("--retrain_model_id peer is no Retrain, it is GA", opened, family, [good, peer])
+    refused(f"--retrain_model_id {BASE} was unlearned by another request", opened, family, [BASE])
+    peer = save_unlearned("other_method", 5)
+    refused("--retrain_model_id other_method is not a Retrain but GA", opened, family, [good, peer])
     other = save_retrain(6, name="other", request=ForgetRequest((1,)))
-    refused("--retrain_model_id other has not forgotten the same", opened, family, [other])
+    refused("--retrain_model_id other was unlearned by another request", opened, family, [other])
     elsewhere = save_retrain(6, name="elsewhere", record={"train_digest": "of other images"})
     says = "--retrain_model_id elsewhere was trained on other images"
     refused(says, opened, family, [good, elsewhere])
 
 
-def test_the_same_weights_are_taken_once(family):
+def test_duplicate_weights_are_refused(family):
     good = save_retrain(2)
-    says = "{} has the very weights of another one: give it once"
+    says = "{} has the same weights as another model: give it once"
     refused(says.format(good), opened, family, [good, good])
     copy = save_retrain(2, name="copy")
     refused(says.format("copy"), opened, family, [good, copy])
@@ -184,7 +184,7 @@ def test_the_same_weights_are_taken_once(family):
     refused(says.format("itself"), opened, family, [model_itself])
 
 
-def test_settings_that_differ_are_told():
+def test_describe_setting_differences():
     record = {"settings": {"epochs": 1, "lr": 0.1, "seed": 1}}
     wanted = {"epochs": 12, "lr": 0.1, "optimizer": "sgd"}
     assert (
@@ -198,17 +198,17 @@ def test_settings_that_differ_are_told():
     )
 
 
-# Peers
+# Models of other seeds
 
 
-def peers_of(family, ids):
+def seed_models_of(family, ids):
     return load_seed_models(ids, *family, REQUEST, dataset())
 
 
-def test_peers_differ_in_the_seed_alone(family):
-    ids = [save_peer(f"seed{seed}", seed, seed=seed) for seed in (3, 2)]
-    assert list(peers_of(family, ids)) == ids
-    assert peers_of(family, []) == {}
+def test_seed_models_differ_only_in_the_seed(family):
+    ids = [save_unlearned(f"seed{seed}", seed, seed=seed) for seed in (3, 2)]
+    assert list(seed_models_of(family, ids)) == ids
+    assert seed_models_of(family, []) == {}
 
 
 @pytest.mark.parametrize(
@@ -219,26 +219,31 @@ def test_peers_differ_in_the_seed_alone(family):
         ({"lr": 0.5, "seed": 7}, r"differs in more than the seed: lr 0.5 \(not 0.001\)"),
         (
             {"record": {"forget_request": ForgetRequest((0,)).record()}},
-            "has not forgotten the same",
+            "was unlearned by another request",
         ),
         ({"record": {"train_digest": "other"}}, "was trained on other images"),
     ],
 )
-def test_others_are_no_peers(family, how, says):
-    good = save_peer("good", 2, seed=2)
-    refused(f"--seed_model_id odd {says}", peers_of, family, [good, save_peer("odd", 3, **how)])
+def test_other_models_are_refused_as_seed_models(family, how, says):
+    good = save_unlearned("good", 2, seed=2)
+    refused(
+        f"--seed_model_id odd {says}",
+        seed_models_of,
+        family,
+        [good, save_unlearned("odd", 3, **how)],
+    )
 
 
-def test_peers_are_taken_once(family):
-    good = save_peer("good", 2, seed=2)
-    refused("good has the very weights of another one", peers_of, family, [good, good])
-    refused(f"{MODEL_ID} has the very weights of another", peers_of, family, [MODEL_ID])
+def test_duplicate_seed_models_are_refused(family):
+    good = save_unlearned("good", 2, seed=2)
+    refused("good has the same weights as another model", seed_models_of, family, [good, good])
+    refused(f"{MODEL_ID} has the same weights as another", seed_models_of, family, [MODEL_ID])
 
 
-def test_a_base_model_has_no_peers(family):
+def test_a_base_model_has_no_seed_models(family):
     base = load_model(BASE)
-    refused("--seed_model_id: a base model has no method", peers_of, base, [MODEL_ID])
-    assert peers_of(base, []) == {}
+    refused("--seed_model_id: a base model has no method", seed_models_of, base, [MODEL_ID])
+    assert seed_models_of(base, []) == {}
 
 
 # The base model
@@ -255,7 +260,7 @@ def test_the_base_model_is_loaded(family):
     assert load_parent(load_model(BASE)[1], base.spec, "cpu") == (None, None)
 
 
-def test_a_base_of_bare_weights_is_read_as_its_child_says(family):
+def test_a_base_without_a_record_is_read_by_the_spec_of_its_child(family):
     save_tensors(model_path(BASE), model_of(0).network.state_dict())
     base, note = parent_of(family)
     assert same_weights(base, model_of(0)) and note is None
@@ -263,29 +268,29 @@ def test_a_base_of_bare_weights_is_read_as_its_child_says(family):
 
 
 @pytest.mark.parametrize("bare", [False, True])
-def test_a_base_that_is_another_model_now_is_no_base(family, bare):
+def test_a_replaced_base_is_not_used(family, bare):
     if bare:
         save_tensors(model_path(BASE), model_of(7).network.state_dict())
     else:
         save(BASE, 7, base_record())
     assert parent_of(family) == (
         None,
-        f"{BASE} is not the model any more that this one came from",
+        f"{BASE} is no longer the model that this one was unlearned from",
     )
 
 
-def test_a_base_that_is_gone_is_no_base(family):
+def test_a_missing_base(family):
     model_path(BASE).unlink()
     base, note = parent_of(family)
     assert base is None
-    assert note.startswith(f"the base model {BASE} is not in model_weights")
+    assert note.startswith(f"the base model {BASE} is no longer in model_weights")
 
 
-# Broken models
+# Models with NaN or infinite weights
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_models_without_numbers_are_not_measured(value):
+def test_models_with_nan_or_infinite_weights_are_refused(value):
     model = tiny_model()
     with torch.no_grad():
         model.network[-1].weight[1, 2] = value

@@ -91,9 +91,9 @@ def test_classes_are_read_and_written(text, value, written):
 @pytest.mark.parametrize("text", ["", "a", "0,", "0.5", "1 2"])
 def test_what_are_no_classes_is_refused(text):
     config = default_config(METHODS["CRA"], REQUEST, {})
-    with pytest.raises(UserError, match="risky=.*: give class numbers, as 0,3, or all"):
+    with pytest.raises(UserError, match="risky=.*: give class numbers, such as 0,3, or all"):
         override_config(METHODS["CRA"], config, {}, [("risky", text)])
-    with pytest.raises(UserError, match=r"risky=-1: from 0 to 1e\+06 makes sense"):
+    with pytest.raises(UserError, match=r"risky=-1: it is out of range: give 0 to 1e\+06"):
         override_config(METHODS["CRA"], config, {}, [("risky", "-1")])
 
 

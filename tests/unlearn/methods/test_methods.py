@@ -447,7 +447,7 @@ def test_batches_of_one_image_work_or_are_refused(method):
         chosen(method, {"batch_size": 1})
         run()
         return
-    with pytest.raises(UserError, match="cannot learn from one image|no effect"):
+    with pytest.raises(UserError, match="cannot train on one image|no effect"):
         chosen(method, {"batch_size": 1})
 
 
@@ -471,7 +471,7 @@ def test_of_one_class_alone_single_images_are_forgotten_or_it_is_refused(method,
 
 
 def test_an_option_that_is_given_twice_is_refused():
-    with pytest.raises(UserError, match="--unlearn_options alpha=2: alpha is there twice"):
+    with pytest.raises(UserError, match="--unlearn_options alpha=2: alpha is given twice"):
         chosen(METHODS["SSD"], {}, [("alpha", "2"), ("dampening", "1"), ("alpha", "3")])
 
 
@@ -516,7 +516,7 @@ def test_on_a_model_in_shards_the_method_that_needs_one_last_layer_is_named(meth
     needs = method.id.removesuffix("_with_SalUn") in ("EU_k", "CF_k", "BoundaryExpanding")
     check_applicable(method, tiny_dataset(), shards=3 if method.needs_shards else 0)
     if needs:
-        with pytest.raises(UserError, match=f"--unlearn {method.id} needs the one last layer"):
+        with pytest.raises(UserError, match=f"--unlearn {method.id} needs a single last layer"):
             check_applicable(method, tiny_dataset(), shards=3)
     else:
         check_applicable(method, tiny_dataset(), shards=3)

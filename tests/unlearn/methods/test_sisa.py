@@ -360,7 +360,7 @@ def test_a_sharded_training_goes_on(run_here, workplace, data_files, undrawn, sh
 
 def test_a_model_without_shards_is_refused(refused, trained, data_files):
     flags = (*model_flags(data_files["grey"]), "--class_to_forget", "3", "--unlearn", "SISA")
-    says = r"needs a base model that was trained in shards: train one with main_train.py --sisa"
+    says = r"needs a base model trained in shards: train one with main_train.py --sisa"
     assert refused(says, "main_unlearn", *flags) == []
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.pictures import check_labels, check_png
-from tests.helpers.plot_data import CLASS_NAMES, HISTORY, ROWS
+from tests.utils.plots.plot_data import CLASS_NAMES, HISTORY, ROWS
 from utils.plots.bars import (
     class_counts,
     forgotten_destinations,

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 from tests.helpers.pictures import legend_texts
-from tests.helpers.plot_data import CLASS_NAMES, ROWS
+from tests.utils.plots.plot_data import CLASS_NAMES, ROWS
 from utils.plots.bars import (
     class_counts,
     forgotten_destinations,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from tests.helpers.plot_data import CLASS_NAMES
+from tests.utils.plots.plot_data import CLASS_NAMES
 from utils.plots.confusion import MAX_NUMBERED_CLASSES, confusion_matrix
 from utils.plots.figures import FORGET
 

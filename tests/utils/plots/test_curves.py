@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.helpers.plot_data import HISTORY
+from tests.utils.plots.plot_data import HISTORY
 from utils.plots.curves import training_curves
 
 
