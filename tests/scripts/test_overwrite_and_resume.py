@@ -64,7 +64,7 @@ def test_together_they_keep_what_the_command_has_finished(trained, done, data_fi
     assert "finished already" in done("main_unlearn", *flags, *both)
     assert "finished already" in done("main_train", *train_flags(data_files["grey"], "tiny"), *both)
     masks = done("generate_mask", *model_flags(data_files["grey"]), *both)
-    assert masks.count("finished already") == 4
+    assert masks.count("exists already and is kept") == 4
     assert {path: path.read_bytes() for path in trained.rglob("*.pt")} == files
 
 
