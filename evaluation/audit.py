@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from evaluation.figure import Figure
-from evaluation.measure import Measure
 from evaluation.outputs import Outputs, compute_outputs
 from evaluation.registry import MEASURES
 from utils.train.prediction import PREDICTION_BATCH
@@ -82,8 +81,8 @@ class Audit:
     """Measures a model group by group.
 
     contexts: title -> Context, growing with `add` and `add_references`; the figures of a Context
-    grow with `measure`. warnings: lines. warning_sources: for each of them the name of the measure
-    in `measures`, or an empty string.
+    grow with `measure`. measured: names, as in `measures`, of the measures that were computed.
+    warnings: lines. warning_sources: for each of them the name of its measure, or an empty string.
     """
 
     def __init__(
@@ -102,7 +101,6 @@ class Audit:
         retrain_records: Sequence[dict] = (),
         seed: int = 1,
         batch_size: int = PREDICTION_BATCH,
-        measures: Mapping[str, Measure] = MEASURES,
     ):
         """Args:
         base: the model that `model` was unlearned from.
@@ -113,7 +111,7 @@ class Audit:
         The others: see Context.
         """
         self.retrains, self.peers = list(retrains), list(peers)
-        self.measures, self.batch_size = measures, batch_size
+        self.measures, self.batch_size = MEASURES, batch_size
         self.contexts, self.warnings, self.warning_sources = {}, [], []
         self._shared = {
             "dataset": dataset,
@@ -127,7 +125,7 @@ class Audit:
         models = {BASE: base, MODEL: model, RETRAIN: self.retrains[0] if retrains else None}
         self._models = {title: part for title, part in models.items() if part}
         self._records = {MODEL: record or {}, RETRAIN: next(iter(retrain_records), {})}
-        self._measured = set()
+        self.measured = set()
 
     @property
     def figures(self) -> dict[str, dict[str, Figure]]:
@@ -138,11 +136,6 @@ class Audit:
     def outputs(self) -> dict[str, dict[str, Outputs]]:
         """Title -> Outputs by split name."""
         return {title: context.outputs for title, context in self.contexts.items()}
-
-    @property
-    def measured_groups(self) -> set[str]:
-        """Names of the groups of the measures that were computed."""
-        return {self.measures[name].group for name in self._measured}
 
     def add(self, title: str) -> Context:
         """Compute the outputs of a model and the figures that are always computed."""
@@ -156,18 +149,18 @@ class Audit:
                 self.add(title)
         self.contexts = {title: self.contexts[title] for title in self._models}
         for name in self._always():
-            self._measured.add(name)
+            self.measured.add(name)
             self._warn(name)
 
     def measure(self, group: str) -> None:
         """Compute the measures of a group for all models, and collect their warnings."""
         for name, measure in self.measures.items():
-            if group in measure.groups and name not in self._measured:
+            if group in measure.groups and name not in self.measured:
                 self.run(name)
 
     def run(self, name: str) -> None:
         """Compute one measure for all models, and collect its warnings."""
-        self._measured.add(name)
+        self.measured.add(name)
         for context in self.contexts.values():
             context.figures |= self.measures[name].compute(context)
         self._warn(name)

@@ -9,6 +9,7 @@ of percentages), _seconds, _steps, _images, _nats; an _auc is 0 to 1, a js_diver
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import platform
@@ -18,26 +19,23 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import medmnist
-import numpy
-import scipy
-import sklearn
-import torch
-import torchvision
-
 from evaluation.audit import BASE, MODEL, RETRAIN
 from evaluation.figure import Figure
-from evaluation.measure import CLASS, GROUP, Measure
+from evaluation.measure import CLASS, GROUP
 from evaluation.registry import MEASURES
 from unlearn.model_ids import parse_unlearned_model_id
 from utils.io.files import check_id
 from utils.runtime.devices import describe
 
 if TYPE_CHECKING:
+    import numpy
+    import torch
+
     from unlearn.request.request import ForgetRequest
     from utils.data.datasets import MedicalDataset
 
 FORMAT = "medical-unlearning-results-1"
+LIBRARIES = ("torch", "torchvision", "medmnist", "numpy", "scipy", "sklearn")
 SAME = (  # keys in which two runs must agree for their figures to be in one file
     "format",
     "weights_digest",
@@ -72,7 +70,7 @@ def heading(
     device: torch.device,
 ) -> dict[str, object]:
     """Return what a results file records of the model, the data and the machine, as plain data."""
-    modules = (torch, torchvision, medmnist, numpy, scipy, sklearn)
+    versions = {name: importlib.import_module(name).__version__ for name in LIBRARIES}
     return {
         "format": FORMAT,
         "model_id": model_id,
@@ -85,7 +83,7 @@ def heading(
         "seed": seed,
         "device": describe(device),
         "version_python": platform.python_version(),
-        **{f"version_{module.__name__}": str(module.__version__) for module in modules},
+        **{f"version_{name}": str(version) for name, version in versions.items()},
     }
 
 
@@ -123,10 +121,7 @@ def to_json(results: Mapping) -> bytes:
 
 
 def with_earlier(
-    path: Path,
-    results: dict[str, object],
-    measured_groups: Collection[str],
-    measures: Mapping[str, Measure] = MEASURES,
+    path: Path, results: dict[str, object], measured: Collection[str]
 ) -> dict[str, object]:
     """Return `results`, and what an earlier run measured of the same model with the same settings.
 
@@ -134,23 +129,22 @@ def with_earlier(
     a measure are dropped if it was computed again, or if its inputs (Measure.inputs) changed. An
     input that was not given is unchanged if this run computed no measure that needs it.
 
-    path: of the results file. measured_groups: names of the groups that this run computed.
+    path: of the results file. measured: names, as in MEASURES, of what this run computed.
     """
     earlier = _read(path)
     if any(earlier.get(key) != results[key] for key in SAME):
         return results
     if results["weights_digest"] is None:  # bare weights may have changed
         return results
-    again = {name for name, measure in measures.items() if measure.group in measured_groups}
     users = {}  # of each input, names of measures
-    for name, measure in measures.items():
+    for name, measure in MEASURES.items():
         for key in measure.inputs:
             users.setdefault(key, set()).add(name)
-    unused = {key for key, names in users.items() if key in earlier and not names & again}
+    unused = {key for key, names in users.items() if key in earlier and names.isdisjoint(measured)}
     results = {**{key: earlier[key] for key in unused}, **results}
     changed = {key for key in users if earlier.get(key) != results.get(key)}
-    dropped = again.union(*(users[key] for key in changed))
-    patterns = [_key_pattern(measures[name]) for name in dropped]
+    dropped = set(measured).union(*(users[key] for key in changed))
+    patterns = [_key_pattern(MEASURES[name]) for name in dropped]
 
     def is_dropped(key):
         return key in changed or any(pattern.fullmatch(key) for pattern in patterns)

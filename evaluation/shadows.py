@@ -83,7 +83,10 @@ class ShadowSetting:
         """
         method = recorded_method(record)
         if "recipe" not in record:
-            raise UserError("the model file does not tell how the model was trained: no attack")
+            raise UserError(
+                "the model file has no record of how the model was trained: train one with "
+                "main_train.py"
+            )
         if model.spec.shards:
             raise UserError(
                 "the shadow models of this attack are single networks, and this model has "

@@ -1,4 +1,4 @@
-"""Models, requests and settings with which any method runs in a blink."""
+"""Small models, requests and settings with which any method runs quickly."""
 
 from dataclasses import replace
 
@@ -16,6 +16,7 @@ from unlearn.engine.config import UnlearnConfig
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import compute_percentiles, gradient_saliency, mask_from_percentiles
+from utils.train.prediction import predict
 from utils.train.recipe import Recipe
 
 REQUEST = ForgetRequest((1,))
@@ -29,13 +30,13 @@ by_task = pytest.mark.parametrize("multi_label", [False, True], ids=["single", "
 
 
 def real_model(seed=3, shards=0):
-    """A network with dropout that Retrain can build anew, by the name of its architecture."""
+    """A network with dropout that Retrain can build again, by the name of its architecture."""
     spec = sharded_spec(make_spec(SMALL_ARCH, 4, 1, SIZE), shards, 0, multi_label=False)
     return build_model(spec, seed=seed)
 
 
 def config_for(method, image_set, *, seed=1, epochs=3):
-    """A quick configuration with all that the method needs."""
+    """A quick configuration with everything that the method needs."""
     unseen = split_set(REQUEST, tiny_set(12, multi_label=image_set.labels.ndim == 2, seed=1))
     mask, recipe = None, replace(method.recipe or RECIPE, seed=seed)
     if method.uses_mask:
@@ -72,3 +73,8 @@ def unlearned(method, image_set, *, seed=1, epochs=3):
         model = trained_model(multi_label=multi_label, dropout=0.3)
     config = config_for(method, image_set, seed=seed, epochs=epochs)
     return method.run(model, *split_set(REQUEST, image_set), config)
+
+
+def accuracy(model, image_set):
+    """The fraction of correct predictions, 0 to 1."""
+    return (predict(model, image_set).argmax(1) == image_set.labels).float().mean().item()

@@ -1,4 +1,4 @@
-"""Losses and weights that go wrong, and data at the edge of what can be learned from."""
+"""Losses and weights that are not finite, and extreme data sets."""
 
 import math
 from dataclasses import replace
@@ -27,7 +27,7 @@ ONCE = ("--unlearn_epochs", "1", "--unlearn_lr", "0.0001")
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", ["network.0.weight", "network.1.running_var"])
-def test_weights_and_statistics_that_are_not_finite_are_seen(name, value):
+def test_weights_and_statistics_that_are_not_finite_are_refused(name, value):
     model = tiny_model()
     check_finite_weights(model)
     model.state_dict()[name].view(-1)[-1] = value
@@ -36,7 +36,7 @@ def test_weights_and_statistics_that_are_not_finite_are_seen(name, value):
 
 
 def test_unlearning_stops_at_the_epoch_that_breaks_the_model(workplace):
-    """The last step of the second epoch, whose loss nobody has seen: earlier than the next loss."""
+    """The last step of epoch 2 breaks the weights, before any loss is infinite."""
     model, image_set = trained_model(), tiny_set()
     forget_set, retain_set = split_set(REQUEST, image_set)
 
@@ -57,7 +57,7 @@ def test_unlearning_stops_at_the_epoch_that_breaks_the_model(workplace):
     assert progress.saved_epochs == 1
 
 
-def test_a_rate_that_breaks_training_keeps_the_last_good_epoch(
+def test_a_diverging_training_run_keeps_the_last_finite_epoch(
     workplace, refused, run_here, data_files, monkeypatch
 ):
     flags = ("--save_model_id", "new", "--dataset", data_files["grey"], "--device", "cpu", *QUICK)
@@ -73,8 +73,8 @@ def test_a_rate_that_breaks_training_keeps_the_last_good_epoch(
         patch.setattr(utils.train.training, "train_epoch", breaking)
         says = (
             "not finite any more in epoch 3 of 3, at step 2 of 6: this model was not saved; try a "
-            "lower learning rate with --overwrite: --resume would go on after epoch 2, which is "
-            "kept in model_weights/new_resume.pt"
+            "lower learning rate with --overwrite: --resume would continue after epoch 2, which is "
+            "saved in model_weights/new_resume.pt"
         )
         assert refused(says, "main_train", *flags) == ["model_weights/new_resume.pt"]
     says = "--resume: the interrupted run of this name differs in lr .*--overwrite"
@@ -83,12 +83,12 @@ def test_a_rate_that_breaks_training_keeps_the_last_good_epoch(
     assert again.returncode == 0, again
 
 
-# Data at the edge
+# Extreme data sets
 
 
 @pytest.fixture
 def odd_data(workplace):
-    """Writes odd.npz: drawn_arrays with some arrays changed by `change(arrays)`."""
+    """Return a function that writes odd.npz: drawn_arrays, changed by `change(arrays)`."""
 
     def write(change, **settings):
         arrays = drawn_arrays(sizes={"train": 40, "val": 16, "test": 16}, **settings)
@@ -105,7 +105,7 @@ def constant_images(arrays):
 
 
 def few_grey_levels(arrays):
-    """Each image is of one value, by its class: constant images, but not all the same."""
+    """Make each image constant, with a value that depends on its class."""
     for split in ("train", "val", "test"):
         labels = arrays[f"{split}_labels"].reshape(-1, 1, 1)
         arrays[f"{split}_images"][:] = 60 * labels
@@ -118,7 +118,7 @@ def one_image_of_class_3(arrays):
 
 
 def gaps_between_ids(arrays):
-    """Classes 0, 2, 3 and 6; 1, 4 and 5 are no image's."""
+    """Use classes 0, 2, 3 and 6; classes 1, 4 and 5 have no image."""
     for split in ("train", "val", "test"):
         labels = arrays[f"{split}_labels"]
         labels[labels == 1] = 6
@@ -134,7 +134,7 @@ def no_class_3_to_test(arrays):
 @pytest.mark.parametrize(
     "change", [one_image_of_class_3, gaps_between_ids, no_class_3_to_test, few_grey_levels]
 )
-def test_data_at_the_edge_go_through_every_step(done, odd_data, change):
+def test_extreme_data_sets_work_in_every_script(done, odd_data, change):
     data = odd_data(change)
     done("main_train", "--save_model_id", "odd", "--dataset", data, "--device", "cpu", *QUICK)
     flags = (*model_flags(data, "odd_best"), "--class_to_forget", "3")
@@ -145,14 +145,14 @@ def test_data_at_the_edge_go_through_every_step(done, odd_data, change):
     assert "Unlearn Accuracy: " in done("main_test_unlearn", *tested, "--measures", "forgetting")
 
 
-def test_images_that_are_all_the_same_are_refused(refused, odd_data):
+def test_identical_images_are_refused(refused, odd_data):
     flags = ("--save_model_id", "odd", "--dataset", odd_data(constant_images), "--device", "cpu")
     says = "all training images of odd are the same, nothing can be learned from them"
     assert refused(says, "main_train", *flags, *QUICK) == []
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_requests_that_nothing_or_everything_falls_under(done, refused, odd_data):
+def test_requests_for_no_image_and_for_all_images_are_refused(done, refused, odd_data):
     data = odd_data(gaps_between_ids)
     done("main_train", "--save_model_id", "odd", "--dataset", data, "--device", "cpu", *QUICK)
     flags = (*model_flags(data, "odd_best"), "--unlearn", "FT", "--class_to_forget")
@@ -168,7 +168,7 @@ def test_a_batch_of_one_is_refused(refused):
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_too_few_images_to_go_on_training_with_are_refused(count):
+def test_too_few_training_images_are_refused(count):
     model, image_set = trained_model(), tiny_set()
     few = image_set.subset(torch.arange(count))
     config = UnlearnConfig(REQUEST, replace(RECIPE, epochs=1), show=False)

@@ -143,7 +143,7 @@ def test_a_valid_mask_is_kept_and_used(trained, done, run_here, data_files, undr
     grey = ("--model_id", BASE, "--dataset", data_files["grey"], "--device", "cpu")
     content = load_tensors(MASK, "saliency map")
     request, percentiles = ForgetRequest((3,)), content["percents"]
-    percentiles["fc.weight"] = percentiles["fc.weight"].flip(0).clone()
+    percentiles["network.fc.weight"] = percentiles["network.fc.weight"].flip(0).clone()
     save_percentiles(MASK, percentiles, request, content["origin"])
     kept = MASK.read_bytes()
     done("main_unlearn", *grey, *UNLEARN_ONCE, "--overwrite")
@@ -164,7 +164,7 @@ def test_a_valid_mask_is_kept_and_used(trained, done, run_here, data_files, undr
 def test_a_damaged_mask_is_computed_again(trained, done, run_here, data_files, undrawn):
     content = load_tensors(MASK, "saliency map")
     altered = {name: part.clone() for name, part in content["percents"].items()}
-    altered["fc.weight"][0, 0] = 101 - altered["fc.weight"][0, 0]
+    altered["network.fc.weight"][0, 0] = 101 - altered["network.fc.weight"][0, 0]
     save_tensors(MASK, content | {"percents": altered})
     grey = ("--dataset", data_files["grey"], "--device", "cpu")
     done("generate_mask", "--model_id", BASE, *grey, "--class_to_forget", "3")

@@ -1,1 +1,1 @@
-"""What runs a method: its settings, the loop over epochs, the mask and saved progress."""
+"""Runs unlearning methods: settings, the loop over epochs, masks and saved progress."""

@@ -1,1 +1,1 @@
-"""Where a model comes from: its parents, its Retrains, and whether its file is genuine."""
+"""The origin of a model: its base model, its Retrains, and the verification of both."""

@@ -1,1 +1,1 @@
-"""Deletion requests: what to forget, the files that list it, and how answers are scored."""
+"""Deletion requests: what to forget, the files that list it, and the scoring of predictions."""

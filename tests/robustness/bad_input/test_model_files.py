@@ -161,7 +161,7 @@ def test_bare_weights_cannot_be_retrained(trained, refused, grey):
 def test_bare_weights_cannot_be_attacked(trained, refused, grey):
     bare_weights(trained)
     bare = ("--arch", SMALL_ARCH, "--input_size", "12")
-    says = "the model file does not tell how the model was trained: no attack"
+    says = "the model file has no record of how the model was trained: train one with main_train.py"
     assert refused(says, "main_mia", *model_flags(grey, "bare"), *CLASS, *bare) == []
 
 

@@ -110,7 +110,10 @@ def test_a_model_of_another_seed_that_is_none(couple, refused, grey):
     assert refused(f"{PEERS[0]} has the same weights as", *ask(flags, *[PEERS[0]] * 2)) == []
     assert refused(f"{FORGOTTEN} has the same weights as", *ask(flags, FORGOTTEN)) == []
     base = (*model_flags(grey), "--class_to_forget", "3", "--seed_model_id")
-    assert refused("--seed_model_id: a base model has no method", *ask(base, FORGOTTEN)) == []
+    assert (
+        refused("--seed_model_id: a base model has no unlearning method", *ask(base, FORGOTTEN))
+        == []
+    )
 
 
 def ask(flags, *more):

@@ -1,4 +1,4 @@
-"""Fisher information from gradients under random signs, and the methods that stand on it."""
+"""Fisher information from gradients with random signs, and the methods that use it."""
 
 import copy
 import math
@@ -34,7 +34,7 @@ def generator(seed=0):
 
 
 def gradients_by_image(model, image_set, loss):
-    """One dict of gradients an image, each from a backward pass of its own."""
+    """One dict of gradients per image, from separate backward passes."""
     model = copy.deepcopy(model).eval()
     found = []
     for number in range(len(image_set)):
@@ -67,8 +67,8 @@ def test_single_images_give_the_exact_diagonal(multi_label):
         torch.testing.assert_close(part, expected[name])
 
 
-def test_batches_under_signs_are_right_on_average():
-    """200 draws; plain batches would be off by the products between images, many times as much."""
+def test_batches_with_signs_are_unbiased():
+    """200 draws; without signs the products between images would be added."""
     image_set, model = tiny_set(12, seed=3), trained_model()
     exact = diagonal_fisher(model, image_set, image_losses, 1, generator())
     draws = [diagonal_fisher(model, image_set, image_losses, 6, generator(n)) for n in range(200)]
@@ -85,7 +85,7 @@ def test_every_image_counts_once():
     assert sizes == [4, 4, 3]
 
 
-def test_broken_gradients_are_told_of():
+def test_gradients_that_are_not_finite_are_refused():
     model = trained_model()
     with torch.no_grad():
         model.network[6].weight[0, 0] = math.inf
@@ -150,7 +150,7 @@ def test_no_noise_at_all_changes_nothing():
 # Selective synaptic dampening
 
 
-def test_weights_are_dampened_by_the_factors_of_the_rule():
+def test_weights_are_dampened_by_the_rule():
     """share 1/2: I_D is the mean of the two importances."""
     model = torch.nn.Linear(5, 1, bias=False)
     torch.nn.init.constant_(model.weight, 8.0)
@@ -193,7 +193,7 @@ def test_ssd_dampens_by_squared_gradients_of_single_images():
         torch.testing.assert_close(weight, beta * model.get_parameter(name))
 
 
-def test_lfssd_reads_no_labels_and_takes_absolute_gradients_of_single_images():
+def test_lfssd_uses_absolute_gradients_of_single_images_and_no_labels():
     image_set, model = tiny_set(12), trained_model()
     by_image = gradients_by_image(model, image_set, lambda logits, _: (logits**2).sum())
     found = output_sensitivity(model, image_set, 100, generator())

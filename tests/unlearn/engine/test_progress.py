@@ -152,6 +152,7 @@ def test_a_full_disk_does_not_end_the_run(workplace, monkeypatch, capsys):
     monkeypatch.setattr("unlearn.engine.progress.save_with_digest", full)
     progress = new_progress()
     assert same_weights(run(METHODS["RL"], progress), whole)
+    progress.wait()
     assert progress.interrupt_hint() is None
     printed = capsys.readouterr().out
     assert printed == (
@@ -174,6 +175,7 @@ def test_removed_progress_is_reported_and_does_not_end_the_run(
     whole = run(METHODS[method_id], None)
     progress = Removed("model", ORIGIN)
     assert same_weights(run(METHODS[method_id], progress), whole)
+    progress.wait()
     assert progress.interrupt_hint() is None
     says = "unfinished/model was removed during the run); the run continues, but cannot be resumed"
     assert capsys.readouterr().out.count(says) == 1

@@ -242,7 +242,8 @@ def test_duplicate_seed_models_are_refused(family):
 
 def test_a_base_model_has_no_seed_models(family):
     base = load_model(BASE)
-    refused("--seed_model_id: a base model has no method", seed_models_of, base, [MODEL_ID])
+    says = "--seed_model_id: a base model has no unlearning method"
+    refused(says, seed_models_of, base, [MODEL_ID])
     assert seed_models_of(base, []) == {}
 
 

@@ -1,4 +1,4 @@
-"""Amnesiac: wrong labels that are drawn once, beside as many retain images."""
+"""Amnesiac: wrong labels that are drawn once, with equally many retain images."""
 
 from dataclasses import replace
 
@@ -45,7 +45,7 @@ def test_wrong_labels_are_drawn_once(monkeypatch, multi_label):
         assert torch.equal(epoch_set.secondary.labels, retain_set.labels)
 
 
-def test_as_many_retain_images_as_images_to_forget_and_each_image_weighs_the_same(monkeypatch):
+def test_equally_many_retain_and_forget_images_with_equal_weights(monkeypatch):
     sizes, labels_seen = [], []
 
     def watch(logits, labels):
@@ -55,12 +55,12 @@ def test_as_many_retain_images_as_images_to_forget_and_each_image_weighs_the_sam
 
     monkeypatch.setattr(amnesiac, "classification_loss", watch)
     unlearned(trained_model(), tiny_set(160), replace(RECIPE, epochs=2))
-    assert sizes == [20] * 8  # 40 images to forget, 10 at a time beside as many others
+    assert sizes == [20] * 8  # 40 images to forget, 10 at a time with equally many others
     assert not any((labels == REQUEST.classes[0]).any() for labels in labels_seen)
 
 
-def test_it_learns_the_labels_by_heart_and_keeps_the_rest(monkeypatch):
-    """That sets it apart from labels drawn afresh: the drawn label wins on its own image."""
+def test_it_memorises_the_labels_and_keeps_the_rest(monkeypatch):
+    """Unlike labels drawn in each epoch, the label is learned for its own image."""
     drawn = []
 
     def keep(*arguments):

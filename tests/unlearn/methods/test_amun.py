@@ -1,4 +1,4 @@
-"""AMUN's adversarial examples are close, wrong by the model's own word, and what it trains on."""
+"""AMUN trains on adversarial examples that are close and that the model misclassifies."""
 
 import copy
 from dataclasses import replace
@@ -19,7 +19,7 @@ from utils.train.prediction import predict
 from utils.train.recipe import Recipe
 
 REQUEST = ForgetRequest((1,))
-ONE = ForgetRequest((), (0,))  # bars an image from its own class alone
+ONE = ForgetRequest((), (0,))  # excludes only an image's own class
 OPTIONS = {"steps": 20, "keep": 0}
 CONFIG = UnlearnConfig(REQUEST, Recipe(4, 0.02, 7), OPTIONS, show=False)
 run = METHODS["AMUN"].run
@@ -29,7 +29,7 @@ def distances(examples, image_set):
     return (examples.images - image_set.images[image_set.indices]).flatten(1).norm(dim=1) / 255
 
 
-def test_examples_carry_the_labels_that_the_model_gives_them_and_these_are_wrong():
+def test_examples_have_the_predicted_labels_and_these_are_wrong():
     model, image_set = trained_model(), tiny_set(40)
     before = weights_of(model)
     examples = adversarial_examples(model, image_set, 20, ONE, 16)
@@ -40,8 +40,8 @@ def test_examples_carry_the_labels_that_the_model_gives_them_and_these_are_wrong
     assert same_weights(model, before)
 
 
-def test_examples_are_nearly_the_closest_along_the_way_back():
-    """Three quarters of the way from the image the model is still right for most of them."""
+def test_examples_are_nearly_the_closest_on_their_line():
+    """At three quarters of the distance the model is still correct for most of them."""
     model, image_set = trained_model(), tiny_set(40)
     examples = adversarial_examples(model, image_set, 20, ONE, 16)
     images = image_set.images.float()
@@ -51,8 +51,8 @@ def test_examples_are_nearly_the_closest_along_the_way_back():
     assert distances(examples, image_set).max() < 3.0
 
 
-def test_of_several_classes_to_forget_no_example_is_taken_for_one():
-    """Of classes 0, 1 and 3 all that is left is 2, though others would be nearer to some."""
+def test_no_example_is_predicted_as_a_forgotten_class():
+    """With classes 0, 1 and 3 forgotten only 2 remains, although others are nearer to some."""
     model, request = trained_model(), ForgetRequest((0, 1, 3))
     forget_set, _ = split_set(request, tiny_set(40))
     examples = adversarial_examples(model, forget_set, 20, request, 16)
@@ -62,7 +62,7 @@ def test_of_several_classes_to_forget_no_example_is_taken_for_one():
     assert adversarial_examples(model, forget_set, 20, ONE, 16).labels.unique().tolist() != [2]
 
 
-def test_an_image_that_is_wrong_already_is_its_own_example():
+def test_a_misclassified_image_is_its_own_example():
     model, image_set = trained_model(), tiny_set(12)
     mislabelled = image_set.with_labels((image_set.labels + 1) % 4)
     examples = adversarial_examples(model, mislabelled, 20, ONE, 16)
@@ -75,7 +75,7 @@ def test_a_model_without_boundaries_is_refused_in_one_line():
     with torch.no_grad():
         model.network[6].weight.zero_()
         model.network[6].bias.copy_(torch.tensor([0.0, 9.0, 0.0, 0.0]))
-    with pytest.raises(UserError, match="no image to forget has an adversarial example"):
+    with pytest.raises(UserError, match="no image of the forget set has an adversarial example"):
         run(model, *split_set(REQUEST, tiny_set()), CONFIG)
 
 

@@ -1,4 +1,4 @@
-"""BadTeacher follows an ignorant teacher on the forget set, and the original model elsewhere."""
+"""BadTeacher distils an untrained teacher on the forget set, and the original model elsewhere."""
 
 import copy
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Boundary Expanding trains towards a shadow class, of which nothing is left in the end."""
+"""Boundary Expanding trains towards a shadow class and removes it at the end."""
 
 import copy
 from dataclasses import replace
@@ -29,8 +29,8 @@ def shapes(model):
 
 
 @pytest.mark.parametrize("arch", ["squeezenet1_1", "mobilenet_v3_small"])
-def test_only_the_shadow_is_added_and_nothing_of_it_remains(arch):
-    """For a 1x1 convolution and for a linear layer as the last one."""
+def test_only_the_shadow_is_added_and_it_is_removed(arch):
+    """With a 1x1 convolution and with a linear layer as the last layer."""
     model = build_model(make_spec(arch, 4, 1, 32), seed=0).eval()
     images = torch.randint(0, 256, (2, 1, 32, 32), dtype=torch.uint8)
     before, head, logits = shapes(model), classifier_head(model), model(images)
@@ -42,7 +42,7 @@ def test_only_the_shadow_is_added_and_nothing_of_it_remains(arch):
     torch.testing.assert_close(model(images), logits)
 
 
-def test_a_step_is_descent_with_one_more_class_worked_out_anew():
+def test_a_step_is_descent_with_one_more_class():
     forget_set, retain_set = split_set(REQUEST, tiny_set(60))
     model = trained_model()
     plain = copy.deepcopy(model).eval()
@@ -78,7 +78,7 @@ def test_with_all_weights_protected_only_the_shadow_learns_and_the_model_stays()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_the_last_layer_comes_back_after_an_error():
+def test_the_last_layer_is_restored_after_an_error():
     model = trained_model()
     before = shapes(model)
     config = replace(CONFIG, recipe=replace(CONFIG.recipe, lr=1e30))

@@ -1,4 +1,4 @@
-"""Boundary Shrink finds each image's nearest wrong class and trains on the image under it."""
+"""Boundary Shrink trains each image with its nearest wrong class as label."""
 
 import copy
 from dataclasses import replace
@@ -18,12 +18,12 @@ from utils.train.prediction import predict
 from utils.train.recipe import Recipe
 
 REQUEST = ForgetRequest((1,))
-ONE = ForgetRequest((), (0,))  # bars an image from its own class alone
+ONE = ForgetRequest((), (0,))  # excludes only an image's own class
 CONFIG = UnlearnConfig(REQUEST, Recipe(3, 0.003, 7, weight_decay=0.0), {"bound": 0.1}, show=False)
 
 
 def linear_model(weight, bias):
-    """Two pixels, and the logits weight x + bias of the pixels at -1 to 1."""
+    """Two pixels, from -1 to 1, and the logits weight x + bias."""
     layer = nn.Linear(2, len(bias))
     with torch.no_grad():
         layer.weight.copy_(torch.tensor(weight))
@@ -31,8 +31,8 @@ def linear_model(weight, bias):
     return Classifier(nn.Sequential(nn.Flatten(), layer), ModelSpec("linear", len(bias), 1, 2))
 
 
-def test_the_neighbour_is_where_the_signed_step_leads_worked_out_by_hand():
-    """At (0, 0) class 0 leads and 1 is second; one step towards (+, -) class 2 has passed both."""
+def test_the_nearest_class_after_a_signed_step_by_hand():
+    """At (0, 0) class 0 is first and 1 second; after one step towards (+, -) class 2 is first."""
     model = linear_model([[0.0, 0.0], [0.0, 0.0], [2.0, -2.0]], [0.3, 0.2, 0.0])
     images = torch.full((1, 1, 1, 2), 127, dtype=torch.uint8)
     image_set = ImageSet.from_tensors(images, torch.tensor([0]))
@@ -40,7 +40,7 @@ def test_the_neighbour_is_where_the_signed_step_leads_worked_out_by_hand():
     assert neighbour_labels(model, image_set, 25.5, ONE, 16).item() == 2
 
 
-def test_no_image_keeps_its_class_even_where_the_step_does_not_reach_the_boundary():
+def test_no_image_keeps_its_class_if_the_step_does_not_reach_the_boundary():
     image_set = tiny_set(80)
     model = trained_model()
     before = weights_of(model)
@@ -50,8 +50,8 @@ def test_no_image_keeps_its_class_even_where_the_step_does_not_reach_the_boundar
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_no_neighbour_is_a_class_that_is_to_be_forgotten_as_well_worked_out_by_hand():
-    """At (0, 0) classes 0, 1, 2 and 3 follow each other; 1 is to go, and so is 3."""
+def test_no_nearest_class_is_forgotten_too_by_hand():
+    """At (0, 0) the order of classes is 0, 1, 2, 3; 1 and 3 are forgotten."""
     model = linear_model([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [3.0, -3.0]], [0.3, 0.2, 0.1, 0.0])
     images = torch.full((1, 1, 1, 2), 127, dtype=torch.uint8)
     image_set = ImageSet.from_tensors(images, torch.tensor([0]))
@@ -66,7 +66,7 @@ def test_a_step_is_plain_descent_on_the_labels_of_the_base_model():
     nearest = neighbour_labels(model, forget_set, 25.5, REQUEST, 16)
     plain = copy.deepcopy(model).eval()
     optimizer = torch.optim.SGD(plain.parameters(), 0.003, momentum=0.9, nesterov=True)
-    for _ in range(2):  # the labels are not worked out again
+    for _ in range(2):  # the labels are not computed again
         loss = functional.cross_entropy(plain(forget_set.batch(slice(None))[0]), nearest)
         optimizer.zero_grad()
         loss.backward()
@@ -77,7 +77,7 @@ def test_a_step_is_plain_descent_on_the_labels_of_the_base_model():
         torch.testing.assert_close(ours, theirs)
 
 
-def test_it_forgets_and_keeps_and_looks_at_no_retained_image():
+def test_it_forgets_and_keeps_without_the_retain_set():
     forget_set, retain_set = split_set(REQUEST, tiny_set(120))
     models = [trained_model(), trained_model()]
     METHODS["BoundaryShrink"].run(models[0], forget_set, retain_set, CONFIG)

@@ -1,4 +1,4 @@
-"""Risky images are made undecided, the others mislabelled; the option that says which."""
+"""Risky images get uniform targets, the others wrong labels; the option for risky classes."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ def unlearned(method="CRA", risky=(), recipe=RECIPE, sets=SETS):
     return METHODS[method].run(trained_model(), *sets, config)
 
 
-def test_risky_images_are_undecided_and_the_rest_is_kept():
+def test_risky_images_get_uniform_predictions_and_the_rest_is_kept():
     model = unlearned()
     forgotten = predict(model, SETS[0]).softmax(1)
     assert (forgotten.mean(0) - 0.25).abs().max() < 0.05
@@ -47,8 +47,8 @@ def test_images_that_are_not_risky_get_random_labels():
     assert any(not torch.allclose(named[name], plain[name]) for name in named)
 
 
-def test_one_step_pulls_towards_the_uniform_answer():
-    """By hand: a whole batch, the risky half of a mixed forget set without its label."""
+def test_one_step_towards_uniform_predictions():
+    """By hand: one batch, in which half of the forget set is risky."""
     image_set = tiny_set(24)
     sets = image_set.subset(image_set.labels < 2), image_set.subset(image_set.labels >= 2)
     recipe = replace(RECIPE, epochs=1, batch_size=100, weight_decay=0.0)
@@ -73,8 +73,8 @@ def test_one_step_pulls_towards_the_uniform_answer():
         torch.testing.assert_close(now, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_class_that_is_not_there_is_refused():
-    with pytest.raises(UserError, match="risky: there is no class 4, the last is 3"):
+def test_a_class_that_does_not_exist_is_refused():
+    with pytest.raises(UserError, match="risky: class 4 does not exist: give 0 to 3"):
         unlearned(risky=(0, 4))
 
 
@@ -89,7 +89,7 @@ def test_classes_are_read_and_written(text, value, written):
 
 
 @pytest.mark.parametrize("text", ["", "a", "0,", "0.5", "1 2"])
-def test_what_are_no_classes_is_refused(text):
+def test_invalid_classes_are_refused(text):
     config = default_config(METHODS["CRA"], REQUEST, {})
     with pytest.raises(UserError, match="risky=.*: give class numbers, such as 0,3, or all"):
         override_config(METHODS["CRA"], config, {}, [("risky", text)])

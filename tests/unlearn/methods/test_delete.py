@@ -1,4 +1,4 @@
-"""DELETE brings the forget set to the original model's own word on the other classes."""
+"""DELETE distils the original model's predictions for the other classes on the forget set."""
 
 import copy
 from dataclasses import replace
@@ -49,7 +49,7 @@ def test_one_step_is_the_gradient_of_the_divergence():
         torch.testing.assert_close(after, before - step, rtol=1e-4, atol=1e-6)
 
 
-def test_the_retain_set_is_not_looked_at():
+def test_the_retain_set_is_not_used():
     forget_set, retain_set = split_set(REQUEST, tiny_set(40))
     poison = ImageSet.from_tensors(torch.zeros(30, 1, 8, 8, dtype=torch.uint8), retain_set.labels)
     first, second = (

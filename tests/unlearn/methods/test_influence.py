@@ -1,4 +1,4 @@
-"""Influence unlearning is the leave-out solution where that can be worked out."""
+"""Influence unlearning is the leave-out solution where this can be computed."""
 
 import copy
 import math
@@ -78,7 +78,7 @@ def linear_classifier():
 
 @by_task
 def test_the_whole_method_is_the_step_of_its_equation(multi_label):
-    """Single images as samples, so that the signs cancel; the matrix is inverted as it stands.
+    """Single images as samples, so that the signs cancel; the matrix is inverted directly.
 
     In multi-label data the log-likelihood is the sum over all findings, of both sets.
     """

@@ -1,4 +1,4 @@
-"""L1_sparse: fine-tuning under a penalty on the weights' size that falls to nothing."""
+"""L1_sparse: fine-tuning with a penalty on the weights that decreases to zero."""
 
 import copy
 from dataclasses import replace
@@ -35,7 +35,7 @@ def test_without_a_penalty_it_is_fine_tuning():
 
 @pytest.mark.parametrize("multi_label", [False, True], ids=["single", "multi"])
 def test_one_step_adds_the_sign_of_each_weight(multi_label):
-    """Of the biases and of normalisation's weights too."""
+    """Including biases and weights of normalisation layers."""
     image_set = tiny_set(60, multi_label=multi_label)
     model = trained_model(multi_label=multi_label)
     reference, before = copy.deepcopy(model).train(), weights_of(model)
@@ -47,8 +47,8 @@ def test_one_step_adds_the_sign_of_each_weight(multi_label):
         torch.testing.assert_close(after, before[name] - step, rtol=1e-5, atol=1e-6)
 
 
-def test_the_penalty_falls_linearly_over_the_epochs(monkeypatch):
-    """Where the classification loss is switched off, each gradient is gamma, or minus that."""
+def test_the_penalty_decreases_linearly_over_the_epochs(monkeypatch):
+    """Without the classification loss each gradient is gamma or -gamma."""
     model, seen = trained_model(), []
     bias = model.network[6].bias
     monkeypatch.setattr(
@@ -65,7 +65,7 @@ def test_the_penalty_falls_linearly_over_the_epochs(monkeypatch):
     assert seen == pytest.approx([0.4, 0.3, 0.2, 0.1])
 
 
-def test_more_of_the_penalty_leaves_smaller_weights():
+def test_a_larger_penalty_gives_smaller_weights():
     norms = [
         sum(part.abs().sum().item() for part in unlearned(trained_model(), gamma).parameters())
         for gamma in (0.0, 0.01, 0.1)

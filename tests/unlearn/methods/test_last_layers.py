@@ -1,4 +1,4 @@
-"""EU_k and CF_k: the last k layers change and the first ones stay bit for bit."""
+"""EU_k and CF_k: the last k layers change and the first ones stay bitwise identical."""
 
 from dataclasses import replace
 
@@ -77,8 +77,8 @@ def test_the_parts_hold_each_weight_once_and_the_head_is_last(arch):
     ("k", "arch"), [(1, SMALL_ARCH), (2, SMALL_ARCH), (5, "mobilenet_v3_small")]
 )
 @pytest.mark.parametrize("method_id", METHOD_IDS)
-def test_first_layers_stay_bit_for_bit_and_last_ones_move(method_id, k, arch, optimizer):
-    """Running statistics too; weight decay would move what has no gradient."""
+def test_first_layers_stay_bitwise_identical_and_last_ones_change(method_id, k, arch, optimizer):
+    """Including running statistics; weight decay would change weights without gradient."""
     model = small_network(arch=arch)
     before = weights_of(model)
     unlearned(method_id, model, k, replace(RECIPE, optimizer=optimizer, weight_decay=0.1))
@@ -89,7 +89,7 @@ def test_first_layers_stay_bit_for_bit_and_last_ones_move(method_id, k, arch, op
 
 @pytest.mark.parametrize("method_id", METHOD_IDS)
 def test_frozen_layers_work_as_in_evaluation(method_id):
-    """Dropout and batch normalisation of frozen layers would make their outputs vary."""
+    """Otherwise dropout and batch normalisation of frozen layers change their outputs."""
     model, modes = small_network(), {}
     for name, module in model.network.named_modules():
         if not any(module.children()):
@@ -103,8 +103,8 @@ def test_frozen_layers_work_as_in_evaluation(method_id):
             assert modes[name] == ({True, False} if id(module) in last else {False}), name
 
 
-def test_the_fresh_layers_know_nothing_of_the_base_model():
-    """Two base models that differ in their last layers only give the same."""
+def test_the_new_layers_do_not_depend_on_the_base_model():
+    """Two base models that differ only in their last layers give the same result."""
     first, second = small_network(), small_network()
     names = names_of_last(first, 2)
     with torch.no_grad():
@@ -117,7 +117,7 @@ def test_the_fresh_layers_know_nothing_of_the_base_model():
     assert not same_weights(unlearned("CF_k", again, 2), first)
 
 
-def test_fresh_layers_are_those_that_training_began_with():
+def test_new_layers_are_the_initial_ones_of_training():
     recipe = replace(RECIPE, epochs=1, lr=0.0)
     model = unlearned("EU_k", small_network(), 2, recipe)
     began = small_network(seed=RECIPE.seed)
@@ -136,7 +136,7 @@ def test_all_layers_of_cf_k_are_fine_tuning(multi_label):
     assert same_weights(unlearned("CF_k", base[1], 50, image_set=image_set), tuned)
 
 
-def test_the_forget_set_is_not_looked_at():
+def test_the_forget_set_is_not_used():
     image_set = tiny_set()
     other = image_set.images.clone()
     other[image_set.labels == REQUEST.classes[0]] //= 2

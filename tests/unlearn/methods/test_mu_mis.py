@@ -1,4 +1,4 @@
-"""MU-Mis lowers the true class's answer to the pixels against another's, and stops in time."""
+"""MU-Mis reduces the true class's sensitivity to the pixels, and stops in time."""
 
 import copy
 from dataclasses import replace
@@ -14,7 +14,7 @@ from unlearn.request.request import ForgetRequest
 from utils.train.recipe import Recipe
 
 REQUEST = ForgetRequest((1,))
-ONE = ForgetRequest((), (0,))  # bars an image from its own class alone
+ONE = ForgetRequest((), (0,))  # excludes only an image's own class
 NEVER = {"delta": 1e9}
 CONFIG = UnlearnConfig(REQUEST, Recipe(3, 1e-3, 7, "adam", 0.0), NEVER, show=False)
 
@@ -32,7 +32,7 @@ def by_differences(model, image, label, step=1e-3):
     return total
 
 
-def test_sensitivities_are_those_of_differences():
+def test_sensitivities_equal_finite_differences():
     model, images = trained_model().eval(), tiny_set(3).images
     classes = torch.tensor([[0, 2], [1, 3], [2, 0]])
     found = sensitivities(model, images, classes)
@@ -73,8 +73,8 @@ def test_the_gap_between_true_and_other_classes_closes():
     assert gap(model, forget_set) < before - 0.1 * abs(before)
 
 
-def test_it_stops_once_the_other_classes_are_sensitive_again():
-    """Then no weight moves any more, however many epochs there are; else it goes on."""
+def test_it_stops_when_the_other_classes_are_sensitive_again():
+    """Then no weight changes any more, whatever the number of epochs; otherwise it continues."""
     sets = split_set(REQUEST, tiny_set(60))
 
     def after(epochs, delta):
@@ -87,8 +87,8 @@ def test_it_stops_once_the_other_classes_are_sensitive_again():
     assert not same_weights(after(20, 1.1), after(20, 1e9))
 
 
-def test_the_sensitivity_has_to_come_back_from_its_lowest():
-    """It falls from 4 to 2 and rises to 3: back at 3, not yet at 3.5; at the lowest never."""
+def test_the_sensitivity_must_rise_from_its_minimum():
+    """It decreases from 4 to 2 and rises to 3: enough for 3, not for 3.5; never at the minimum."""
     seen = [torch.tensor(value) for value in (4.0, 2.0, 3.0)]
     assert _is_back(seen, 3.0) and not _is_back(seen, 3.5)
     assert not _is_back(seen[:2], 1.0) and not _is_back(seen[:1], 0.0)

@@ -1,4 +1,4 @@
-"""NegMerge moves against what all fine-tuned models agree on, and nowhere else."""
+"""NegMerge subtracts the changes on whose sign all fine-tuned models agree, and no others."""
 
 from dataclasses import replace
 
@@ -38,7 +38,7 @@ def test_only_entries_of_one_sign_are_kept_and_averaged():
     torch.testing.assert_close(mean["b"], torch.tensor([[0.0, 0.0]]))
 
 
-def test_the_result_is_the_base_less_the_merged_vectors():
+def test_the_result_is_the_base_minus_the_merged_vectors():
     sets = split_set(REQUEST, tiny_set(40))
     config = config_of(2.5)
     base = weights_of(trained_model())
@@ -91,6 +91,6 @@ def test_it_forgets_and_keeps(multi_label):
     assert known[0] < 0.5 and known[1] > 0.9
 
 
-def test_too_long_a_way_stops_with_one_line():
+def test_a_step_that_is_too_long_stops_with_one_line():
     with pytest.raises(UserError, match="not finite"):
         METHOD.run(trained_model(), *split_set(REQUEST, tiny_set(40)), config_of(1e38, lr=1.0))

@@ -54,7 +54,7 @@ def test_without_teacher_it_is_training_on_the_retain_set(multi_label):
 
 
 def test_the_two_passes_follow_both_gradients():
-    """SGD by hand, momentum and all: up the divergence first, then down the two losses."""
+    """SGD with momentum by hand: ascent on the divergence, then descent on the two losses."""
     forget_set, retain_set = split_set(REQUEST, tiny_set(40))
     model = trained_model()
     teacher, student = copy.deepcopy(model).eval(), copy.deepcopy(model).train()

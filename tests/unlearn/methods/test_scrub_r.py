@@ -23,7 +23,7 @@ def config_of(msteps, alpha, gamma, **changes):
     return UnlearnConfig(REQUEST, replace(RECIPE, **changes), options, show=False)
 
 
-def test_the_nearest_error_is_taken_and_of_equals_the_last():
+def test_the_nearest_error_is_chosen_and_the_last_of_equal_ones():
     kept = [(0.1, "first"), (0.4, "second"), (0.4, "third"), (0.9, "fourth")]
     for reference, expected in ((0.0, "first"), (0.3, "third"), (0.6, "third"), (1.0, "fourth")):
         assert scrub_r.nearest_weights(kept, reference) == expected

@@ -1,4 +1,4 @@
-"""SFRon: each outer step is an ascent that is masked and weighed, then a repair."""
+"""SFRon: each outer step is a masked and weighted ascent, then a repair."""
 
 import copy
 from dataclasses import replace
@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.helpers.methods import accuracy
 from tests.helpers.tiny import same_weights, split_set, tiny_set, trained_model, weights_of
 from unlearn.components.fisher import diagonal_fisher, image_losses
 from unlearn.engine.config import UnlearnConfig
@@ -16,7 +17,6 @@ from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from utils.runtime.errors import UserError
 from utils.train.losses import classification_loss
-from utils.train.prediction import predict
 from utils.train.recipe import Recipe
 
 REQUEST = ForgetRequest((1,))
@@ -28,30 +28,26 @@ def config_with(recipe=None, **options):
     return UnlearnConfig(REQUEST, recipe, defaults | options, show=False)
 
 
-def share_right(model, image_set):
-    return (predict(model, image_set).argmax(1) == image_set.labels).float().mean().item()
-
-
 def test_adaptive_weights_by_hand():
     """Losses 1, 4 and 16: the weights are as 1, 1/2 and 1/4, and average 1."""
     losses = torch.tensor([1.0, 4.0, 16.0], requires_grad=True)
     loss = adaptive_loss(losses, 0.5)
     loss.backward()
     weights = torch.tensor([12.0, 6.0, 3.0]) / 7
-    torch.testing.assert_close(losses.grad, weights / 3)  # none flows through the weights
+    torch.testing.assert_close(losses.grad, weights / 3)  # no gradient through the weights
     torch.testing.assert_close(loss, (weights * losses.detach()).mean())
     torch.testing.assert_close(adaptive_loss(losses, 0.0), losses.mean())
 
 
-def test_images_known_by_heart_do_not_weigh_without_bounds():
+def test_weights_of_images_with_almost_no_loss_are_bounded():
     losses = torch.tensor([0.0, 1.0], requires_grad=True)
     assert adaptive_loss(losses, 0.5).isfinite()
 
 
 @pytest.mark.parametrize("multi_label", [False, True], ids=["single", "multi"])
 def test_the_mask_is_the_ratio_of_fisher_information(monkeypatch, multi_label):
-    """Of the same loss on both sets: a set against itself is above a ratio of 1 nowhere."""
-    monkeypatch.setattr(module, "FISHER_BATCH", 1)  # exact, whatever the signs
+    """With the same loss on both sets: a set has no ratio above 1 to itself."""
+    monkeypatch.setattr(module, "FISHER_BATCH", 1)  # exact for any signs
     sets = split_set(REQUEST, tiny_set(multi_label=multi_label))
     model = trained_model(multi_label=multi_label)
     same = fisher_ratio_mask(model, sets[0], sets[0], config_with(gamma=1.1), torch.Generator())
@@ -71,7 +67,7 @@ def test_the_mask_is_the_ratio_of_fisher_information(monkeypatch, multi_label):
 @pytest.mark.parametrize("beta", [1.0, 0.3])
 @pytest.mark.parametrize("alpha", [0.5, 1e5])
 def test_one_outer_step_by_hand(monkeypatch, alpha, beta):
-    """All images in a batch; an ascent, two repairs on half of the retain set each, a slow step."""
+    """All images in a batch: an ascent, two repairs on half of the retain set each, a slow step."""
     monkeypatch.setattr(module, "FISHER_BATCH", 1)
     forget_set, retain_set = split_set(REQUEST, tiny_set())
     config = config_with(alpha=alpha, beta=beta, inner=2)
@@ -109,7 +105,7 @@ def test_one_outer_step_by_hand(monkeypatch, alpha, beta):
         torch.testing.assert_close(weight, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_without_ascent_the_forget_set_has_no_say():
+def test_without_ascent_the_forget_set_has_no_effect():
     forget_set, retain_set = split_set(REQUEST, tiny_set(60))
     config = config_with(alpha=0.0)
     others = forget_set.with_labels(forget_set.labels * 0 + 2)
@@ -122,8 +118,8 @@ def test_forgets_and_keeps():
     model = trained_model()
     recipe = Recipe(5, 0.05, 10)
     sfron(model, forget_set, retain_set, config_with(recipe, alpha=1000.0))
-    assert share_right(model, forget_set) < 0.2
-    assert share_right(model, retain_set) > 0.9
+    assert accuracy(model, forget_set) < 0.2
+    assert accuracy(model, retain_set) > 0.9
 
 
 def test_a_single_forget_image_is_enough_and_a_single_retain_image_is_not():

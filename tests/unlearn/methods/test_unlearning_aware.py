@@ -52,11 +52,11 @@ def test_one_step_by_hand(multi_label, rho):
         torch.testing.assert_close(after, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_forget_loss_without_a_gradient_moves_nothing():
+def test_a_forget_loss_without_a_gradient_changes_nothing():
     sets = split_set(REQUEST, tiny_set(40))
     model = trained_model()
     with torch.no_grad():
-        model.network[6].bias[REQUEST.classes[0]] += 1000  # certain beyond any doubt
+        model.network[6].bias[REQUEST.classes[0]] += 1000  # completely certain
     before = copy.deepcopy(model)
     far, near = unlearned(model, sets, 0.5), unlearned(before, sets, 0.0)
     for name, weight in far.state_dict().items():

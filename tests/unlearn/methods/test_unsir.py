@@ -1,4 +1,4 @@
-"""UNSIR's noise is what the model errs on, it impairs a class, and the repair mends the rest."""
+"""UNSIR's noise maximises the error, impairs a class, and the repair restores the rest."""
 
 import copy
 from dataclasses import replace
@@ -35,7 +35,7 @@ def normalised(model, noise_set):
     return (noise_set.images / 255 - model.mean) / model.std
 
 
-def test_noise_begins_standard_normal_and_reaches_the_network_as_it_is():
+def test_noise_starts_standard_normal_and_is_the_networks_input():
     model = trained_model()
     noise_set = learned(model, steps=0)
     drawn = torch.randn(6, 1, 8, 8, generator=generator())
@@ -54,7 +54,7 @@ def test_a_step_of_the_noise_is_adams_on_the_papers_objective():
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_noise_is_what_the_model_errs_on_and_leaves_the_model():
+def test_noise_maximises_the_error_and_does_not_change_the_model():
     model = trained_model()
     before = weights_of(model)
     noise_set = learned(model, classes=(1, 3), **{"lambda": 0.0})
@@ -69,7 +69,7 @@ def test_noise_is_what_the_model_errs_on_and_leaves_the_model():
     assert normalised(model, small).norm() < 0.5 * normalised(model, large).norm()
 
 
-def test_noise_is_learned_batch_by_batch_as_all_at_once():
+def test_noise_does_not_depend_on_the_batch_size():
     model = trained_model()
     by_batch, at_once = (learned(model, (1, 3), size, steps=3) for size in (5, 100))
     torch.testing.assert_close(by_batch.images, at_once.images, rtol=1e-3, atol=0.1)
@@ -114,7 +114,7 @@ def test_it_forgets_and_the_repair_keeps(monkeypatch):
     assert right[0] < 0.5 and right[1] > 0.9
 
 
-def test_no_image_of_the_forget_set_is_looked_at():
+def test_no_image_of_the_forget_set_is_used():
     forget_set, retain_set = split_set(REQUEST, tiny_set(40))
     other = ImageSet.from_tensors(torch.zeros(10, 1, 8, 8, dtype=torch.uint8), forget_set.labels)
     first, second = (
