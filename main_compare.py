@@ -32,7 +32,7 @@ from utils.io.files import (
     write_atomically,
 )
 from utils.io.locks import exclusive_lock
-from utils.runtime.devices import describe, pick_device
+from utils.runtime.devices import describe, pick_device, print_busy_note
 from utils.runtime.errors import UserError, interrupt_with_hint, run_script
 from utils.runtime.startup import import_libraries
 from utils.text import format_table
@@ -56,6 +56,7 @@ def main(argv: list[str] | None = None) -> list:
     ensure_folder(RESULT_FOLDER)
     ensure_folder(PICTURE_FOLDER)
     device = pick_device(args.device, args.threads)
+    print_busy_note(device)
     model, record, dataset = load_model_and_data(device=device, **open_model_arguments(args))
     if record.get("kind") == "unlearned":
         raise UserError(f"{args.model_id} is an unlearned model already: give its base model's id")

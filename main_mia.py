@@ -25,7 +25,7 @@ from evaluation.report import explain, figure_table
 from unlearn.registry import load_plugins
 from utils.io.files import RESULT_FOLDER, check_id, ensure_folder, write_atomically
 from utils.io.locks import exclusive_lock
-from utils.runtime.devices import describe, pick_device
+from utils.runtime.devices import describe, pick_device, print_busy_note
 from utils.runtime.errors import interrupt_with_hint, run_script
 from utils.runtime.startup import import_libraries
 
@@ -55,6 +55,7 @@ def _attack(args, argv):
     from unlearn.lineage.parents import load_retrains
 
     device = pick_device(args.device, args.threads)
+    print_busy_note(device)
     model, record, dataset = load_model_and_data(device=device, **open_model_arguments(args))
     request = request_for_model(args, record, dataset)
     path = RESULT_FOLDER / f"{results_name(args.model_id, record, request)}_mia"

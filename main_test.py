@@ -29,23 +29,28 @@ def main(argv: list[str] | None = None) -> None:
     args = make_parser(__doc__, *groups).parse_args(argv)
     import_libraries()
     from models.loading import load_model_and_data
-    from utils.train.metrics import medmnist_scores, per_class_metrics
     from utils.train.prediction import predict
 
     model, record, dataset = load_model_and_data(
         device=pick_device(args.device, args.threads), **open_model_arguments(args)
     )
-    labels = dataset.test.labels
     logits = predict(model, dataset.test, args.batch_size)
-
-    print(f"{args.model_id} on {len(labels):,} test images of {dataset.name}")
+    print(f"{args.model_id} on {len(dataset.test):,} test images of {dataset.name}")
     print(f"{dataset.describe_placement(args.batch_size)}\n")
+    _print_metrics(dataset, logits)
+    _draw_matrix(args, record, dataset, logits)
+    _draw_samples(args, dataset, logits)
+
+
+def _print_metrics(dataset, logits):
+    """Print the accuracy of each class and of all, and the AUC."""
+    from utils.train.metrics import medmnist_scores, per_class_metrics
+
+    labels = dataset.test.labels
     _print_classes(per_class_metrics(logits, labels), dataset.class_names)
     auc, accuracy = medmnist_scores(logits, labels, dataset.task)
     print(f"\noverall accuracy: {percent(accuracy)}")
     print(f"AUC: {'undefined, a class has no test image' if auc is None else f'{auc:.5f}'}")
-    _draw_matrix(args, record, dataset, logits)
-    _draw_samples(args, dataset, logits)
 
 
 def _draw_matrix(args, record, dataset, logits):

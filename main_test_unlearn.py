@@ -73,7 +73,6 @@ def _load_dataset(args, input_size):
 
 def _test(args, argv):
     from evaluation.audit import MODEL, Audit
-    from evaluation.pictures import before_and_after
     from evaluation.results import (
         flatten,
         heading,
@@ -85,7 +84,6 @@ def _test(args, argv):
     from models.loading import load_model_and_data
     from unlearn.lineage.parents import load_parent, load_retrains, load_seed_models
     from utils.io.csv_files import read_cost_matrix, read_groups
-    from utils.plots.saving import save_picture
 
     ensure_folder(RESULT_FOLDER)
     device = pick_device(args.device, args.threads)
@@ -155,11 +153,7 @@ def _test(args, argv):
     results = with_earlier(path, results, audit.measured)
     write_atomically(path, to_json(results))
     print(f"results: {path}")
-    ending = file_name.removeprefix(args.model_id)
-    for shows, picture in before_and_after(
-        audit.outputs, dataset, request, f"{args.model_id}\n{name}", args.seed
-    ).items():
-        save_picture(picture, PICTURE_FOLDER / args.model_id / f"{shows}{ending}.png")
+    _save_before_and_after(args, audit, dataset, request, file_name)
     _save_saliency(args, record, base, dataset, request, f"{args.model_id}\n{name}")
     return results
 
@@ -179,6 +173,18 @@ def _warnings(record, retrains, dataset):
         if differing:
             lines.append(f"Retrain {each} differs from the base model's recipe: {differing}")
     return lines
+
+
+def _save_before_and_after(args, audit, dataset, request, file_name):
+    """Save the pictures of the model next to its base model."""
+    from evaluation.pictures import before_and_after
+    from utils.plots.saving import save_picture
+
+    ending = file_name.removeprefix(args.model_id)
+    title = f"{args.model_id}\n{request.description}"
+    pictures = before_and_after(audit.outputs, dataset, request, title, args.seed)
+    for name, picture in pictures.items():
+        save_picture(picture, PICTURE_FOLDER / args.model_id / f"{name}{ending}.png")
 
 
 def _save_saliency(args, record, base, dataset, request, heading):

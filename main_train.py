@@ -24,7 +24,7 @@ from arg_parser import (
 from utils.io.files import MODEL_FOLDER, PICTURE_FOLDER, check_id, check_overwrite, ensure_folder
 from utils.io.locks import exclusive_lock
 from utils.runtime import processes
-from utils.runtime.devices import describe, pick_device
+from utils.runtime.devices import describe, pick_device, print_busy_note
 from utils.runtime.errors import NotFiniteError, UserError, interrupt_with_hint, run_script
 from utils.runtime.startup import import_libraries
 from utils.train.recipe import Recipe
@@ -55,6 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     ensure_folder(MODEL_FOLDER)
     ensure_folder(PICTURE_FOLDER)
     device = pick_device(args.device, args.threads)
+    print_busy_note(device)
     dataset = load_dataset(**load_dataset_arguments(args))
     check_ranks_have_same_data(dataset)
     check_images_differ(dataset)

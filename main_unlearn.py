@@ -26,7 +26,7 @@ from unlearn.engine.method import MAX_BATCHES_PER_STEP
 from unlearn.registry import find_method, load_plugins
 from utils.io.files import MODEL_FOLDER, ensure_folder
 from utils.io.locks import exclusive_lock
-from utils.runtime.devices import describe, pick_device
+from utils.runtime.devices import describe, pick_device, print_busy_note
 from utils.runtime.errors import UserError, interrupt_with_hint, run_script
 from utils.runtime.startup import import_libraries
 
@@ -49,6 +49,7 @@ def main(argv: list[str] | None = None) -> str:
         threshold_to_percent(args.mask_thresh)
     ensure_folder(MODEL_FOLDER)
     device = pick_device(args.device, args.threads)
+    print_busy_note(device)
     model, record, dataset = load_model_and_data(device=device, **open_model_arguments(args))
     if record.get("kind") == "unlearned":
         raise UserError(f"{args.model_id} is an unlearned model already: give its base model's id")

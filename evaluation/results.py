@@ -9,6 +9,7 @@ of percentages), _seconds, _steps, _images, _nats; an _auc is 0 to 1, a js_diver
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import platform
@@ -17,13 +18,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import medmnist
-import numpy
-import scipy
-import sklearn
-import torch
-import torchvision
 
 from evaluation.audit import BASE, MODEL, RETRAIN
 from evaluation.figure import Figure
@@ -34,10 +28,14 @@ from utils.io.files import check_id
 from utils.runtime.devices import describe
 
 if TYPE_CHECKING:
+    import numpy
+    import torch
+
     from unlearn.request.request import ForgetRequest
     from utils.data.datasets import MedicalDataset
 
 FORMAT = "medical-unlearning-results-1"
+LIBRARIES = ("torch", "torchvision", "medmnist", "numpy", "scipy", "sklearn")
 SAME = (  # keys in which two runs must agree for their figures to be in one file
     "format",
     "weights_digest",
@@ -72,7 +70,7 @@ def heading(
     device: torch.device,
 ) -> dict[str, object]:
     """Return what a results file records of the model, the data and the machine, as plain data."""
-    modules = (torch, torchvision, medmnist, numpy, scipy, sklearn)
+    versions = {name: importlib.import_module(name).__version__ for name in LIBRARIES}
     return {
         "format": FORMAT,
         "model_id": model_id,
@@ -85,7 +83,7 @@ def heading(
         "seed": seed,
         "device": describe(device),
         "version_python": platform.python_version(),
-        **{f"version_{module.__name__}": str(module.__version__) for module in modules},
+        **{f"version_{name}": str(version) for name, version in versions.items()},
     }
 
 

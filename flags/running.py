@@ -37,7 +37,7 @@ def resume_flag(parser: ArgumentParser) -> None:
         "--resume",
         action="store_true",
         help="continue the same command after an interruption; the result is the same as without "
-        "the interruption; with --overwrite, files that do not belong to it are replaced",
+        "the interruption; what the command has finished is kept, also with --overwrite",
     )
 
 
@@ -46,5 +46,6 @@ def overwrite_flag(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace existing files of the same name; by default this is an error",
+        help="replace existing files of the same name; by default this is an error; with --resume, "
+        "only files of other commands and runs that cannot be continued are replaced",
     )

@@ -1,4 +1,4 @@
-"""Tiny data sets, places to work in, and ways to run the scripts, for all tests."""
+"""Fixtures for all tests: tiny data sets, working folders, and ways to run the scripts."""
 
 import importlib
 import os
@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; read by torch's import
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel; torch reads it at import
 import torch  # noqa: E402
 
 from tests.helpers.environment import (
@@ -32,8 +32,8 @@ from utils.runtime.errors import run_script as run_main
 register()  # before any test imports the list of architectures
 
 
-# a process that is started in the background, or by nohup, inherits that these are ignored, and
-# hands that on to the processes that it starts
+# a process started in the background, or by nohup, ignores these signals, and so would the
+# processes that it starts
 for _name, _usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
     if hasattr(signal, _name):
         signal.signal(getattr(signal, _name), _usual)
@@ -41,7 +41,7 @@ for _name, _usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """Tests are too small for several threads, and sums in one order give the same bits."""
+    """One thread: tests are too small for more, and the order of sums stays the same."""
     torch.set_num_threads(1)
 
 
@@ -63,7 +63,7 @@ def data_files(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def shared_data():
-    """The folder of real data sets beside the repository; skips where it is missing."""
+    """The folder of real data sets next to the repository; skips where it is missing."""
     if not SHARED_DATA.is_dir():
         pytest.skip(f"real data are not here: no {SHARED_DATA}")
     return SHARED_DATA
@@ -84,7 +84,7 @@ def workplace(tmp_path, monkeypatch):
 def trained_folder(tmp_path_factory, data_files):
     """A folder with a base model of the grey set, all its masks, and one that forgot class 3.
 
-    Not to be written to: see `trained`.
+    Tests must not write to it; they use `trained`.
     """
     folder = tmp_path_factory.mktemp("trained")
     data = ("--dataset", data_files["grey"], "--device", "cpu")
@@ -101,14 +101,14 @@ def trained_folder(tmp_path_factory, data_files):
 
 @pytest.fixture
 def trained(trained_folder, workplace):
-    """The current folder, with a copy of what `trained_folder` holds."""
+    """The current folder, with a copy of `trained_folder`."""
     shutil.copytree(trained_folder, workplace, dirs_exist_ok=True)
     return workplace
 
 
 @pytest.fixture
 def run_script(workplace):
-    """run_script("main_test", "--model_id", ...): a process of its own, as a user starts it."""
+    """run_script("main_test", "--model_id", ...): run a script in its own process, as users do."""
 
     def run(name, *args, **options):
         return subprocess.run(
@@ -126,7 +126,7 @@ def run_script(workplace):
 
 @pytest.fixture
 def run_here(workplace, monkeypatch, capsys):
-    """The same in this process, which has its imports behind it already."""
+    """Run a script in this process, which saves the time of the imports."""
 
     def run(name, *args):
         command = [f"{name}.py", *map(str, args)]
@@ -145,9 +145,9 @@ def run_here(workplace, monkeypatch, capsys):
 
 @pytest.fixture
 def refused(run_here, workplace):
-    """Run a script that must end with code 2 and one line that matches `says`.
+    """Run a script that must exit with code 2 and one line that matches `says`.
 
-    No file that is there may change; the paths of new ones are returned.
+    No existing file may change; the paths of new files are returned.
     """
 
     def check(says, name, *args):
@@ -166,7 +166,7 @@ def refused(run_here, workplace):
 
 @pytest.fixture
 def done(run_here):
-    """Run a script in this process; it must succeed and say nothing on stderr."""
+    """Run a script in this process; it must succeed and print nothing to stderr."""
 
     def run(name, *args):
         result = run_here(name, *args)
@@ -178,7 +178,7 @@ def done(run_here):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A real file system of a megabyte; skips where none can be mounted."""
+    """A real file system of one megabyte; skips where none can be mounted."""
     place = tmp_path / "small"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
@@ -187,12 +187,12 @@ def small_disk(tmp_path):
     except FileNotFoundError:
         pytest.skip("there is no mount command")
     if done.returncode:
-        pytest.skip("mounting a small disk takes rights that these tests do not have")
+        pytest.skip("mounting a small disk needs rights that these tests do not have")
     yield place
     subprocess.run(["umount", str(place)], check=True, timeout=30)
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Files of pictures are left empty: drawing them takes most of a test's time."""
+    """Picture files are left empty: drawing them would take most of a test's time."""
     monkeypatch.setattr("utils.plots.saving.png_bytes", lambda figure, **kwargs: b"")

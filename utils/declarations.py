@@ -1,6 +1,6 @@
-"""Reads what a Python file declares at module level without importing it.
+"""Reads what a Python file declares at module level, without importing it.
 
-Methods and measures stand in files of their own, and each file ends in one declaration, such as
+Each method and each measure has a file, which ends in one declaration, such as
 `METHOD = Method(...)`. Those files import torch, which takes seconds; a list of methods, or a check
 of a flag, needs their declarations only. So the assignment alone is evaluated, from the file's
 syntax tree. A function that the declaration names becomes a Deferred, which imports the module when

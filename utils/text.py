@@ -1,33 +1,33 @@
-"""Text for the terminal and for pictures: tables, percents, and names from users' files."""
+"""Text for the terminal and for pictures: tables, percentages, and names from users' files."""
 
-LONGEST = 60  # characters
-LAST_LATIN = "\u024f"  # of the signs that every font of matplotlib has
+from collections.abc import Sequence
+
+MAX_LENGTH = 60  # characters
+LAST_LATIN = "\u024f"  # the last character that every font of matplotlib has
 
 
-def printable(text):
-    """`text` in Latin letters, anything else as Python writes it in ASCII, and not too long.
+def printable(text: str) -> str:
+    """Return `text` in Latin letters, shortened if it is long.
 
-    Fonts of pictures lack many signs, and control characters do what they like to a terminal.
+    Other characters are written as Python escapes: fonts of pictures lack many, and control
+    characters change a terminal.
     """
     shown = "".join(
         sign if sign.isprintable() and sign <= LAST_LATIN else ascii(sign)[1:-1] for sign in text
     )
-    if len(shown) <= LONGEST:
+    if len(shown) <= MAX_LENGTH:
         return shown
-    kept = (LONGEST - 3) // 2
+    kept = (MAX_LENGTH - 3) // 2
     return f"{shown[:kept]}...{shown[-kept:]}"
 
 
-def encodable(text):
-    """`text` with escapes for what is in no encoding: bytes of a file's name, in most cases."""
+def encodable(text: str) -> str:
+    """Return `text` with escapes for what no encoding has, such as undecodable file names."""
     return text.encode(errors="backslashreplace").decode()
 
 
-def format_table(headers, rows):
-    """Lines of a table under `headers`; numbers stand right, words left.
-
-    rows: lists of str, int, or None, which shows as a dash.
-    """
+def format_table(headers: Sequence[str], rows: Sequence[Sequence[str | int | None]]) -> str:
+    """Return a table under `headers`; numbers are aligned right, words left. None is a dash."""
     cells = [["-" if cell is None else str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
     right = [all(_is_number(row[i]) for row in cells) for i in range(len(headers))]
@@ -39,9 +39,9 @@ def format_table(headers, rows):
     return "\n".join([line(headers), line(["-" * width for width in widths]), *map(line, cells)])
 
 
-def percent(share):
-    """0.98417 -> '98.417%', None -> 'undefined'."""
-    return "undefined" if share is None else f"{100 * share:.3f}%"
+def percent(fraction: float | None) -> str:
+    """Return `98.417%` for 0.98417, and `undefined` for None."""
+    return "undefined" if fraction is None else f"{100 * fraction:.3f}%"
 
 
 def _is_number(cell):

@@ -124,7 +124,7 @@ def test_the_method_is_found_in_the_folder_of_methods(tmp_path, monkeypatch):
 
     folder = shutil.copytree(registry.METHOD_FOLDER, tmp_path / "unlearn" / "methods")
     source, test = method_blocks()
-    (folder / "uniform.py").write_text(source)
+    (folder / "my_method.py").write_text(source)
     found = with_variants(read_methods(folder))
     assert set(found) - set(METHODS) == {"Uniform", "Uniform_with_SalUn"}
     monkeypatch.setattr(unlearn.methods, "__path__", [str(folder)])

@@ -1,4 +1,4 @@
-"""What tests of scripts share: tiny data, models and flags, and how a script is started."""
+"""What tests of scripts share: tiny data, model ids, flags, and how a script is started."""
 
 import os
 import re
@@ -25,10 +25,10 @@ UNLEARN_ONCE = (*UNLEARN, "--unlearn_epochs", "1")
 
 
 def drawn_arrays(num_classes=4, *, channels=1, multi_label=False, seed=0, sizes=SPLIT_SIZES):
-    """Arrays under the keys of a MedMNIST file: noise, and a bright block for each class.
+    """Return arrays under the keys of a MedMNIST file: noise, and a bright block for each class.
 
-    Labels are (N, 1), or (N, K) for multi-label data, where a quarter of the images and more show
-    nothing at all.
+    Labels are (N, 1), or (N, K) for multi-label data, where at least a quarter of the images have
+    no finding.
     """
     rng = np.random.default_rng(seed)
     arrays = {}
@@ -53,9 +53,9 @@ def drawn_arrays(num_classes=4, *, channels=1, multi_label=False, seed=0, sizes=
 
 
 def script_environment(*path):
-    """The environment of a script on a machine without a display; it knows SMALL_ARCH.
+    """Return the environment of a script on a machine without a display, with SMALL_ARCH.
 
-    path: folders that it finds modules in too.
+    path: further folders to import modules from.
     """
     kept = {name: value for name, value in os.environ.items() if name not in NO_DISPLAY}
     path = (

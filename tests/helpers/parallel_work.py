@@ -1,7 +1,7 @@
-"""What test_parallel.py has done by one process and by two, which are to come to the same.
+"""Computations that test_parallel.py compares between one process and two.
 
-As a script, in two processes: each writes what it has come to to {folder}/{number}.pt; then the
-second one fails while the first waits for it.
+Run as a script by two processes, each writes its results to {folder}/{rank}.pt. Then rank 1 fails
+while rank 0 waits for it.
 """
 
 import sys
@@ -28,8 +28,8 @@ from utils.train.training import TrainingRun
 
 REQUEST = ForgetRequest((1,))
 SETS = split_set(REQUEST, tiny_set(26))
-TRAIN_FROM_SCRATCH = ("Retrain", "EU_k", "SISA")  # a real network, as `training` trains a tiny one
-FEWER = {"AMUN": {"steps": 4}, "UNSIR": {"steps": 4, "noise": 5}}
+TRAIN_FROM_SCRATCH = ("Retrain", "EU_k", "SISA")  # a real network; `training` covers a tiny one
+SMALL_OPTIONS = {"AMUN": {"steps": 4}, "UNSIR": {"steps": 4, "noise": 5}}
 RECIPE = Recipe(2, 0.05, 7)
 
 
@@ -54,7 +54,7 @@ def unlearned(method):
     if method.one_step:
         recipe = replace(method.recipe, batch_size=3)
     options = {name: option.default for name, option in method.options.items()}
-    options |= FEWER.get(method.id.removesuffix("_with_SalUn"), {})
+    options |= SMALL_OPTIONS.get(method.id.removesuffix("_with_SalUn"), {})
     config = UnlearnConfig(REQUEST, recipe, options, show=False)
     if method.uses_mask:
         config = replace(config, mask=compute_mask(model, SETS[0], REQUEST, 0.5))
@@ -66,19 +66,21 @@ def predicted(count):
     return {"logits": logits, "features": features}
 
 
-def a_step(model, images):
-    """Gradients of weights and pixels of a batch, in training mode, with a term of the weights."""
+def gradients_of_step(model, images):
+    """Return gradients of weights and pixels, in training mode, of a loss with a weight term."""
     pixels = tiny_set(images).images.to(next(model.parameters()).dtype).requires_grad_()
     loss = model.train()(pixels).logsumexp(1).square().sum()
     loss = loss + sum(weight.abs().sum() for weight in model.parameters())
     loss.backward()
-    found = {name: weight.grad for name, weight in model.named_parameters()}
-    return {**found, **dict(model.named_buffers()), "pixels": pixels.grad}
+    gradients = {name: weight.grad for name, weight in model.named_parameters()}
+    return {**gradients, **dict(model.named_buffers()), "pixels": pixels.grad}
 
 
-def a_double_step():
+def float64_gradients():
     model = build_model(make_spec("resnet18", 4, 1, SIZE), seed=1).double()
-    return {name: part[:4].clone() for name, part in a_step(model, 5).items() if part.ndim}
+    return {
+        name: part[:4].clone() for name, part in gradients_of_step(model, 5).items() if part.ndim
+    }
 
 
 WORK = {
@@ -89,9 +91,9 @@ WORK = {
     "saliency": lambda: gradient_saliency(trained_model(), SETS[0], REQUEST, 5),
     "prediction of 1": lambda: predicted(1),
     "prediction of 7": lambda: predicted(7),
-    "step of 2": lambda: a_step(tiny_model(), 2),
-    "step of 7": lambda: a_step(tiny_model(), 7),
-    "step of a residual network": a_double_step,
+    "step of 2": lambda: gradients_of_step(tiny_model(), 2),
+    "step of 7": lambda: gradients_of_step(tiny_model(), 7),
+    "step of a residual network": float64_gradients,
     **{
         method.id: lambda method=method: unlearned(method)
         for method in METHODS.values()
@@ -101,15 +103,15 @@ WORK = {
 
 
 def with_dropout():
-    """Weights, and the random state that all processes have in common."""
+    """Return weights, and the random state that all ranks have in common."""
     run = training_run(dropout=0.5)
     return {**trained(run), "random state": run.state()["layer_randomness"]["cpu"]}
 
 
-def own_view():
-    """What this process's network sees of 7 images and of 1, and what its dropout leaves of them.
+def part_and_dropout():
+    """Return this rank's number of images and dropout mask, for batches of 7 and of 1.
 
-    The images are the same: where dropout differs, its random numbers do.
+    All images are the same, so that masks differ only by their random numbers.
     """
     model, seen = tiny_model(dropout=0.5).train(), []
     model.network[0].register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
@@ -121,8 +123,8 @@ def own_view():
     return seen
 
 
-def alone(folder):
-    """How many processes there are for work that the first alone does, which may write."""
+def world_size_of_rank_zero(folder):
+    """Return the world size within a function that only rank 0 runs."""
 
     @processes.rank_zero_only
     def write():
@@ -132,18 +134,20 @@ def alone(folder):
     return (folder / "alone").read_text()
 
 
-def in_turn(folder):
+def local_order(folder):
+    """Return the lines that functions run by local_rank_zero_first have written so far."""
+
     @processes.local_rank_zero_first
-    def note():
+    def append_line():
         with open(folder / "turns", "a") as turns:
             turns.write(f"{processes.rank()} of {processes.world_size()}\n")
         return (folder / "turns").read_text()
 
-    return note()
+    return append_line()
 
 
-def refusal(path):
-    """Why a file cannot be written; None where it can."""
+def write_error(path):
+    """Return why a file cannot be written, None if it is written."""
     try:
         write_atomically(path, str(processes.rank()).encode())
     except UserError as error:
@@ -154,22 +158,22 @@ def refusal(path):
 def main():
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    found = {name: work() for name, work in WORK.items()}
+    results = {name: work() for name, work in WORK.items()}
     own = {
-        "view": own_view(),
-        "turns": in_turn(folder),
-        "alone": alone(folder),
-        "refusals": [refusal(folder / "written"), refusal(folder / "written" / "below")],
+        "view": part_and_dropout(),
+        "turns": local_order(folder),
+        "alone": world_size_of_rank_zero(folder),
+        "refusals": [write_error(folder / "written"), write_error(folder / "written" / "below")],
         "agree": [
             processes.all_ranks_equal("the same"),
             processes.all_ranks_equal(processes.rank()),
         ],
     }
-    content = {"found": found, "dropout": with_dropout(), "own": own}
+    content = {"results": results, "dropout": with_dropout(), "own": own}
     torch.save(content, folder / f"{processes.rank()}.pt")
     print("done")
     if processes.rank() == 1:
-        raise UserError("the second one has had enough")
+        raise UserError("rank 1 failed")
     predict(trained_model(), tiny_set(2))
 
 

@@ -1,4 +1,4 @@
-"""What every picture must be, whatever it shows: small, whole and legible."""
+"""Checks of any picture: a small file, complete and legible."""
 
 import io
 import warnings
@@ -9,7 +9,7 @@ from utils.plots.figures import SCREEN_DPI, png_bytes
 
 
 def check_png(name, figure, largest=150_000):
-    """The figure is drawn without a warning, as a PNG file of its size and few bytes."""
+    """Check that the figure is drawn without a warning, as a PNG file of its size."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a missing glyph, a layout that does not fit
         content = png_bytes(figure)
@@ -20,7 +20,7 @@ def check_png(name, figure, largest=150_000):
 
 
 def check_labels(name, figure):
-    """Labels lie inside the figure, beside one another, and no legend lies on the axes."""
+    """Check that labels are inside the figure and do not overlap, nor legends and axes."""
     figure.draw_without_rendering()
     for axes in figure.axes:
         labels = [label for label in axes.get_yticklabels() if label.get_visible()]
@@ -29,7 +29,7 @@ def check_labels(name, figure):
             overlapping = [other for other in boxes[:index] if box.overlaps(other)]
             assert not overlapping, (name, index)
         assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in boxes), name
-    # Half a pixel: what touches, by the layout's own rounding, does not overlap.
+    # half a pixel, for the rounding of the layout
     panels = [axes.get_tightbbox().padded(-0.5) for axes in figure.axes]
     assert not any(
         legend.get_window_extent().overlaps(panel) for legend in figure.legends for panel in panels
@@ -45,4 +45,5 @@ def check_labels(name, figure):
 
 
 def legend_texts(figure):
+    """Return the texts of all legends of the figure."""
     return [text.get_text() for legend in figure.legends for text in legend.get_texts()]

@@ -1,7 +1,6 @@
-"""An architecture beside torchvision's own that a test trains in a blink.
+"""A small architecture, registered with torchvision, that trains in well under a second.
 
-Scripts are tested with it: what a real network of some 200 layers takes longer for is none of
-their doing. Real ones are trained in test_architectures.py, and from script to script in
+Most tests of scripts use it. Real networks are trained in test_architectures.py, and in
 test_walkthrough.py.
 """
 
@@ -24,7 +23,7 @@ def register():
 
 
 def _network(num_classes):
-    """All that unlearning has to do with: convolutions, normalisation, dropout, and a head."""
+    """What unlearning depends on: convolutions, batch normalisation, dropout and a linear head."""
     from torch import nn
 
     network, maps = nn.Sequential(), 3

@@ -12,6 +12,7 @@ MAX_MODULES = 13  # in a folder
 FILE_PER_ENTRY = ("methods", "metrics")  # folders with a file per method or measure: unlimited
 PACKAGES = ("flags", "evaluation", "unlearn", "models", "utils")  # from the top floor down
 UTILS = (("train",), ("data",), ("plots", "io"), ("runtime",))  # the same inside utils
+HEAVY = {"torch", "torchvision", "numpy", "scipy", "sklearn", "matplotlib", "medmnist", "PIL"}
 SKIPPED = {"venv", ".venv", "build", "__pycache__"}
 SCRIPTS = sorted(path.stem for path in REPOSITORY.glob("*.py"))
 # a document says "the user is told"; code and messages name what happens
@@ -58,9 +59,17 @@ def test_no_folder_has_too_many_modules():
     assert {str(folder): n for folder, n in counts.items() if n > MAX_MODULES} == {}
 
 
+def statements(node):
+    """Yield a node and all nodes in it, without what is imported for type hints only."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
+            yield from statements(child)
+
+
 def imported(path):
     """Dotted names of the modules that a file imports, anywhere in it."""
-    for node in ast.walk(ast.parse(read(path))):
+    for node in statements(ast.parse(read(path))):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -108,5 +117,19 @@ def test_only_scripts_and_flags_read_args(package):
     if package == "flags":
         pytest.skip("flags turn args into plain parameters")
     for path in python_files(package):
-        names = {node.id for node in ast.walk(ast.parse(read(path))) if isinstance(node, ast.Name)}
-        assert "args" not in names, path
+        for node in ast.walk(ast.parse(read(path))):
+            is_read = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+            assert not (is_read and node.value.id == "args"), f"{path}: args.{node.attr}"
+
+
+@pytest.mark.parametrize("path", python_files("flags", "utils/runtime"), ids=str)
+def test_flags_and_runtime_import_nothing_heavy_at_module_level(path):
+    module_level = [
+        name.split(".")[0]
+        for node in ast.parse(read(path)).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (
+            [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module]
+        )
+    ]
+    assert set(module_level) & HEAVY == set()

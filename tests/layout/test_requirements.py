@@ -40,6 +40,8 @@ def imported_distributions(files):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
                 names = [node.module]
+            elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "find_spec":
+                names = [name.value for name in node.args if isinstance(name, ast.Constant)]
             for top in {name.partition(".")[0] for name in names} - own - sys.stdlib_module_names:
                 for name in distributions.get(top, [top]):
                     found.setdefault(normalized(name), set()).add(str(path.relative_to(REPOSITORY)))

@@ -1,4 +1,4 @@
-"""Any torchvision classifier takes small images, grey or colour, and starts from its seed."""
+"""Any torchvision classifier accepts small images, grey or colour, and is built from a seed."""
 
 from pathlib import Path
 from urllib.error import URLError
@@ -64,7 +64,7 @@ def two_images(channels, size=28):
         *((arch, 3, 8) for arch in ONE_OF_EACH_FAMILY if arch not in WITH_IMAGENET_WEIGHTS),
     ],
 )
-def test_networks_take_28_pixels_and_learn_from_them(arch, channels, num_classes):
+def test_networks_train_on_images_of_28_pixels(arch, channels, num_classes):
     spec = make_spec(arch, num_classes, channels, 28)
     model = build_model(spec, seed=1)
     images = two_images(channels)
@@ -78,7 +78,7 @@ def test_networks_take_28_pixels_and_learn_from_them(arch, channels, num_classes
 
 
 @pytest.mark.parametrize("arch", NOT_BUILT)
-def test_there_is_a_spec_for_every_classifier(arch):
+def test_every_classifier_has_a_spec(arch):
     spec = make_spec(arch, 4, 1, 28)
     assert (spec.arch, spec.num_classes, spec.channels, spec.input_size) == (arch, 4, 1, 28)
     assert spec.network_size is None or spec.network_size > 28
@@ -93,7 +93,7 @@ def test_only_networks_that_need_it_get_enlarged_images():
     assert make_spec("inception_v3", 4, 3, 28).network_size == 128
 
 
-def test_enlarged_images_reach_the_network_enlarged():
+def test_images_are_enlarged_before_the_network():
     spec = ModelSpec("any", 2, 1, 4, network_size=8)
     pixels = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
     pixels[..., :2] = 255
@@ -113,7 +113,7 @@ def test_enlarged_images_reach_the_network_enlarged():
         ("imagenet", 224, 56),
     ],
 )
-def test_stems_give_the_first_block_its_map(stem, input_size, map_size):
+def test_stems_determine_the_map_of_the_first_block(stem, input_size, map_size):
     model = build_model(make_spec("resnet18", 4, 1, input_size, stem=stem), seed=1)
     shapes = []
     model.network.layer1.register_forward_hook(lambda _, given, __: shapes.append(given[0].shape))
@@ -122,7 +122,7 @@ def test_stems_give_the_first_block_its_map(stem, input_size, map_size):
     assert shapes == [(2, 64, map_size, map_size)]
 
 
-def test_the_stem_follows_the_size_of_the_images():
+def test_the_default_stem_depends_on_the_image_size():
     kernels = {}
     for size in (28, 63, 64, 224):
         spec = make_spec("resnet18", 4, 3, size)
@@ -132,7 +132,7 @@ def test_the_stem_follows_the_size_of_the_images():
     assert make_spec("vgg11", 4, 3, 28).stem is None
 
 
-def test_what_cannot_be_built_is_refused():
+def test_invalid_specs_are_an_error():
     with pytest.raises(UserError, match=r"--arch resnet81: .*\(did you mean resnet18\?\)"):
         make_spec("resnet81", 4, 1, 28)
     with pytest.raises(UserError, match="--arch qqq: .*no such classifier: resnet18, "):
@@ -146,7 +146,7 @@ def test_what_cannot_be_built_is_refused():
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v3_small", "regnet_y_400mf"])
-def test_same_seed_same_first_weights(arch):
+def test_the_seed_determines_the_initial_weights(arch):
     torch.manual_seed(21)
     spec = make_spec(arch, 4, 1, 28)
     first, again = build_model(spec, seed=1), build_model(spec, seed=1)
@@ -159,7 +159,7 @@ def test_same_seed_same_first_weights(arch):
     assert torch.equal(drawn, torch.rand(3))
 
 
-def test_weights_are_named_and_counted_as_in_torchvision():
+def test_weights_have_the_names_and_number_of_torchvision():
     model = build_model(make_spec("resnet18", 1000, 3, 224), seed=1)
     torchvisions = torchvision.models.resnet18()
     assert model.network.state_dict().keys() == torchvisions.state_dict().keys()
@@ -186,7 +186,7 @@ def test_pixels_are_normalised_by_hand():
 
 @pytest.fixture
 def no_network(tmp_path, monkeypatch):
-    """An empty cache for torchvision's weights, returned, that nothing can be fetched into."""
+    """An empty cache folder of torchvision's weights, and no downloads."""
 
     def refuse(*_, **__):
         raise URLError("Name or service not known")
@@ -203,7 +203,7 @@ def weights_file(arch):
 
 
 def put_weights(arch, folder):
-    """Random weights in the place of ImageNet's; returned as a state_dict."""
+    """Save random weights as those of ImageNet, and return the state_dict."""
     arguments = {"init_weights": False} if arch in ("googlenet", "inception_v3") else {}
     with torch.device("meta"):  # the network's own draws take longer than all that is tested
         shapes = torchvision.models.get_model(arch, **arguments).state_dict()
@@ -219,7 +219,7 @@ def put_weights(arch, folder):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("arch", WITH_IMAGENET_WEIGHTS)
-def test_imagenet_weights_are_taken_but_for_the_head(no_network, arch, channels):
+def test_imagenet_weights_are_used_except_for_the_head(no_network, arch, channels):
     size, first, head = WITH_IMAGENET_WEIGHTS[arch]
     theirs = put_weights(arch, no_network)
     spec = make_spec(arch, 5, channels, size, pretrained=True)
@@ -242,7 +242,7 @@ def test_imagenet_weights_are_taken_but_for_the_head(no_network, arch, channels)
     bare.network.load_state_dict(ours)
 
 
-def test_the_fresh_head_comes_from_the_seed(no_network):
+def test_the_new_head_depends_on_the_seed(no_network):
     put_weights("mobilenet_v3_small", no_network)
     spec = make_spec("mobilenet_v3_small", 5, 1, 28, pretrained=True)
     first, again, other = (weights_of(build_model(spec, seed=seed)) for seed in (1, 1, 2))
@@ -251,8 +251,8 @@ def test_the_fresh_head_comes_from_the_seed(no_network):
     assert different == {"network.classifier.3.weight", "network.classifier.3.bias"}
 
 
-def test_a_grey_image_is_to_a_pretrained_network_what_it_is_in_colour(no_network):
-    """The sum of the colour kernels on one channel is the colour kernels on three like it."""
+def test_a_pretrained_network_treats_grey_images_like_colour_images(no_network):
+    """The summed kernels on one channel equal the kernels on three identical channels."""
     theirs = put_weights("resnet18", no_network)
     model = build_model(make_spec("resnet18", 5, 1, 28, pretrained=True), seed=1)
     pixels = torch.randn(2, 1, 28, 28)
@@ -262,7 +262,7 @@ def test_a_grey_image_is_to_a_pretrained_network_what_it_is_in_colour(no_network
     torch.testing.assert_close(model.network.conv1(pixels), in_colour, rtol=1e-4, atol=1e-4)
 
 
-def test_without_a_network_the_missing_file_and_its_place_are_named(no_network):
+def test_without_a_connection_the_missing_file_and_its_folder_are_named(no_network):
     with pytest.raises(UserError) as caught:
         build_model(make_spec("resnet18", 5, 3, 28, pretrained=True), seed=1)
     message = str(caught.value)
@@ -283,7 +283,7 @@ def test_damaged_imagenet_weights_are_refused(no_network, damage):
         build_model(make_spec("squeezenet1_1", 5, 3, 28, pretrained=True), seed=1)
 
 
-def test_opening_a_checkpoint_fetches_nothing(no_network):
+def test_loading_a_checkpoint_downloads_nothing(no_network):
     build_model(make_spec("resnet18", 5, 3, 28, pretrained=True), initial_weights=False)
     assert not list(no_network.iterdir())
 

@@ -1,4 +1,4 @@
-"""Features are what the last layer is given, whatever the architecture."""
+"""Features are the inputs of the last layer, for every architecture."""
 
 import pytest
 import torch
@@ -45,7 +45,7 @@ def test_maps_of_squeezenet_are_averaged():
     assert features.std() > 0
 
 
-def test_head_is_the_last_of_several_layers_as_wide():
+def test_the_head_is_the_last_layer_of_its_width():
     model = tiny_model(6)  # whose convolution has 6 channels
     assert classifier_head(model) is model.network[-1]
     model.network[-1] = nn.Identity()
@@ -63,7 +63,7 @@ def test_batches_and_mode_change_nothing(training):
     assert model.training == training
 
 
-def test_nothing_listens_any_more_afterwards():
+def test_hooks_are_removed():
     model = tiny_model()
     predict_with_features(model, tiny_set(4))
     with pytest.raises(RuntimeError):
@@ -71,7 +71,7 @@ def test_nothing_listens_any_more_afterwards():
     assert not classifier_head(model)._forward_pre_hooks
 
 
-def test_an_empty_set_has_neither():
+def test_an_empty_set_has_no_features():
     nobody = tiny_set(4).subset(slice(0, 0))
     logits, features = predict_with_features(tiny_model(), nobody)
     assert (logits.shape, features.shape) == ((0, 4), (0, 0))

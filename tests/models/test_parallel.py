@@ -1,4 +1,4 @@
-"""Two processes come to what one does, bit for bit the same on both, and end together."""
+"""Two processes compute the results of one, bitwise identical on both, and end two_ranks."""
 
 import os
 import re
@@ -27,9 +27,9 @@ WORKER = REPOSITORY / "tests" / "helpers" / "parallel_work.py"
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory):
-    """(folder, what each of two processes has found, how each has ended)."""
-    folder = tmp_path_factory.mktemp("together")
+def two_ranks(tmp_path_factory):
+    """(folder, the results of each of two processes, how each ended)."""
+    folder = tmp_path_factory.mktemp("two_ranks")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -47,7 +47,7 @@ def together(tmp_path_factory):
             )
         )
     outputs = [process.communicate(timeout=240) for process in running]
-    ended = [  # some versions of gloo tell that they are connected
+    ended = [  # some versions of gloo print that they are connected
         (process.returncode, re.sub(r"(?m)^\[Gloo\] .*\n", "", out), err)
         for process, (out, err) in zip(running, outputs, strict=True)
     ]
@@ -56,49 +56,49 @@ def together(tmp_path_factory):
     return folder, [torch.load(path) for path in paths], ended
 
 
-def assert_bit_for_bit(first, second):
+def assert_bitwise_identical(first, second):
     assert first.keys() == second.keys()
     for name, part in first.items():
         assert torch.equal(part, second[name]), name
 
 
 @pytest.mark.parametrize("name", WORK)
-def test_two_processes_find_what_one_does(name, together):
-    first, second = (found["found"][name] for found in together[1])
-    assert_bit_for_bit(first, second)
-    alone = WORK[name]()
-    assert first.keys() == alone.keys()
-    for part, expected in alone.items():
+def test_two_processes_compute_the_results_of_one(name, two_ranks):
+    first, second = (rank["results"][name] for rank in two_ranks[1])
+    assert_bitwise_identical(first, second)
+    single = WORK[name]()
+    assert first.keys() == single.keys()
+    for part, expected in single.items():
         torch.testing.assert_close(
             first[part], expected, rtol=1e-4, atol=2e-6, msg=f"{name} {part}"
         )
 
 
-def test_training_moves_the_weights_that_are_compared():
+def test_training_changes_the_compared_weights():
     run = training_run()
     before = run.model.state_dict()["network.0.weight"].clone()
     run.run(show=False)
     assert (run.model.state_dict()["network.0.weight"] - before).abs().max() > 1e-3
 
 
-def test_each_process_runs_its_network_on_its_part(together):
+def test_each_rank_runs_the_network_on_its_part(two_ranks):
     (seven, of_seven, one, _), (others, of_others, black, _) = (
-        found["own"]["view"] for found in together[1]
+        rank["own"]["view"] for rank in two_ranks[1]
     )
     assert (seven, others) == (4, 3)
-    assert (one, black) == (1, 1)  # of an empty part, a black image
+    assert (one, black) == (1, 1)  # a black image for an empty part
     assert len(of_seven) == 4
     assert not torch.equal(of_seven[:3], of_others)
 
 
-def test_dropout_differs_from_part_to_part_and_leaves_all_processes_alike(together):
-    first, second = (found["dropout"] for found in together[1])
-    assert_bit_for_bit(first, second)
+def test_dropout_differs_between_ranks_and_results_do_not(two_ranks):
+    first, second = (rank["dropout"] for rank in two_ranks[1])
+    assert_bitwise_identical(first, second)
     assert not torch.allclose(first["network.6.weight"], with_dropout()["network.6.weight"])
 
 
-def test_the_first_process_alone_writes_and_all_fail_as_it_fails(together):
-    folder, found, _ = together
+def test_only_rank_zero_writes_and_its_error_is_raised_on_all_ranks(two_ranks):
+    folder, found, _ = two_ranks
     assert (folder / "written").read_text() == "0"
     assert [each["own"]["alone"] for each in found] == ["1", "1"]
     first, second = (each["own"]["refusals"] for each in found)
@@ -107,25 +107,25 @@ def test_the_first_process_alone_writes_and_all_fail_as_it_fails(together):
     assert "cannot write" in first[1]
 
 
-def test_one_process_of_a_machine_goes_before_the_others_and_works_as_if_alone(together):
-    first, second = (found["own"]["turns"] for found in together[1])
+def test_local_rank_zero_runs_first_with_a_world_size_of_one(two_ranks):
+    first, second = (rank["own"]["turns"] for rank in two_ranks[1])
     assert first == "0 of 1\n"
     assert second == "0 of 1\n0 of 1\n"
 
 
-def test_whether_all_have_the_same_is_known(together):
-    assert [found["own"]["agree"] for found in together[1]] == [[True, True], [True, False]]
+def test_all_ranks_equal(two_ranks):
+    assert [rank["own"]["agree"] for rank in two_ranks[1]] == [[True, True], [True, False]]
 
 
-def test_one_failing_process_ends_all_with_one_line(together):
-    (first_code, first_out, first_err), (second_code, second_out, second_err) = together[2]
+def test_an_error_on_one_rank_ends_all_with_one_line(two_ranks):
+    (first_code, first_out, first_err), (second_code, second_out, second_err) = two_ranks[2]
     assert (first_code, second_code) == (2, 2)
     assert (first_out, second_out) == ("done\n", "")
-    assert_one_line(first_err + second_err, "error: the second one has had enough")
+    assert_one_line(first_err + second_err, "error: rank 1 failed")
 
 
 class Store:
-    """Counts as torch's does."""
+    """A counter with the interface of torch's Store."""
 
     def __init__(self):
         self.counts = {}
@@ -135,7 +135,7 @@ class Store:
         return self.counts[key]
 
 
-def test_that_another_process_was_killed_is_told_once(monkeypatch, capsys):
+def test_a_killed_process_is_reported_once(monkeypatch, capsys):
     def main():
         raise RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error")
 
@@ -147,8 +147,8 @@ def test_that_another_process_was_killed_is_told_once(monkeypatch, capsys):
 
 
 @pytest.fixture
-def second_of_two(monkeypatch):
-    """This process takes itself for the second of two that start with the same arguments."""
+def rank_one_of_two(monkeypatch):
+    """Let this process be rank 1 of 2, started with the same arguments."""
     monkeypatch.setattr(processes, "_group", processes._Group(1, 2, 1, 2))
     monkeypatch.setattr(processes, "all_ranks_equal", lambda _: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -156,15 +156,15 @@ def second_of_two(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["auto", "cuda"])
-def test_each_process_has_a_gpu_of_its_own(name, second_of_two, monkeypatch):
+def test_each_rank_has_its_own_gpu(name, rank_one_of_two, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    asked = []
-    monkeypatch.setattr(torch, "zeros", lambda _, device: asked.append(device) or torch.ones(1))
+    requested = []
+    monkeypatch.setattr(torch, "zeros", lambda _, device: requested.append(device) or torch.ones(1))
     assert devices.pick_device(name) == torch.device("cuda:1")
-    assert asked == [torch.device("cuda:1")]
+    assert requested == [torch.device("cuda:1")]
 
 
-def test_more_processes_than_gpus_are_refused(second_of_two, monkeypatch):
+def test_more_ranks_than_gpus_are_an_error(rank_one_of_two, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(
         UserError, match="2 processes on a machine with 1 GPU: .*--nproc_per_node=1"
@@ -172,16 +172,16 @@ def test_more_processes_than_gpus_are_refused(second_of_two, monkeypatch):
         devices.pick_device("auto")
 
 
-def test_one_device_for_several_processes_is_refused(second_of_two):
+def test_one_device_for_several_ranks_is_an_error(rank_one_of_two):
     with pytest.raises(UserError, match="--device cuda:0 is one device for 2 processes"):
         devices.pick_device("cuda:0")
 
 
-def test_a_record_tells_how_many_processes_there_were(second_of_two):
+def test_the_device_of_a_record_has_the_number_of_processes(rank_one_of_two):
     assert devices.describe(torch.device("cpu")).endswith(", 2 processes")
 
 
-def test_without_torchrun_a_model_is_run_as_it_is():
+def test_without_torchrun_batches_are_not_split():
     model = tiny_model().eval()
     images = torch.zeros(3, 1, 8, 8)
     assert processes.world_size() == 1
@@ -205,14 +205,14 @@ def test_torchrun_trains_and_unlearns_and_each_file_is_written_once(workplace, d
     assert trained.returncode == 0, trained
     assert trained.stdout.count("epoch 1/1:") == 1
     assert sorted(os.listdir("model_weights")) == ["tiny_best.pt", "tiny_last.pt"]
-    forgot = run("main_unlearn", "--model_id", "tiny_best", *FORGET)
-    assert forgot.returncode == 0, forgot
+    unlearned = run("main_unlearn", "--model_id", "tiny_best", *FORGET)
+    assert unlearned.returncode == 0, unlearned
     (model_id,) = (
         line.removeprefix("model_id: ")
-        for line in forgot.stdout.splitlines()
+        for line in unlearned.stdout.splitlines()
         if line.startswith("model_id: ")
     )
-    made = {f"{model_id}.pt", "tiny_best.pt", "tiny_last.pt"}
-    assert set(os.listdir("model_weights")) == made
+    expected = {f"{model_id}.pt", "tiny_best.pt", "tiny_last.pt"}
+    assert set(os.listdir("model_weights")) == expected
     assert read_record(model_id)["device"].endswith("2 processes")
-    assert "Traceback" not in trained.stderr + forgot.stderr
+    assert "Traceback" not in trained.stderr + unlearned.stderr

@@ -1,4 +1,4 @@
-"""A flag that is given twice: its values add up, or it is refused; nothing is dropped unsaid."""
+"""A flag given twice: its values are collected, or it is refused; no value is lost silently."""
 
 import pytest
 
@@ -9,7 +9,7 @@ def parse(*words, flags=unlearning_flags):
     return make_parser("a test", flags).parse_args(words)
 
 
-def test_values_add_up():
+def test_values_are_collected():
     asked = parse(
         *("--unlearn", "GA", "--class_to_forget", "1", "--class_to_forget", "2", "platelet"),
         *("--unlearn_options", "a=1", "--unlearn_options", "b=2"),
@@ -23,14 +23,14 @@ def test_values_add_up():
     assert where.forget_where == ["patient_id=17", "site=A"]
 
 
-def test_what_is_given_takes_the_place_of_a_default():
+def test_given_values_replace_the_default():
     compared = ("--class_to_forget", "1")
     assert parse(*compared, flags=compare_flags).seeds == [1]
     given = parse(*compared, "--seeds", "2", "--seeds", "3", flags=compare_flags)
     assert given.seeds == [2, 3]
     assert given.unlearn == ["all"]
     parser = make_parser("a test", lambda parser: measures_flag(parser, ["privacy"]))
-    for _ in range(2):  # nothing is left of the flags of an earlier time
+    for _ in range(2):  # nothing is kept from an earlier call
         assert parser.parse_args(["--measures", "cost"]).measures == ["cost"]
     assert parser.parse_args([]).measures == ["privacy"]
 
@@ -44,7 +44,7 @@ def test_what_is_given_takes_the_place_of_a_default():
         ("--metadata", "a.csv", "b.csv", ("--forget_where", "site=A")),
     ],
 )
-def test_two_values_where_one_counts(flag, first, second, others, capsys):
+def test_two_values_of_a_single_valued_flag(flag, first, second, others, capsys):
     asked = ("--unlearn", "GA", *others, flag, first)
     assert parse(*asked, flag, first) == parse(*asked)
     with pytest.raises(SystemExit) as end:

@@ -1,4 +1,4 @@
-"""A declaration is read without importing its file, and its functions are imported when called."""
+"""Declarations are read without importing their file; functions are imported when called."""
 
 import sys
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 import torch
-from medmnist.info import INFO
 from torchvision.transforms.v2 import functional as transforms
 
 from utils.data import datasets, disk_cache, medmnist_files, synthetic
 from utils.data.datasets import ImageSet, MedicalDataset
+from utils.data.medmnist_files import INFO
 from utils.data.npz import IMAGE_KEYS, SPLITS, image_bytes, read_npz
 from utils.data.placement import Placement
 from utils.data.settings import SYNTHETIC

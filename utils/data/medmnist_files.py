@@ -11,12 +11,14 @@ from http.client import HTTPException
 from pathlib import Path
 
 import torchvision.datasets.utils as downloads
-from medmnist.info import DEFAULT_ROOT, INFO
 
+from utils.data.medmnist_package import medmnist_module
 from utils.io.files import ensure_folder, write_atomically
 from utils.runtime.errors import UserError, wrap_os_errors
 from utils.runtime.processes import local_rank_zero_first
 
+INFO = medmnist_module("info").INFO
+DEFAULT_ROOT = medmnist_module("info").DEFAULT_ROOT
 SIZES = (28, 64, 128, 224)  # pixels; file names have no suffix for 28
 DATASETS = {info["python_class"]: flag for flag, info in INFO.items() if "3d" not in flag}
 DATASETS_3D = [info["python_class"] for flag, info in INFO.items() if "3d" in flag]

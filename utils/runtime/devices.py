@@ -4,6 +4,7 @@ Torch is imported in the functions, so that a script's flags are parsed without 
 """
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.runtime import processes
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 CUBLAS_WORKSPACE = ":4096:8"  # fixed sizes, as torch's notes on reproducibility ask
+LOADAVG = Path("/proc/loadavg")
 
 
 def pick_device(name: str = "auto", threads: int | None = None) -> "torch.device":
@@ -69,6 +71,47 @@ def describe(device: "torch.device") -> str:
         return torch.cuda.get_device_name(device) + ranks
     threads = torch.get_num_threads()
     return f"{device.type}, {threads} thread{'s' if threads > 1 else ''}{ranks}"
+
+
+def print_busy_note(device: "torch.device") -> None:
+    """Print a note if torch's CPU threads have to share cores with other programs."""
+    import torch
+
+    if device.type == "cpu":
+        note = busy_note(_load(), os.cpu_count() or 1, torch.get_num_threads())
+        if note:
+            print(note)
+
+
+def busy_note(load: float | None, cores: int, threads: int) -> str | None:
+    """Return a note if `threads` threads do not fit on the free cores, else None.
+
+    load: cores that other programs use, None if it is unknown. Threads that share a core wait for
+    each other at every step: two threads next to one busy process on two cores take three times as
+    long as one thread.
+    """
+    if load is None or threads == 1:
+        return None
+    free = max(0, cores - round(load))
+    if free >= threads:
+        return None
+    return (
+        f"note: other programs use about {round(load)} of {cores} cores, so {threads} threads may "
+        f"take longer than fewer: add --threads {max(1, free)}"
+    )
+
+
+def _load():
+    """Return how many cores other programs use, None if the system does not report it."""
+    try:
+        load = os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
+    try:  # the average includes programs that have ended during the last minute
+        running = int(LOADAVG.read_text().split()[3].partition("/")[0]) - 1  # without this one
+    except (OSError, ValueError, IndexError):
+        return load
+    return min(load, running)
 
 
 def _local_device(name):

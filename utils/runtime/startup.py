@@ -18,7 +18,7 @@ _importing = False
 
 
 def import_libraries() -> None:
-    """Import the large libraries that every script needs: numpy, torch, torchvision and medmnist.
+    """Import the large libraries that every script needs: numpy, torch and torchvision.
 
     If `utils.runtime.signals` handles signals, one that arrives meanwhile ends the process at
     once. An exception would not be safe: torch catches any exception while it imports numpy, so
@@ -27,7 +27,6 @@ def import_libraries() -> None:
     global _importing
     _importing = True
     try:
-        import medmnist  # noqa: F401
         import numpy  # noqa: F401
         import torch  # noqa: F401
         import torchvision  # noqa: F401

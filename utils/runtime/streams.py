@@ -3,7 +3,6 @@
 import io
 import os
 import sys
-import warnings
 from contextlib import suppress
 
 STDERR_DESCRIPTOR = 2
@@ -24,7 +23,6 @@ def harden_stdio() -> None:
         while (opened := os.open(os.devnull, os.O_RDWR)) <= STDERR_DESCRIPTOR:
             pass
         os.close(opened)
-    warnings.filterwarnings("ignore", "Glyph .* missing from")  # the picture shows a box
 
 
 def flush() -> None:

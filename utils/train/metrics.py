@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from medmnist.evaluator import getACC, getAUC
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import roc_auc_score
 
+from utils.data.medmnist_package import medmnist_module
 from utils.train.losses import probabilities
 from utils.train.training import count_correct
 
@@ -32,7 +32,9 @@ def medmnist_scores(
     truth = labels.cpu().numpy()
     if len(truth) == 1:  # the Evaluator squeezes the row of a single image away
         return None, accuracy(logits, labels)
-    return _defined_or_none(getAUC, truth, scores, task), float(getACC(truth, scores, task))
+    evaluator = medmnist_module("evaluator")
+    auc = _defined_or_none(evaluator.getAUC, truth, scores, task)
+    return auc, float(evaluator.getACC(truth, scores, task))
 
 
 def per_class_metrics(logits: torch.Tensor, labels: torch.Tensor) -> list[dict]:

@@ -1,13 +1,13 @@
-"""Imported by every Python that starts with this folder in PYTHONPATH: scripts know SMALL_ARCH.
+"""Python imports this at its start if this folder is in PYTHONPATH: it registers SMALL_ARCH.
 
-Nothing is imported before the script does it, as when and in which order is tested too.
+It imports nothing before the script does: tests check what a script imports, and when.
 """
 
 import sys
 
 
 class BeforeArchitectures:
-    """Is asked for each module that is about to be imported, and leaves it to others."""
+    """Registers SMALL_ARCH before models.architectures lists the architectures; finds no module."""
 
     @staticmethod
     def find_spec(name, *_):

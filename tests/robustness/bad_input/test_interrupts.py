@@ -136,7 +136,7 @@ def test_ctrl_c_in_other_scripts(trained, run_here, grey, monkeypatch, script, m
     monkeypatch.setattr(f"{module}.{name}", interrupt)
     plain = ("--dataset", grey)
     flags = model_flags(grey) if script in READERS else plain
-    overwrite = ["--overwrite"] if script == "main_unlearn" else []
+    overwrite = ["--overwrite"] if script in ("main_unlearn", "generate_mask") else []
     stopped = run_here(script, *flags, *SETTINGS.get(script, ()), *overwrite)
     assert stopped.returncode == 130
     assert_one_line(stopped.stderr, f"^{script}.py: interrupted: ")

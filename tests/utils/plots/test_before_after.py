@@ -1,4 +1,4 @@
-"""The pictures of a model before and after unlearning show the numbers that they were given."""
+"""Pictures of a model before and after unlearning show the given values."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ POINTS = {model: np.arange(12.0).reshape(6, 2) * (index + 1) for index, model in
 
 
 def all_figures(class_names, panel_count):
-    """One of each picture, for as many classes as there are names."""
+    """Return one of each picture, for as many classes as names."""
     count = len(class_names)
     models = MODELS[:panel_count]
     random = np.random.default_rng(0)
@@ -121,7 +121,7 @@ def test_confusion_of_one_model():
     assert axes.get_yticklabels()[0].get_text() == "0 basophil\n(forgotten)"
 
 
-def test_histograms_are_shares_of_each_set():
+def test_histograms_are_percentages_of_each_set():
     figure = plots.confidence_histograms({"base model": SETS, "Retrain": SETS}, "models")
     assert panel_titles(figure) == ["base model", "Retrain"]
     for axes in figure.axes:
@@ -159,14 +159,14 @@ def test_sets_differ_in_color_and_in_line():
     assert [line.get_color() for line in in_legend] == [FORGET, RETAIN, TEST]
 
 
-def test_set_without_an_image_is_said_to_be_empty():
+def test_a_set_without_images_is_marked_as_empty():
     sets = SETS | {"test set": np.empty(0)}
     figure = plots.confidence_histograms(dict.fromkeys(MODELS, sets), "models")
     assert legend_texts(figure) == ["forget set", "retain set", "test set (no image)"]
     assert all("test set" not in outlines(axes) for axes in figure.axes)
 
 
-def test_probability_that_is_not_a_number_is_refused():
+def test_a_probability_that_is_not_a_number_is_an_error():
     with pytest.raises(ValueError, match="retain set"):
         plots.confidence_histograms({"base model": SETS | {"retain set": [0.5, np.nan]}}, "model")
 
@@ -223,7 +223,7 @@ def test_feature_map_of_an_empty_forget_set():
     assert groups_of(figure.axes[0])["forget set (no image)"] == []
 
 
-def test_up_to_twenty_classes_are_told_apart():
+def test_up_to_twenty_classes_have_different_marks():
     count = plots.MAX_DISTINCT_CLASSES
     labels = np.arange(count)
     points = {"base model": np.stack([labels, labels], 1)}
@@ -235,7 +235,7 @@ def test_up_to_twenty_classes_are_told_apart():
     assert len({color for color, _ in first}) == len({shape for _, shape in first}) == 7
 
 
-def test_more_classes_are_only_kept_or_forgotten():
+def test_more_classes_are_marked_as_kept_or_forgotten():
     count = plots.MAX_DISTINCT_CLASSES + 1
     labels = np.arange(count)
     points = {"base model": np.stack([labels, labels], 1)}
@@ -274,8 +274,8 @@ def test_figures_stay_out_of_pyplot():
 
 @pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_rare_class_is_on_the_map_too(monkeypatch, multi_label, seed):
-    """One image of 61 would be left out of a draw of 10 nearly always."""
+def test_the_map_contains_a_rare_class(monkeypatch, multi_label, seed):
+    """A random sample of 10 of 61 images would rarely contain the one image."""
     monkeypatch.setattr("evaluation.pictures.MAPPED", 10)
     monkeypatch.setattr("evaluation.pictures.MAPPED_FORGOTTEN", 4)
     dataset = tiny_dataset(multi_label=multi_label, train=60)

@@ -1,4 +1,4 @@
-"""The picture of a comparison: where marks lie, how large they are, and what is written at them."""
+"""The picture of a comparison: positions, sizes and labels of marks."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def marks(figure):
     return [(*part.get_offsets()[0], part.get_sizes()[0]) for part in collections]
 
 
-def test_marks_lie_at_forgetting_and_utility_and_grow_with_time():
+def test_marks_have_the_position_and_the_size_of_the_values():
     figure = forgetting_against_utility(ROWS, "title")
     areas = [MIN_AREA + share * (MAX_AREA - MIN_AREA) for share in (1, 0.25, 0.5, 0)]
     expected = [
@@ -42,7 +42,7 @@ def test_marks_lie_at_forgetting_and_utility_and_grow_with_time():
     assert colors[1] == colors[2] and len({tuple(color) for color in colors}) == 3
 
 
-def test_marks_that_lie_together_share_a_number():
+def test_marks_that_are_close_share_a_label():
     figure = forgetting_against_utility(ROWS, "title")
     assert [text.get_text() for text in figure.axes[0].texts] == ["1-2", "3", "4"]
     listed = figure.axes[1].texts[0].get_text()
@@ -50,7 +50,7 @@ def test_marks_that_lie_together_share_a_number():
     assert "40 s" in listed
 
 
-def test_rows_without_figures_are_left_out():
+def test_rows_without_values_are_left_out():
     figure = forgetting_against_utility([*ROWS, row("RL", None, 50.0), row("X", 1.0, None)], "t")
     assert len(marks(figure)) == len(ROWS)
     assert "RL" not in figure.axes[1].texts[0].get_text()
@@ -61,6 +61,6 @@ def test_any_number_of_rows_can_be_drawn(rows):
     assert png_bytes(forgetting_against_utility(rows, "title")).startswith(b"\x89PNG")
 
 
-def test_runs_of_numbers():
+def test_format_ranges():
     assert format_ranges([1, 2, 3, 5, 8, 9]) == "1-3, 5, 8-9"
     assert format_ranges([4]) == "4"

@@ -11,7 +11,7 @@ from utils.plots.figures import FORGET
 COUNTS = np.array([[90, 10, 0], [5, 0, 1200], [0, 0, 0]])
 
 
-def test_confusion_matrix_shows_counts_and_shares_of_rows():
+def test_confusion_matrix_shows_counts_and_percentages_of_rows():
     figure = confusion_matrix(COUNTS, CLASS_NAMES, "model", forgotten=[1])
     axes = figure.axes[0]
     assert {

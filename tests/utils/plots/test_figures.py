@@ -1,4 +1,4 @@
-"""What all pictures have in common: names that fit, colours that can be told apart, files."""
+"""Shared parts of pictures: wrapped names, distinct colours, files."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""The sample window: what each key shows, without and with a window backend."""
+"""The sample viewer: the images of each key, with and without a window."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ CELLS = ROWS * COLS
 
 
 def make_labels():
-    """50 images of each class, but for a class of 3 and a class of none."""
+    """Return labels of 50 images per class, except for a class of 3 and an empty class."""
     sizes = [IMAGES_PER_CLASS] * len(CLASS_NAMES)
     sizes[SMALL_CLASS], sizes[EMPTY_CLASS] = SMALL_CLASS_SIZE, 0
     labels = np.repeat(np.arange(len(CLASS_NAMES)), sizes)
@@ -35,7 +35,7 @@ LABELS = make_labels()
 
 
 def make_viewer(seed=1, channels=3, **changes):
-    """Every pixel of image n is n % 256, so that a cell tells which image it shows."""
+    """Every pixel of image n is n % 256, which identifies the image of a cell."""
     count = len(LABELS)
     shades = torch.arange(count).remainder(256).to(torch.uint8)
     arguments = {
@@ -52,7 +52,7 @@ def make_viewer(seed=1, channels=3, **changes):
 
 
 def press(viewer, key):
-    """Send `key` the way a window does."""
+    """Send `key` like a window."""
     canvas = viewer.figure.canvas
     canvas.callbacks.process("key_press_event", KeyEvent("key_press_event", canvas, key))
 
@@ -95,7 +95,7 @@ def test_each_cell_shows_the_pixels_of_its_image(channels):
         assert axes.images[0].get_clim() == (0, 255)
 
 
-def test_space_shows_a_fresh_mix_without_repeats():
+def test_space_shows_another_mix_without_repeats():
     viewer = make_viewer()
     first = list(viewer.shown)
     assert "a random mix" in heading_of(viewer)
@@ -116,7 +116,7 @@ def test_the_same_class_key_again_shows_other_images():
 
 
 @pytest.mark.parametrize("key", ["f3", "f12"])
-def test_a_key_beyond_the_classes_keeps_the_grid_and_says_so(key):
+def test_a_key_without_a_class_keeps_the_grid_and_shows_a_hint(key):
     viewer = make_viewer()
     press(viewer, "3")
     before, heading = list(viewer.shown), heading_of(viewer)
@@ -149,7 +149,7 @@ def test_a_small_class_leaves_blank_cells():
     assert len(filled_cells(viewer)) == CELLS
 
 
-def test_an_empty_class_says_so():
+def test_an_empty_class_is_shown_as_empty():
     viewer = make_viewer()
     press(viewer, str(EMPTY_CLASS))
     assert len(viewer.shown) == 0 and not filled_cells(viewer)
@@ -183,7 +183,7 @@ def test_no_image_at_all():
     assert len(viewer.shown) == 0
 
 
-def test_the_seed_decides_what_is_shown():
+def test_the_seed_determines_the_images():
     grids = []
     for seed in (1, 1, 2):
         viewer = make_viewer(seed=seed)
@@ -218,7 +218,7 @@ def test_titles_overlap_neither_neighbours_nor_images(title, width_inches):
         assert not any(box.overlaps(picture) for picture in pictures)
 
 
-def test_a_long_class_name_leaves_its_count_in_the_heading():
+def test_a_long_class_name_keeps_the_count_visible():
     viewer = make_viewer(class_names=[*CLASS_NAMES[:10], LONG_NAME * 3, "last"])
     press(viewer, "f1")
     assert heading_of(viewer).endswith("… (50 images)")
@@ -228,7 +228,7 @@ def test_a_long_class_name_leaves_its_count_in_the_heading():
     assert not any(box.overlaps(axes.title.get_window_extent()) for axes in viewer.figure.axes)
 
 
-def test_save_writes_the_grid_on_show(tmp_path):
+def test_save_writes_the_visible_grid(tmp_path):
     viewer = make_viewer(images=torch.zeros(len(LABELS), 1, 6, 6, dtype=torch.uint8))
     dark = {}
     for key in ("3", str(SMALL_CLASS)):
@@ -241,7 +241,7 @@ def test_save_writes_the_grid_on_show(tmp_path):
     assert share == pytest.approx(SMALL_CLASS_SIZE / CELLS, rel=0.05)
 
 
-def test_saved_pixels_are_the_images_own(tmp_path):
+def test_saved_pixels_are_those_of_the_image(tmp_path):
     viewer = make_viewer(rows=1, cols=1)
     viewer.save(tmp_path / "one.png")
     with Image.open(tmp_path / "one.png") as picture:
@@ -260,7 +260,7 @@ def test_mismatched_shapes_are_refused():
         make_viewer(title_colors=["red"])
 
 
-def test_key_help_has_one_line_a_class():
+def test_key_help_has_one_line_per_class():
     lines = key_help(CLASS_NAMES).splitlines()
     for number, name in enumerate(CLASS_NAMES):
         assert [line.split()[0] for line in lines if line.endswith(f"class {number}  {name}")] == [
@@ -269,7 +269,7 @@ def test_key_help_has_one_line_a_class():
     assert any(line.split()[0] == "space" for line in lines)
 
 
-def test_keys_and_classes_are_each_others_inverse():
+def test_keys_and_classes_are_inverse():
     for number in range(22):
         assert class_of_key(key_of_class(number).lower()) == number
     assert key_of_class(22) is None  # past F12
@@ -287,7 +287,7 @@ def test_no_window_with_agg():
 
 def test_no_window_without_a_display():
     if not sys.platform.startswith("linux"):
-        pytest.skip("only Linux tells a missing display by the environment")
+        pytest.skip("only Linux shows a missing display in the environment")
     code = "from utils.plots.viewer import window_available; print(window_available())"
     environment = {
         name: value
@@ -306,8 +306,8 @@ def test_no_window_without_a_display():
         assert result.stdout.strip() == "False"
 
 
-def test_window_listens_to_our_keys_alone_and_leaves_no_figure(monkeypatch):
-    """The window's life on the Agg backend of pyplot, which has managers but no screen."""
+def test_the_window_handles_only_our_keys_and_leaves_no_figure(monkeypatch):
+    """A window of the Agg backend of pyplot, which has managers but no screen."""
     import matplotlib.pyplot as plt
 
     monkeypatch.setattr(viewer_module, "window_available", lambda: True)

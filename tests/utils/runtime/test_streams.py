@@ -1,4 +1,4 @@
-"""What is printed goes where the user has sent it, or the script says why it cannot."""
+"""Printing to terminals of any encoding, full disks, closed pipes and closed streams."""
 
 import os
 import subprocess
@@ -44,21 +44,21 @@ def ran(folder, *words, shell='"$@"', **options):
     return done.returncode, done.stdout, done.stderr
 
 
-def test_a_terminal_without_the_letters(tmp_path):
+def test_a_terminal_that_lacks_characters(tmp_path):
     assert ran(tmp_path) == (0, "\\u03a9 \\udcff\n", "")
-    says = "-c: error: \\u03a9 \\x1b[31m is wrong\n"  # nothing that steers the terminal
+    says = "-c: error: \\u03a9 \\x1b[31m is wrong\n"  # no control characters
     assert ran(tmp_path, "error") == (2, "", says)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
-def test_no_room_for_what_is_printed(tmp_path):
+def test_output_to_a_full_disk(tmp_path):
     with open("/dev/full", "w") as full:
         code, _, err = ran(tmp_path, stdout=full)
     says = "-c: error: No space left on device: make room and try again\n"
     assert (code, err) == (2, says)
 
 
-def test_nobody_reads_what_is_printed(tmp_path):
+def test_output_to_a_closed_pipe(tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -69,11 +69,11 @@ def test_nobody_reads_what_is_printed(tmp_path):
 
 
 def test_a_file_does_not_get_the_number_of_a_closed_stream(tmp_path):
-    """Or what libraries write to standard error would be in the file."""
+    """Otherwise, what libraries write to standard error would be in the file."""
     assert ran(tmp_path, "file", shell='"$@" <&- >&- 2>&-') == (0, "", "")
     assert int((tmp_path / "kept").read_text()) > 2
 
 
-def test_signs_that_no_font_has_are_not_worth_a_warning():
+def test_characters_without_a_font_cause_no_warning():
     figure = new_figure(2, 1, "\u808c")
     assert run_script(lambda: png_bytes(figure)) is None
