@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> str:
     if record.get("kind") == "unlearned":
         raise UserError(f"{args.model_id} is an unlearned model already: give its base model's id")
     request = read_request(args, dataset)
-    request.split_for_unlearning(dataset)  # raises what is wrong with it
+    request.split_for_unlearning(dataset)  # raises UserError if one of the sets is empty
     job = UnlearnJob.create(
         args.model_id,
         record,

@@ -1,6 +1,7 @@
 """Validate and compare records: they come from files of others, and name files and sizes."""
 
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,15 +30,18 @@ REQUIRED_WITH = {  # a record with the first key must have the others
     "forget_request": ("method", "settings", "train_digest"),
 }
 MAX_NUMBER = 2**63 - 1
+MIN_SECONDS, MAX_SECONDS = 1e-6, 1e10  # of a duration; quotients of two are finite
 SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def drop_unknown_values(record: dict) -> dict:
-    """Return a record without a duration of 0 seconds, which other programs may round to.
+    """Return a record without a duration of less than MIN_SECONDS.
 
-    A duration that is unknown is left out everywhere; a 0 would be divided by.
+    Programs that round durations write 0. Without the key, the duration is unknown; a duration of 0
+    would be a divisor.
     """
-    return {key: value for key, value in record.items() if key != "seconds" or value}
+    is_unknown = record.get("seconds", MIN_SECONDS) < MIN_SECONDS
+    return {key: value for key, value in record.items() if key != "seconds" or not is_unknown}
 
 
 def describe_differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
@@ -77,8 +81,9 @@ def find_record_error(record: Any) -> str | None:
         missing = [need for need in needs if key in record and need not in record]
         if missing:
             return f"the record has {key} but no {missing[0]}"
-    if not _is_number(record.get("seconds", 0)):
-        return "the record's seconds are not a number"
+    seconds = record.get("seconds", 0)
+    if not _is_number(seconds) or seconds > MAX_SECONDS:
+        return f"the record's seconds are not a number from 0 to {MAX_SECONDS:g}"
     if "plugin" in record and not _is_plugin(record["plugin"]):
         return "the record's plugin is not a file name with a SHA-256 digest"
     if record.get("selection") not in (None, "best", "last"):
@@ -160,4 +165,4 @@ def _ascending(numbers):
 
 
 def _is_number(value):
-    return type(value) in (int, float) and 0 <= value < float("inf")
+    return type(value) in (int, float) and 0 <= value <= sys.float_info.max

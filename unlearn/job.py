@@ -193,11 +193,11 @@ def _identity(record):
 
 def _non_default_settings(config, defaults):
     """(short name, value) of the settings that a model id has to show."""
-    recipe, usual = config.recipe, defaults.recipe
+    recipe, default = config.recipe, defaults.recipe
     differing = [
         (short, getattr(recipe, name))
         for name, short in SHORT_NAMES.items()
-        if getattr(recipe, name) != getattr(usual, name)
+        if getattr(recipe, name) != getattr(default, name)
     ]
     return differing + [
         (name, value) for name, value in config.options.items() if value != defaults.options[name]

@@ -228,11 +228,11 @@ def _percentiles_by_rank(values):
     percentiles = np.where(first == last, first, 0).astype(np.uint8)[bins]
     undecided = np.flatnonzero(percentiles == 0)
     # key and position in one integer: sorting these is a stable sort of the keys, but faster
-    words = (keys[undecided].astype(np.uint64) << np.uint64(32)) | np.arange(
+    packed = (keys[undecided].astype(np.uint64) << np.uint64(32)) | np.arange(
         len(undecided), dtype="u8"
     )
-    words.sort()
-    undecided = undecided[(words & np.uint64(0xFFFFFFFF)).astype(np.int64)]
+    packed.sort()
+    undecided = undecided[(packed & np.uint64(0xFFFFFFFF)).astype(np.int64)]
     used_bins, counts = np.unique(bins[undecided], return_counts=True)
     offset = np.arange(len(undecided)) - np.repeat(np.cumsum(counts) - counts, counts)  # in the bin
     ranks = np.repeat(bin_starts[used_bins], counts) + offset

@@ -17,7 +17,7 @@ from arg_parser import (
     unlearning_flags,
 )
 from models.checkpoint import load_model, model_path, save_model, save_tensors
-from models.records import find_record_error
+from models.records import drop_unknown_values, find_record_error
 from tests.helpers.environment import BASE, FORGOTTEN, drawn_arrays
 from tests.helpers.tiny import tiny_dataset
 from unlearn.engine.progress import Progress
@@ -69,11 +69,12 @@ def test_valid_records():
         {"parent_id": "*"},
         {"parent_id": 3},
         {"model_id": "C:\\b"},
-        {"seconds": float("nan")},
+        *({"seconds": value} for value in (float("nan"), float("inf"), -1.0, 1e300, 10**400, "1")),
         {"selection": "first"},
         {"settings": {"mask_thresh": "0.5"}},
         {"settings": {"optimizer": ["sgd"]}},
         {"settings": {"options": {"alpha": "x"}}},
+        {"settings": {"options": {"alpha": 10**400}}},
         {"recipe": {"epochs": 3}},
         {"recipe": VALID["recipe"] | {"epochs": -1}},
         {"recipe": VALID["recipe"] | {"shell": "x"}},
@@ -85,10 +86,17 @@ def test_valid_records():
         {"class_names": 3},
         {3: "x"},
     ],
-    ids=str,
+    ids=lambda changes: str(changes)[:60],
 )
 def test_invalid_records(changes):
     assert find_record_error(VALID | changes)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.0, 5e-324])
+def test_a_duration_that_is_too_short_to_be_measured_is_unknown(seconds):
+    assert find_record_error(VALID | {"seconds": seconds}) is None
+    assert "seconds" not in drop_unknown_values(VALID | {"seconds": seconds})
+    assert drop_unknown_values(VALID) == VALID
 
 
 VALUES = st.recursive(

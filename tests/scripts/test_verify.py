@@ -1,4 +1,4 @@
-"""`main_test_unlearn.py --verify`: what holds in the chain of a model, and where it breaks."""
+"""`main_test_unlearn.py --verify`: which checks of a chain hold, and which ones break it."""
 
 import json
 from pathlib import Path
@@ -23,8 +23,8 @@ MASK = Path("SaliencyMaps") / BASE / "class_3.pt"
 RETRAIN = ("--unlearn", "Retrain", "--class_to_forget", "3")
 
 
-def breaks(run_here, *flags, model_id=FORGOTTEN):
-    """The lines that break; the exit code must be 1 if there are any, else 0."""
+def broken_lines(run_here, *flags, model_id=FORGOTTEN):
+    """Return the printed lines that start with BREAKS; check the exit code, 1 if there are any."""
     result = run_here("main_test_unlearn", "--model_id", model_id, "--verify", *flags)
     lines = [line for line in result.stdout.splitlines() if line.startswith("BREAKS")]
     assert (result.returncode, result.stderr) == (1 if lines else 0, ""), result
@@ -32,26 +32,25 @@ def breaks(run_here, *flags, model_id=FORGOTTEN):
     return lines
 
 
-def resaved(model_id, change):
-    """The model saved anew, as by somebody who makes all of its own digests right."""
+def resave(model_id, change):
+    """Change a model and save it again, so that its own digests are valid."""
     model, record = load_model(model_id)
     change(model, record)
     save_model(model_id, model, record)
 
 
-def moved(model, record):
+def shift_weights(model, record):
     with torch.no_grad():
         model.network.fc.weight += 1
 
 
 def test_a_chain_that_holds(trained, run_here, data_files):
-    assert breaks(run_here) == []
-    assert breaks(run_here, "--dataset", data_files["grey"]) == []
-    assert breaks(run_here, model_id=BASE) == []
+    assert broken_lines(run_here) == []
+    assert broken_lines(run_here, "--dataset", data_files["grey"]) == []
+    assert broken_lines(run_here, model_id=BASE) == []
 
 
-def test_what_is_told_of_a_chain(trained, run_here):
-    """Each digest in the lines is worked out here from the tensors."""
+def test_printed_digests_are_those_of_the_tensors(trained, run_here):
     lines = run_here("main_test_unlearn", "--model_id", FORGOTTEN, "--verify").stdout
     for model_id in (BASE, FORGOTTEN):
         digest = weights_digest(load_model(model_id)[0].network.state_dict())
@@ -62,54 +61,54 @@ def test_what_is_told_of_a_chain(trained, run_here):
     assert f"unknown  {FORGOTTEN}: was not compared with a Retrain" in lines
 
 
-def test_other_data_break_it(trained, run_here, data_files):
-    for_each = breaks(run_here, "--dataset", data_files["other"])
+def test_other_data_break_the_chain(trained, run_here, data_files):
+    for_each = broken_lines(run_here, "--dataset", data_files["other"])
     assert [line.split(":")[0] for line in for_each] == [
         f"BREAKS   data of {FORGOTTEN}",
         f"BREAKS   data of {BASE}",
     ]
 
 
-def test_another_parent_breaks_it(trained, run_here):
-    resaved(BASE, moved)
-    found = breaks(run_here)
+def test_other_weights_of_the_parent_break_the_chain(trained, run_here):
+    resave(BASE, shift_weights)
+    found = broken_lines(run_here)
     assert f"parent {BASE} of {FORGOTTEN}: has the digest" in found[0]
     assert "outside it are bitwise identical to the parent's: no" in found[-1]
 
 
-def test_a_parent_that_is_gone_or_damaged_breaks_it(trained, run_here):
+def test_a_missing_or_damaged_parent_breaks_the_chain(trained, run_here):
     path = Path(f"model_weights/{BASE}.pt")
     whole = path.read_bytes()
     path.write_bytes(whole[:5000])
-    assert "is cut short, damaged" in breaks(run_here)[0]
+    assert "is cut short, damaged" in broken_lines(run_here)[0]
     path.unlink()
-    assert f"parent {BASE}: it is not in model_weights/" in breaks(run_here)[0]
+    assert f"parent {BASE}: it is not in model_weights/" in broken_lines(run_here)[0]
 
 
-def test_a_weight_outside_the_mask_breaks_it(trained, run_here):
+def test_a_changed_weight_outside_the_mask_breaks_the_chain(trained, run_here):
     content = torch.load(MASK, weights_only=True)
     name, percents = max(content["percents"].items(), key=lambda item: int(item[1].max()))
     outside = int((percents.flatten() > 50).nonzero()[0])
 
-    def nudge(model, record):
+    def change_one_weight(model, record):
         with torch.no_grad():
             dict(model.named_parameters())[name].view(-1)[outside] += 1
 
-    resaved(FORGOTTEN, nudge)
-    (line,) = breaks(run_here)
+    resave(FORGOTTEN, change_one_weight)
+    (line,) = broken_lines(run_here)
     assert line.endswith("outside it are bitwise identical to the parent's: no, 1 are not")
 
 
-def test_another_mask_breaks_it(trained, run_here):
+def test_a_changed_or_missing_mask_breaks_the_chain(trained, run_here):
     content = torch.load(MASK, weights_only=True)
     next(iter(content["percents"].values())).view(-1)[0] ^= 1
     torch.save(content, MASK)
-    assert "is damaged or altered: create it again" in breaks(run_here)[0]
+    assert "is damaged or altered: create it again" in broken_lines(run_here)[0]
     content["percents_digest"] = weights_digest(content["percents"])
     torch.save(content, MASK)
-    assert "has the digest in the record" in breaks(run_here)[0]
+    assert "has the digest in the record" in broken_lines(run_here)[0]
     MASK.unlink()
-    assert "there is no mask" in breaks(run_here)[0]
+    assert "there is no mask" in broken_lines(run_here)[0]
 
 
 @pytest.mark.parametrize(
@@ -128,18 +127,18 @@ def test_another_mask_breaks_it(trained, run_here):
         ({"parent_id": FORGOTTEN}, "it is one of its own ancestors"),
     ],
 )
-def test_a_record_that_tells_something_else(trained, run_here, changes, says):
-    resaved(FORGOTTEN, lambda model, record: record.update(changes))
-    assert any(says in line for line in breaks(run_here))
+def test_a_false_record_breaks_the_chain(trained, run_here, changes, says):
+    resave(FORGOTTEN, lambda model, record: record.update(changes))
+    assert any(says in line for line in broken_lines(run_here))
 
 
-def test_a_model_in_the_place_of_another(trained, run_here):
+def test_a_model_under_the_name_of_another_breaks_the_chain(trained, run_here):
     Path(f"model_weights/{FORGOTTEN}.pt").write_bytes(Path(f"model_weights/{BASE}.pt").read_bytes())
-    assert "has the name that it was saved under: no, it was tiny_best" in breaks(run_here)[0]
+    assert "has the name that it was saved under: no, it was tiny_best" in broken_lines(run_here)[0]
 
 
 def test_a_valid_mask_is_kept_and_used(trained, done, run_here, data_files, undrawn):
-    """It may differ from one computed on another device, and is what models were made with."""
+    """Computed on another device it may differ, and existing models were made with it."""
     grey = ("--model_id", BASE, "--dataset", data_files["grey"], "--device", "cpu")
     content = load_tensors(MASK, "saliency map")
     request, percentiles = ForgetRequest((3,)), content["percents"]
@@ -153,12 +152,12 @@ def test_a_valid_mask_is_kept_and_used(trained, done, run_here, data_files, undr
     assert says in done("generate_mask", *grey, *asked, "--resume", "--overwrite")
     done("main_compare", *grey, *asked, "--unlearn", "GA_with_SalUn")
     assert MASK.read_bytes() == kept
-    assert breaks(run_here) == []
+    assert broken_lines(run_here) == []
     (other,) = Path("model_weights").glob("*_GA_WITH_SALUN_*.pt")
     assert read_record(other.stem)["mask_digest"] == weights_digest(percentiles)
     done("generate_mask", *grey, *asked, "--overwrite")
     assert MASK.read_bytes() != kept
-    assert "has the digest in the record" in breaks(run_here)[0]
+    assert "has the digest in the record" in broken_lines(run_here)[0]
 
 
 def test_a_damaged_mask_is_computed_again(trained, done, run_here, data_files, undrawn):
@@ -168,11 +167,11 @@ def test_a_damaged_mask_is_computed_again(trained, done, run_here, data_files, u
     save_tensors(MASK, content | {"percents": altered})
     grey = ("--dataset", data_files["grey"], "--device", "cpu")
     done("generate_mask", "--model_id", BASE, *grey, "--class_to_forget", "3")
-    assert breaks(run_here) == []
+    assert broken_lines(run_here) == []
 
 
 def test_several_generations(trained, run_here):
-    """A model that came out of an unlearned one: both of its ancestors are looked at."""
+    """Both ancestors of a model that was unlearned from an unlearned model are checked."""
     third = f"{FORGOTTEN}_FORGOTTEN_2_GA_unlearnEpochs1_unlearnlr01"
     model, record = load_model(FORGOTTEN)
     own = {
@@ -183,12 +182,12 @@ def test_several_generations(trained, run_here):
         "settings": {"mask_thresh": None},
     }
     save_model(third, model, record | own)
-    assert breaks(run_here, model_id=third) == []
-    resaved(BASE, moved)
-    assert f"parent {BASE} of {FORGOTTEN}" in breaks(run_here, model_id=third)[0]
+    assert broken_lines(run_here, model_id=third) == []
+    resave(BASE, shift_weights)
+    assert f"parent {BASE} of {FORGOTTEN}" in broken_lines(run_here, model_id=third)[0]
 
 
-def test_the_retrain_that_the_results_name(trained, run_here, done, data_files, undrawn):
+def test_the_retrain_in_the_results_is_checked(trained, run_here, done, data_files, undrawn):
     data = ("--dataset", data_files["grey"], "--device", "cpu")
     done("main_unlearn", "--model_id", BASE, *RETRAIN, *data)
     retrain = next(path.stem for path in Path("model_weights").glob("*RETRAIN*"))
@@ -198,13 +197,13 @@ def test_the_retrain_that_the_results_name(trained, run_here, done, data_files, 
     run_here("main_test_unlearn", *test)
     path = Path(f"results/{FORGOTTEN}.json")
     assert json.loads(path.read_bytes())["retrain_model_ids"] == [retrain]
-    assert breaks(run_here) == []
-    resaved(retrain, moved)
-    assert "has the digest in the results" in breaks(run_here)[0]
+    assert broken_lines(run_here) == []
+    resave(retrain, shift_weights)
+    assert "has the digest in the results" in broken_lines(run_here)[0]
     path.write_text(json.dumps({"weights_digest": read_record(FORGOTTEN)["weights_digest"]}))
-    assert f"results {path}: " in breaks(run_here)[0]
+    assert f"results {path}: " in broken_lines(run_here)[0]
     path.write_text("[" * 100_000)
-    assert f"results {path}: " in breaks(run_here)[0]
+    assert f"results {path}: " in broken_lines(run_here)[0]
 
 
 def test_bad_input(trained, refused):
@@ -220,17 +219,17 @@ def test_bad_input(trained, refused):
 
 
 def test_a_duration_of_zero_seconds_is_unknown(trained, done, run_here, data_files, undrawn):
-    """As in a model of another program, which rounds durations; nothing is divided by 0."""
+    """Another program may have rounded it; no percentage is computed from it."""
     data = ("--dataset", data_files["grey"], "--device", "cpu")
     done("main_unlearn", "--model_id", BASE, *RETRAIN, *data)
     retrain = next(path.stem for path in Path("model_weights").glob("*RETRAIN*"))
 
-    def rounded(model, record):
+    def round_seconds(model, record):
         record["seconds"] = 0
 
     for model_id in (FORGOTTEN, retrain):
         assert read_record(model_id)["seconds"] > 0
-        resaved(model_id, rounded)
+        resave(model_id, round_seconds)
         assert "seconds" not in read_record(model_id)
     test = ("--model_id", FORGOTTEN, *data, "--measures", "cost")
     done("main_test_unlearn", *test)

@@ -63,7 +63,7 @@ def verify(
     if _has_no_record(model_id):
         raise UserError(
             f"{model_id} has weights but no record, so nothing can be verified: give a model that "
-            "that main_train.py or main_unlearn.py has saved"
+            "main_train.py or main_unlearn.py has saved"
         )
     child, seen, dataset = None, [], None
     while model_id is not None:
