@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
         args, "dataset", "data_root", "num_workers", "data_on", "memory_limit", "cache_dir"
     )
     on_device = _flags(args, "device", "threads")
-    _step(examine_dataset, [*data, *_flags(args, "input_size"), "--no_window"])
+    _step(args, examine_dataset, [*data, *_flags(args, "input_size"), "--no_window"])
     base_id = args.base_model_id
     if base_id is None:
         _train_base(args, name, [*data, *on_device, *_continue_flags(args, f"{name}_*")])
@@ -116,16 +116,18 @@ def main(argv: list[str] | None = None) -> list[dict]:
     asked = request_arguments(args)
     if request.classes:
         asked = ["--class_to_forget", *map(str, request.classes)]
-    _step(main_test, [*model, "--no_window"])
+    _step(args, main_test, [*model, "--no_window"])
     if any(method.uses_mask for method in methods):
         masks = model if len(request.classes) == 1 else [*model, *asked]
-        _step(generate_mask, [*masks, *_continue_flags(args, f"{base_id}/*", SALIENCY_FOLDER)])
+        _step(
+            args, generate_mask, [*masks, *_continue_flags(args, f"{base_id}/*", SALIENCY_FOLDER)]
+        )
     made, failures = {"base model": base_id}, []
     for method in methods:
         mask = _flags(args, "mask_thresh") if method.uses_mask else []
         try:
             made[method.id] = _step(
-                main_unlearn, [*forgetting, "--unlearn", method.id, *asked, *mask]
+                args, main_unlearn, [*forgetting, "--unlearn", method.id, *asked, *mask]
             )
         except UserError as error:  # the other methods can still run
             failures.append(f"{method.id} failed: {error}")
@@ -134,10 +136,10 @@ def main(argv: list[str] | None = None) -> list[dict]:
     for title, model_id in made.items():  # after all methods: Retrain is compared with each
         tested = ["--model_id", model_id, *data, *on_device]
         measures = ["--measures", *args.measures]
-        results = _step(main_test_unlearn, [*tested, *asked, *measures])
+        results = _step(args, main_test_unlearn, [*tested, *asked, *measures])
         rows.append(_row(title, model_id, results))
         if model_id != base_id:
-            _step(main_test, [*tested, "--no_window"])
+            _step(args, main_test, [*tested, "--no_window"])
 
     forgotten = f"{request.description} forgotten"
     print(f"\n{dataset.name}, {forgotten}\n")
@@ -177,7 +179,7 @@ def _check_base(parser, args):
 def _train_base(args, name, flags):
     recipe = _recipe(args)
     own = _flags(args, "input_size") + _switches(args)
-    _step(main_train, ["--save_model_id", name, *flags, *recipe, *own])
+    _step(args, main_train, ["--save_model_id", name, *flags, *recipe, *own])
 
 
 def _continue_flags(args, pattern, *folders):
@@ -205,13 +207,16 @@ def _flags(args, *names):
     return [word for name in given for word in (f"--{name}", str(values[name]))]
 
 
-def _step(script, flags):
+def _step(args, script, flags):
     print(f"\n$ python {script.__name__}.py {shlex.join(flags)}", flush=True)
     try:
         return script.main(flags)
     except KeyboardInterrupt as interrupt:  # the script's own hint is for its own command
-        hint = "finished steps are saved; the same command continues"
-        raise interrupt_with_hint(interrupt, hint) from None
+        hint = "the same command continues"
+        if args.overwrite:
+            hint = "the same command repeats them, and without --overwrite models and masks of the "
+            hint += "same settings are kept"
+        raise interrupt_with_hint(interrupt, f"finished steps are saved; {hint}") from None
 
 
 def _row(name, model_id, results):

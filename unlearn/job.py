@@ -143,7 +143,7 @@ class UnlearnJob:
     def open_progress(
         self, record: dict, mask: "WeightMask | None", *, resume: bool, overwrite: bool
     ) -> Progress:
-        """Return the progress of this run, with the saved epochs if it is to `resume`.
+        """Return the progress of this run, with its saved epochs if `resume`.
 
         record: `make_record` of this run. Raises UserError if a model, or the progress of an
         interrupted run, would be lost and `overwrite` is False.

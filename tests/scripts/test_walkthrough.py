@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from models.checkpoint import load_model, read_record
-from tests.helpers.environment import BASE, FORGOTTEN, GREY_NAMES, TRAIN
+from tests.helpers.environment import BASE, FORGOTTEN, GREY_NAMES, TRAIN, assert_one_line
 from tests.helpers.output import assert_near, results_of, tables
 from tests.helpers.reference import predictions, reference_figures, softmax
 from tests.scripts.shared import (
@@ -100,6 +100,29 @@ def comparison(text):
     [(header, rows)] = tables(text)
     failed = re.findall(r"^(\S+) failed: ", text, re.MULTILINE)
     return {row[0]: dict(zip(header[1:], row[1:], strict=True)) for row in rows}, failed
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ((), "continues"),
+        (
+            ("--overwrite",),
+            "repeats them, and without --overwrite models and masks of the same settings are kept",
+        ),
+    ],
+)
+def test_an_interrupted_walkthrough_says_what_the_same_command_does(
+    run_here, workplace, data_files, monkeypatch, flags, says
+):
+    def interrupted(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("examine_dataset.main", interrupted)
+    result = run_here("main_walkthrough", "--dataset", data_files["grey"], *flags)
+    assert result.returncode == 130
+    expected = f"interrupted: finished steps are saved; the same command {says}"
+    assert_one_line(result.stderr, expected)
 
 
 def test_all_of_it_in_one_command(done, workplace, data_files, undrawn):

@@ -38,7 +38,7 @@ class EpochPlan:
     """What one epoch of unlearning trains on, and how.
 
     step: (model, optimizer, images, labels) -> loss (detached scalar), which also updates the
-    model; utils.train.training.gradient_step returns such a function for a loss. lr_factor: times
+    model; utils.train.training.gradient_step returns such a function for a loss. lr_factor: of
     the recipe's learning rate. batch_size: None for the recipe's. update_statistics: False trains
     in evaluation mode, with frozen running statistics of batch normalisation and without dropout.
     step_outputs: a list that `step` appends tensors to, for code that runs after the epoch; it is

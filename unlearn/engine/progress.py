@@ -48,8 +48,8 @@ class Progress:
     def open(cls, model_id: str, origin: dict, *, resume: bool, overwrite: bool) -> "Progress":
         """Return the saved progress of this run if `resume`, else an empty one.
 
-        overwrite: whether progress that cannot be resumed, or is not to be, may be deleted. Raises
-        UserError for such progress otherwise.
+        overwrite: delete saved progress that is damaged, of another run or, without `resume`, not
+        needed. Raises UserError for such progress otherwise.
         """
         progress = cls(model_id, origin)
         for folder in (UNFINISHED_FOLDER, progress.folder):
@@ -85,7 +85,7 @@ class Progress:
         return {**found, MASK_KEY: None} == {**origin, MASK_KEY: None}
 
     def load_epoch(self) -> dict | None:
-        """Return the state that `save_epoch` saved of the next epoch, None if it is not saved.
+        """Return the saved state of the next epoch, None if it is not saved.
 
         Raises UserError if its file is missing, damaged, or of another run or epoch.
         """
@@ -131,7 +131,7 @@ class Progress:
         return f"{self.saved_epochs} {verb} saved; add --resume to continue"
 
     def delete(self) -> None:
-        """Delete all files, because the run has ended or is not to be resumed."""
+        """Delete all files, because the run has ended or will not be resumed."""
         self.wait()
         self._remove()
 

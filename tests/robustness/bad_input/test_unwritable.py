@@ -30,7 +30,7 @@ def test_a_full_disk(trained, refused, grey, full_disk):
     state = says.format("model_weights/tiny_resume.pt")
     assert refused(state, "main_train", *train_flags(grey, "tiny"), "--overwrite") == []
     mask = says.format(f"SaliencyMaps/{BASE}/class_0.pt")
-    assert refused(mask, "generate_mask", *model_flags(grey)) == []
+    assert refused(mask, "generate_mask", *model_flags(grey), "--overwrite") == []
     picture = says.format(f"pics/{BASE}/confusion_matrix.png")
     assert refused(picture, "main_test", *model_flags(grey)) == []
     results = says.format(f"results/{BASE}_3.json")
