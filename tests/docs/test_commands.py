@@ -10,8 +10,9 @@ import sys
 import pytest
 
 from arg_parser import make_parser
-from tests.helpers.documents import DOCUMENTS, code_blocks, code_spans, name_of, read
+from tests.helpers.documents import DOCUMENTS, code_blocks, code_spans, name_of, page, read
 from tests.helpers.environment import REPOSITORY
+from unlearn.registry import load_plugins
 
 LAUNCHERS = ("python", "torchrun")
 
@@ -37,7 +38,7 @@ def script_commands():
             place = next((n for n, word in enumerate(words) if word.endswith(".py")), None)
             if place is not None and words[1] != "-m":
                 found[name_of(document), tuple(words[place:])] = None
-    return [(page, words[0], list(words[1:])) for page, words in found]
+    return [(document, words[0], list(words[1:])) for document, words in found]
 
 
 def _readable(value):
@@ -47,8 +48,17 @@ def _readable(value):
 COMMANDS = script_commands()
 
 
-@pytest.mark.parametrize("page, script, flags", COMMANDS, ids=_readable)
-def test_a_command_is_accepted(page, script, flags, monkeypatch):
+@pytest.fixture
+def plugin_folder(tmp_path):
+    """A folder with the plug-in of docs/contributing.md, which is loaded with its flag."""
+    source = code_blocks(page("contributing.md").split("## Add a method")[1], "python")[0]
+    (tmp_path / "my_method.py").write_text(source)
+    yield tmp_path
+    load_plugins([])
+
+
+@pytest.mark.parametrize("document, script, flags", COMMANDS, ids=_readable)
+def test_a_command_is_accepted(document, script, flags, monkeypatch, plugin_folder):
     benchmark = script.startswith("benchmarks/")
     parser = argparse.ArgumentParser if benchmark else type(make_parser(""))
     parse_args = parser.parse_args
@@ -58,6 +68,7 @@ def test_a_command_is_accepted(page, script, flags, monkeypatch):
         raise Parsed
 
     monkeypatch.setattr(parser, "parse_args", stop)
+    monkeypatch.chdir(plugin_folder)
     with pytest.raises((Parsed, SystemExit)) as ended:
         if benchmark:
             monkeypatch.setattr(sys, "argv", [script, *flags])
@@ -65,7 +76,7 @@ def test_a_command_is_accepted(page, script, flags, monkeypatch):
             runpy.run_path(str(REPOSITORY / script), run_name="__main__")
         else:
             importlib.import_module(script.removesuffix(".py")).main(flags)
-    assert ended.type is Parsed or ended.value.code == 0, page  # 0: --list_methods, --help
+    assert ended.type is Parsed or ended.value.code == 0, document  # 0: --list_methods, --help
 
 
 def test_commands_are_found():

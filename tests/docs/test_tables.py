@@ -17,7 +17,7 @@ MAX_README_LINES = 280
 README = read(REPOSITORY / "README.md")
 FLAG_ROWS = dict(re.findall(r"^\| (\w+)\.py \| (.+) \|$", page("reference.md"), re.MULTILINE))
 SCRIPTS = sorted(path.stem for path in REPOSITORY.glob("*.py") if path.stem != "arg_parser")
-PACKAGES = ("benchmarks", "evaluation", "models", "tests", "unlearn", "utils")
+PACKAGES = ("benchmarks", "evaluation", "flags", "models", "tests", "unlearn", "utils")
 
 
 def test_the_readme_is_short():
