@@ -11,8 +11,7 @@ decreases first; the paper stops once it has passed its minimum and has risen to
 initial value. Choices:
 
 - c' is drawn for each image in each epoch, and is none of the classes to forget. Pixels have a
-range
-  of 1.
+  range of 1.
 - The sensitivity is compared before each step: the mean of single images' norms, not one norm of
   them all, over the batch, with that of the base model over the forget set. A check per epoch is
   too late: on an easy data set one epoch led from forgetting to a ruined model.

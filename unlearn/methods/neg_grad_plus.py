@@ -13,9 +13,8 @@ jointly: each step has a batch of both sets. Choices:
   paper sets no bound and relies on a beta near 1. With the bound a smaller beta, which forgets in
   fewer steps, does not destroy what is to stay.
 - The optimizer is Adam, because a model that fits both sets perfectly has gradients near zero at
-the
-  start. The running statistics of batch normalisation stay those of the base model: batches that
-  are half forget set would shift them away from what the retained classes need.
+  the start. The running statistics of batch normalisation stay those of the base model: batches
+  that are half forget set would shift them away from what the retained classes need.
 """
 
 from models.architectures import Classifier

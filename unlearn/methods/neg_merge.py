@@ -15,8 +15,7 @@ The retain set is not used. Choices:
 - They are fine-tuned with the running statistics of batch normalisation and without dropout, as in
   evaluation mode: the statistics are not weights, and stay those of the base model.
 - No weight decay by default, unlike the paper: it shrinks all weights in all models, so that it
-alone
-  would make signs agree, and its negation would enlarge the weights.
+  alone would make signs agree, and its negation would enlarge the weights.
 - The paper chooses lambda by validation; here it is an option.
 """
 

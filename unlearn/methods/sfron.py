@@ -16,10 +16,9 @@ the inverse Hessian of the retain set, which is never computed. Choices, as in t
 unless stated:
 
 - Learning rate and alpha both follow half a cosine, from epoch to epoch (1 and 0.5 in two epochs;
-in
-  the code step by step to 0); both kinds of step share one optimizer; the gradient of the ascent,
-  including alpha and mask, is clipped to the norm MAX_NORM. beta is 1, so that the slow weights are
-  the fast ones.
+  in the code step by step to 0); both kinds of step share one optimizer; the gradient of the
+  ascent, including alpha and mask, is clipped to the norm MAX_NORM. beta is 1, so that the slow
+  weights are the fast ones.
 - alpha is 25 in the code for a ResNet-18 on CIFAR-10, over 300 ascents (500 is for AdamW at 2e-5).
   There are far fewer ascents here, and images that the model fits perfectly have almost no gradient
   (a norm of about 0.01 on a ResNet-18): up to 5 nothing of a random sample is forgotten. With the
@@ -27,9 +26,8 @@ in
 - An epoch is one pass over the forget set, with `inner` batches of retain images after each batch,
   which are smaller at the end of the retain set.
 - The Fisher information uses single images' gradients (fisher.py); the code squares those of
-batches.
-  In multi-label data it covers all findings, of both sets, so that gamma compares equal quantities;
-  the ascent covers only the findings to forget.
+  batches. In multi-label data it covers all findings, of both sets, so that gamma compares equal
+  quantities; the ascent covers only the findings to forget.
 - Batch normalisation uses batch statistics in the ascent, too, as in the code. With the running
   statistics instead, the same settings destroyed most of what a ResNet-18 was to keep. A single
   image has no batch statistics: there the ascent uses the running ones.

@@ -11,12 +11,11 @@ dampening", AAAI 2024: with I the diagonal Fisher information of all training im
   squares the gradients of batches. Batches here have random signs (fisher.py), which keep the
   definition; --unlearn_batch_size 1 removes the randomness.
 - D contains D_f, so with s = |D_f| / |D| the rule is I_Df / I_Dr > alpha (1 - s) / (1 - alpha s),
-and
-  from alpha = 1 / s on it selects nothing. The paper's 10 requires a ratio of 11 where a class is a
-  hundredth of the images and of 19 where it is a twentieth, and would not change a quarter at all.
-  The default is for a quarter, on a ResNet-18, where it requires 15 (2 or 3 damage the rest of the
-  model); at a sixth it requires only 6, at a tenth 4.5. alpha = 15 / (1 + 14 s) requires 15 at any
-  fraction. alpha is the first setting to tune on other data.
+  and from alpha = 1 / s on it selects nothing. The paper's 10 requires a ratio of 11 where a class
+  is a hundredth of the images and of 19 where it is a twentieth, and would not change a quarter at
+  all. The default is for a quarter, on a ResNet-18, where it requires 15 (2 or 3 damage the rest of
+  the model); at a sixth it requires only 6, at a tenth 4.5. alpha = 15 / (1 + 14 s) requires 15 at
+  any fraction. alpha is the first setting to tune on other data.
 """
 
 from collections.abc import Callable, Mapping
