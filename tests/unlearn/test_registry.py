@@ -1,6 +1,7 @@
 """Methods are found in their files, which are not imported; plug-in files are."""
 
 import importlib
+import os
 import shutil
 from dataclasses import fields
 
@@ -135,6 +136,7 @@ def test_a_plugin_may_declare_several_methods(methods, plugin):
         ("METHOD = 3", "METHOD is no Method"),
         ("METHODS = []", "it declares no METHOD"),
         ("METHODS = [3]", "METHOD is no Method"),
+        (NEW_METHOD.format(id="A") + "METHODS = METHOD", "METHOD is no Method"),
         ("import no_such_library", "cannot be imported: ModuleNotFoundError: No module named"),
         ("def broken(:", "cannot be imported: SyntaxError"),
         (NEW_METHOD.format(id="FT"), "a method FT exists already"),
@@ -154,6 +156,16 @@ def test_a_plugin_with_a_fault_is_refused_and_adds_nothing(methods, plugin, text
     with pytest.raises(UserError, match=says):
         registry.load_plugins([plugin(NEW_METHOD.format(id="Good"), "good.py"), plugin(text)])
     assert list(methods) == before
+
+
+def test_a_plugin_is_executed_as_it_is_now_and_leaves_no_file(methods, plugin, tmp_path):
+    """Two contents of the same size and time: a bytecode cache would take them for one."""
+    for number in "12":
+        path = plugin(NEW_METHOD.format(id=f"Mine{number}"))
+        os.utime(path, (1, 1))
+        registry.load_plugins([path])
+        assert registry.find_method(f"Mine{number}").id == f"Mine{number}"
+    assert [found.name for found in tmp_path.rglob("*") if found.is_file()] == ["my_method.py"]
 
 
 def test_two_plugins_with_one_id_are_refused(methods, plugin):

@@ -61,17 +61,16 @@ def amun(
     if len(adversarial) == 0:
         raise UserError(
             "no image of the forget set has an adversarial example, because the model predicts one "
-            "class for all images: "
-            "choose another method"
+            "class for all images: choose another method"
         )
     natural = forget_set.concat(retain_set) if config.options["keep"] else retain_set
     mixed = ConcatenatedSets(natural, adversarial)
 
-    def passes(_):
+    def plan_epochs(_):
         for epoch in range(epochs):
             yield EpochPlan(mixed, gradient_step(classification_loss), cosine_factor(epoch, epochs))
 
-    return run_epochs(model, passes, config)
+    return run_epochs(model, plan_epochs, config)
 
 
 def adversarial_examples(

@@ -46,11 +46,11 @@ def boundary_shrink(
         neighbour_labels(model, forget_set, bound, config.request, size)
     )
 
-    def passes(_):
+    def plan_epochs(_):
         for _ in range(config.recipe.epochs):
             yield EpochPlan(nearest, gradient_step(classification_loss), update_statistics=False)
 
-    return run_epochs(model, passes, config)
+    return run_epochs(model, plan_epochs, config)
 
 
 def neighbour_labels(

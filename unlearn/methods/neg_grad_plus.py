@@ -42,12 +42,12 @@ def neg_grad_plus(
         ascent = -bounded_losses(config.request, *forget).mean()
         return beta * classification_loss(*retain) + (1 - beta) * ascent
 
-    def passes(generator):
+    def plan_epochs(generator):
         paired = PairedSets(forget_set, retain_set, size, generator)
         for _ in range(config.recipe.epochs):
             yield EpochPlan(paired, gradient_step(loss_function), update_statistics=False)
 
-    return run_epochs(model, passes, config)
+    return run_epochs(model, plan_epochs, config)
 
 
 METHOD = Method(

@@ -69,11 +69,11 @@ def fine_tuned(
     def loss(logits, labels):
         return config.request.losses(logits, labels).mean()
 
-    def passes(_):
+    def plan_epochs(_):
         for _ in range(recipe.epochs):
             yield EpochPlan(forget_set, gradient_step(loss), update_statistics=False)
 
-    return run_epochs(copy.deepcopy(model), passes, replace(config, recipe=own, mask=None))
+    return run_epochs(copy.deepcopy(model), plan_epochs, replace(config, recipe=own, mask=None))
 
 
 class SignConsensus:

@@ -40,7 +40,7 @@ from models.architectures import Classifier
 from unlearn.components.fisher import diagonal_fisher, image_losses
 from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
-from unlearn.engine.method import BATCH_SIZE, Method, Option
+from unlearn.engine.method import BATCH_SIZE, FISHER_BATCH_SIZE, Method, Option
 from unlearn.engine.pairing import PairedSets
 from utils.data.datasets import ImageSet
 from utils.runtime.errors import UserError
@@ -58,7 +58,6 @@ OPTIONS = {
     "beta": Option(1.0, "fraction of the way that the slow weights follow", high=1.0),
 }
 MAX_NORM = 7.0
-FISHER_BATCH = 10  # images
 SMALLEST_LOSS = 1e-6  # nats: the weight of an image is unbounded otherwise
 
 
@@ -70,7 +69,7 @@ def sfron(
         raise UserError(TOO_FEW.format(len(retain_set)))
     recipe, options = config.recipe, config.options
 
-    def passes(generator):
+    def plan_epochs(generator):
         mask = fisher_ratio_mask(model, forget_set, retain_set, config, generator)
         secondary_size = options["inner"] * recipe.batch_size
         for epoch in range(recipe.epochs):
@@ -80,7 +79,7 @@ def sfron(
             # the step sets the mode itself, because a forget batch may have a single image
             yield EpochPlan(paired, step, rate, update_statistics=False)
 
-    return run_epochs(model, passes, config)
+    return run_epochs(model, plan_epochs, config)
 
 
 def fisher_ratio_mask(
@@ -91,8 +90,8 @@ def fisher_ratio_mask(
     generator: torch.Generator,
 ) -> dict[str, torch.Tensor]:
     """Return by name which weights matter at least gamma times as much to the forget set."""
-    of_forget = diagonal_fisher(model, forget_set, image_losses, FISHER_BATCH, generator)
-    of_retain = diagonal_fisher(model, retain_set, image_losses, FISHER_BATCH, generator)
+    of_forget = diagonal_fisher(model, forget_set, image_losses, FISHER_BATCH_SIZE, generator)
+    of_retain = diagonal_fisher(model, retain_set, image_losses, FISHER_BATCH_SIZE, generator)
     gamma = config.options["gamma"]
     return {name: part >= gamma * of_retain[name] for name, part in of_forget.items()}
 

@@ -25,7 +25,7 @@ import torch
 
 from models.architectures import Classifier
 from unlearn.components.fisher import diagonal_fisher, image_losses
-from unlearn.components.one_step import finished
+from unlearn.components.one_step import require_finite
 from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.method import FISHER_BATCH_SIZE, ONE_STEP, ONE_STEP_IGNORES, Method, Option
 from utils.data.datasets import ImageSet
@@ -59,7 +59,7 @@ def dampened(
     of_forget, of_retain = (importance(part, generator) for part in (forget_set, retain_set))
     fraction = len(forget_set) / (len(forget_set) + len(retain_set))
     dampen(model, of_forget, of_retain, fraction, config.options)
-    return finished(model, forget_set, config.recipe.batch_size)
+    return require_finite(model, forget_set, config.recipe.batch_size)
 
 
 @torch.no_grad()

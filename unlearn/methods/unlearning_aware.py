@@ -60,12 +60,12 @@ def unlearning_aware(
         optimizer.step()
         return loss.detach()
 
-    def passes(generator):
+    def plan_epochs(generator):
         pairs = PairedSets(retain_set, forget_set, batch_size, generator)
         for epoch in range(epochs):
             yield EpochPlan(pairs, step, cosine_factor(epoch, epochs))
 
-    return run_epochs(model, passes, config)
+    return run_epochs(model, plan_epochs, config)
 
 
 @torch.no_grad()

@@ -53,7 +53,7 @@ def unsir(
 ) -> Classifier:
     """Optimise noise for the forgotten classes, train on it, and repair with retain images."""
 
-    def passes(generator):
+    def plan_epochs(generator):
         classes, batch_size = forget_set.labels.unique(), config.recipe.batch_size
         noise = learn_noise(model, classes, config.options, generator, batch_size)
         size = max(2, round(config.options["share"] * len(retain_set)))
@@ -65,7 +65,7 @@ def unsir(
         for _ in range(config.recipe.epochs - 1):
             yield EpochPlan(retain_set, gradient_step(classification_loss), lr_factor=REPAIR_RATE)
 
-    return run_epochs(model, passes, config)
+    return run_epochs(model, plan_epochs, config)
 
 
 def impair(logits: torch.Tensor, labels: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
