@@ -34,6 +34,11 @@ METHOD = Method(
 """
 
 
+def copy_of_methods(tmp_path):
+    """The folder of methods, in a copy of their package."""
+    return shutil.copytree(registry.METHOD_FOLDER.parent, tmp_path / "unlearn") / "methods"
+
+
 @pytest.fixture
 def methods(monkeypatch):
     """METHODS that a test may add plug-ins to."""
@@ -65,7 +70,7 @@ def test_the_methods_of_the_given_order_come_first():
 
 
 def test_a_new_file_is_a_new_method_and_its_variant(tmp_path):
-    folder = shutil.copytree(registry.METHOD_FOLDER, tmp_path / "unlearn" / "methods")
+    folder = copy_of_methods(tmp_path)
     (folder / "nothing.py").write_text(NEW_METHOD.format(id="Nothing"))
     found = registry.with_variants(registry.read_methods(folder))
     assert [key for key in found if key not in registry.METHODS] == [
@@ -77,7 +82,7 @@ def test_a_new_file_is_a_new_method_and_its_variant(tmp_path):
 
 @pytest.mark.parametrize("taken", ["RL", "rl", "Retrain", "ft_with_salun"])
 def test_two_files_with_one_id_are_refused(tmp_path, taken):
-    folder = shutil.copytree(registry.METHOD_FOLDER, tmp_path / "unlearn" / "methods")
+    folder = copy_of_methods(tmp_path)
     (folder / "zzz.py").write_text(NEW_METHOD.format(id=taken))
     with pytest.raises(UserError, match="^zzz.py: a method .* exists already"):
         registry.read_methods(folder)
@@ -95,7 +100,7 @@ def test_two_files_with_one_id_are_refused(tmp_path, taken):
     ],
 )
 def test_a_file_with_a_fault_is_named(tmp_path, text, says):
-    folder = shutil.copytree(registry.METHOD_FOLDER, tmp_path / "unlearn" / "methods")
+    folder = copy_of_methods(tmp_path)
     (folder / "new.py").write_text(text)
     with pytest.raises(UserError, match=f"^new.py: {says}"):
         registry.read_methods(folder)

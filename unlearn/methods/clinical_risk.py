@@ -4,7 +4,7 @@ Falcao and Cordeiro, "Does machine unlearning preserve clinical safety? A risk a
 image classification", 2026 (arXiv:2604.23854). Random labels teach the model that a malignant image
 of the forget set shows something benign, and missed malignancies follow. So such images are
 forgotten by entropy, while the others get random wrong labels as in RL. This loss was inferred from
-the paper's abstract, because the full text was not available; the paper's own loss may differ. Here:
+the paper's abstract, because the full text was not available, and the paper's own may differ:
 
     min  E_{x in D_f, risky} [ KL(u || f(x)) ] + E_{x in D_f, other} [ CE(f(x), y') ]
         + alpha E_{(x, y) in D_r} [ CE(f(x), y) ],    u uniform over the classes
