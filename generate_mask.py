@@ -49,6 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     paths = {request: saliency_path(args.model_id, request) for request in requests}
     folder = next(iter(paths.values())).parent
     ensure_folder(folder)
+    ensure_folder(PICTURE_FOLDER / args.model_id)
     with exclusive_lock(folder, folder):
         # True: a mask of this request and origin, False: another, None: none, or damaged
         existing = {

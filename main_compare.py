@@ -218,7 +218,7 @@ def _mark(row):
     from evaluation.comparison.ranking import NOTHING_DONE
     from unlearn.lineage.parents import RETRAIN
 
-    roles = {RETRAIN: "yardstick", NOTHING_DONE: "base"}
+    roles = {RETRAIN: "reference", NOTHING_DONE: "base"}
     return {
         "name": row.name,
         "role": roles.get(row.name, "method"),

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from evaluation.settings import FOLDS
+
 SINGLE_IMAGES = "the request is of single images, not of a class"
 IS_RETRAIN = "this model is Retrain"
 NO_RETRAIN = "no Retrain is available: create one with main_unlearn.py --unlearn Retrain"
@@ -44,3 +46,12 @@ class Figure:
 def undefined(reason: str) -> Figure:
     """Return a figure that cannot be measured, with the reason."""
     return Figure(None, why_undefined=reason)
+
+
+def too_few(members: int, non_members: int) -> str | None:
+    """Return why these numbers of members and non-members are too small, None if they are not."""
+    names = (members, "image", " of the request"), (non_members, "non-member", "")
+    for count, what, which in names:
+        if count < FOLDS:
+            return f"{count} {what}{'s' if count != 1 else ''}{which}, and the minimum is {FOLDS}"
+    return None

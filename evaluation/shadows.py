@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from evaluation.figure import too_few
 from evaluation.metrics.klom import margins
-from evaluation.metrics.membership import too_few
 from models.architectures import Classifier, ModelSpec, build_model
 from models.checkpoint import LOAD_ERRORS, load_with_digest, save_with_digest
 from unlearn.engine.method import Method

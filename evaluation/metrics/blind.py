@@ -22,7 +22,8 @@ from torch.nn import functional
 
 from evaluation.figure import Figure
 from evaluation.measure import Measure, Row
-from evaluation.metrics.membership import FOLDS, attack, separates
+from evaluation.metrics.membership import attack, separates
+from evaluation.settings import FOLDS
 from utils.data.prefetch import iter_batches
 from utils.runtime.devices import to_device_async
 from utils.train.prediction import PREDICTION_BATCH

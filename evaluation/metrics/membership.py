@@ -15,8 +15,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
-from evaluation.figure import Figure, undefined
+from evaluation.figure import Figure, too_few, undefined
 from evaluation.measure import Column, Measure, Row, tpr_key
+from evaluation.settings import FOLDS
 from evaluation.statistics import wilson_proportion
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 ATTACKS = ("loss", "confidence", "entropy", "modified_entropy")
 RESAMPLES = 1000  # of the bootstrap
 CONFIDENCE = 0.95
-FOLDS = 5
 CHUNK_SIZE = 100  # bootstrap resamples held in memory together
 LOW_RATES = (0.01, 0.001)  # false positive rates at which true positive rates are given
 Scores = tuple[np.ndarray, np.ndarray]  # of members (M,) and of non-members (N,)
@@ -153,15 +153,6 @@ def attack(members: np.ndarray, non_members: np.ndarray, seed: int = 1) -> Attac
     return AttackFigures(
         Figure(float(auc), *ends[0]), _balanced_accuracy(members, non_members, rng), tpr
     )
-
-
-def too_few(members: int, non_members: int) -> str | None:
-    """Return why these numbers of members and non-members are too small, None if they are not."""
-    names = (members, "image", " of the request"), (non_members, "non-member", "")
-    for count, what, which in names:
-        if count < FOLDS:
-            return f"{count} {what}{'s' if count != 1 else ''}{which}, and the minimum is {FOLDS}"
-    return None
 
 
 def auc_difference(scores: Scores, other_scores: Scores, seed: int = 1) -> Figure:

@@ -27,7 +27,7 @@ MIN_DISTANCE = 0.025  # of the axes: closer marks share one label
 def forgetting_against_utility(rows: Sequence[dict], title: str) -> Figure:
     """Plot the utility of each method against how well it forgot; the area of a mark is its time.
 
-    rows: dicts with name, role ("yardstick", "base" or "method"), forgetting and utility (both in
+    rows: dicts with name, role ("reference", "base" or "method"), forgetting and utility (both in
         percent), seconds, which may be None, and optionally `spreads`, the standard deviations of
         forgetting and utility over seeds. A row without forgetting or utility is left out.
     """
@@ -35,7 +35,7 @@ def forgetting_against_utility(rows: Sequence[dict], title: str) -> Figure:
     figure = new_figure(WIDTH, max(HEIGHT, 1.5 + len(rows) / LINES_PER_INCH), title)
     axes, names = figure.subplots(1, 2, width_ratios=(2.6, 1))
     longest = max((row["seconds"] or 0 for row in rows), default=0) or 1
-    colors = {"yardstick": RETRAIN_COLOR, "base": BASE_COLOR, "method": FORGET}
+    colors = {"reference": RETRAIN_COLOR, "base": BASE_COLOR, "method": FORGET}
     for row in rows:
         area = MIN_AREA + (MAX_AREA - MIN_AREA) * (row["seconds"] or 0) / longest
         _draw_error_bars(axes, row)
@@ -44,14 +44,14 @@ def forgetting_against_utility(rows: Sequence[dict], title: str) -> Figure:
             row["utility"],
             s=area,
             color=colors[row["role"]],
-            marker="*" if row["role"] == "yardstick" else "o",
+            marker="*" if row["role"] == "reference" else "o",
             alpha=0.65 if row["role"] == "method" else 1,
             edgecolors="black",
             linewidths=0.6,
-            zorder=5 if row["role"] == "yardstick" else 3,
+            zorder=5 if row["role"] == "reference" else 3,
         )
     _write_numbers(axes, rows)
-    retrain = next((row for row in rows if row["role"] == "yardstick"), None)
+    retrain = next((row for row in rows if row["role"] == "reference"), None)
     if retrain:
         axes.axvline(retrain["forgetting"], color=RETRAIN_COLOR, linewidth=0.8, linestyle=":")
         axes.axhline(retrain["utility"], color=RETRAIN_COLOR, linewidth=0.8, linestyle=":")

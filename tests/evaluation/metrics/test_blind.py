@@ -6,7 +6,7 @@ import torch
 
 from evaluation.figure import Figure
 from evaluation.metrics.blind import blind_attack, control_warnings
-from evaluation.metrics.membership import FOLDS
+from evaluation.settings import FOLDS
 from tests.evaluation.contexts import make_context
 from unlearn.request.request import ForgetRequest
 from utils.data.datasets import ImageSet

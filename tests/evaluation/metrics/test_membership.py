@@ -12,7 +12,6 @@ from evaluation.audit import RETRAIN
 from evaluation.figure import Figure, undefined
 from evaluation.metrics.membership import (
     ATTACKS,
-    FOLDS,
     LOW_RATES,
     RESAMPLES,
     attack,
@@ -21,6 +20,7 @@ from evaluation.metrics.membership import (
     membership_scores,
     separates,
 )
+from evaluation.settings import FOLDS
 from tests.evaluation.contexts import make_context
 from unlearn.request.request import ForgetRequest
 
