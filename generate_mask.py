@@ -52,7 +52,9 @@ def main(argv: list[str] | None = None) -> None:
     ensure_folder(PICTURE_FOLDER / args.model_id)
     with exclusive_lock(folder, folder):
         # True: a mask of this request and origin, False: another, None: none, or damaged
-        existing = {each: matches_origin(path, each, origin) for each, path in paths.items()}
+        existing = {
+            request: matches_origin(path, request, origin) for request, path in paths.items()
+        }
         others = [path for request, path in paths.items() if existing[request] is False]
         check_overwrite(others, args.overwrite)
         for number, (request, path) in enumerate(paths.items()):
@@ -68,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _how_to_continue(args):
     if args.overwrite and not args.resume:
-        return "the same command replaces all again, and without --overwrite existing ones are kept"
+        return "the same command starts again; without --overwrite it keeps existing masks"
     return "the same command continues"
 
 

@@ -118,9 +118,9 @@ def _check_some_can_run(comparison, trials):
     """Raise UserError before any work if no requested method but Retrain can run."""
     from unlearn.lineage.parents import RETRAIN
 
-    asked = [trial for trial in trials if trial.method.id != RETRAIN]
-    faults = [comparison.fault(trial) for trial in asked]
-    if asked and all(faults):
+    requested = [trial for trial in trials if trial.method.id != RETRAIN]
+    faults = [comparison.fault(trial) for trial in requested]
+    if requested and all(faults):
         raise UserError(faults[0])
 
 

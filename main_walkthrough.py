@@ -113,12 +113,12 @@ def main(argv: list[str] | None = None) -> list[dict]:
         base_id = f"{name}_best"
     model = ["--model_id", base_id, *data, *on_device]
     forgetting = [*model, *_continue_flags(args, f"{base_id}{FORGOTTEN}*", UNFINISHED_FOLDER)]
-    asked = request_arguments(args)
+    forget_flags = request_arguments(args)
     if request.classes:
-        asked = ["--class_to_forget", *map(str, request.classes)]
+        forget_flags = ["--class_to_forget", *map(str, request.classes)]
     _step(args, main_test, [*model, "--no_window"])
     if any(method.uses_mask for method in methods):
-        masks = model if len(request.classes) == 1 else [*model, *asked]
+        masks = model if len(request.classes) == 1 else [*model, *forget_flags]
         _step(
             args, generate_mask, [*masks, *_continue_flags(args, f"{base_id}/*", SALIENCY_FOLDER)]
         )
@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
         mask = _flags(args, "mask_thresh") if method.uses_mask else []
         try:
             made[method.id] = _step(
-                args, main_unlearn, [*forgetting, "--unlearn", method.id, *asked, *mask]
+                args, main_unlearn, [*forgetting, "--unlearn", method.id, *forget_flags, *mask]
             )
         except UserError as error:  # the other methods can still run
             failures.append(f"{method.id} failed: {error}")
@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
     for title, model_id in made.items():  # after all methods: Retrain is compared with each
         tested = ["--model_id", model_id, *data, *on_device]
         measures = ["--measures", *args.measures]
-        results = _step(args, main_test_unlearn, [*tested, *asked, *measures])
+        results = _step(args, main_test_unlearn, [*tested, *forget_flags, *measures])
         rows.append(_row(title, model_id, results))
         if model_id != base_id:
             _step(args, main_test, [*tested, "--no_window"])

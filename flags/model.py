@@ -10,7 +10,7 @@ from utils.data.settings import MAX_SIDE, MIN_SIDE
 
 
 def trained_model_flags(parser: ArgumentParser) -> None:
-    """Add the model's id, and what a file of bare weights does not say about itself."""
+    """Add the model's id, and the flags that describe a file of bare weights."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model_id",
@@ -34,7 +34,7 @@ def trained_model_flags(parser: ArgumentParser) -> None:
 
 
 def open_model_arguments(args: Namespace) -> dict[str, Any]:
-    """Return the arguments of models.loading.open_model_and_data, except for the device."""
+    """Return the arguments of models.loading.load_model_and_data, except for the device."""
     source = load_dataset_arguments(args)
     return {
         "model_id": args.model_id,

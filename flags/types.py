@@ -1,4 +1,4 @@
-"""Types of flags: functions that turn a flag's text into a value, or say what is wrong with it."""
+"""Types of flags: functions that turn a flag's text into a value, or raise an error."""
 
 from argparse import ArgumentTypeError
 from collections.abc import Callable

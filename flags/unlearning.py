@@ -16,7 +16,7 @@ MASK_THRESH = 0.5
 
 
 class ListMethods(Action):
-    """Requires no other flag, but lets them be parsed, because --plugin may follow."""
+    """Makes all other flags optional, and lets them be parsed, because --plugin may follow."""
 
     def __call__(self, parser, namespace, *_):
         for action in parser._actions:

@@ -43,13 +43,7 @@ HALF = (0.5, 0.5)  # mean and standard deviation that map pixels from [0, 1] to 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_SHARDS = 1_000_000  # a record with more is invalid
-ENLARGED_SIZES = (
-    32,
-    64,
-    128,
-    224,
-    299,
-)  # pixels; for networks made for larger images
+ENLARGED_SIZES = (32, 64, 128, 224, 299)  # pixels; for networks made for larger images
 
 
 @dataclass(frozen=True)
@@ -264,10 +258,7 @@ def _build_arguments(spec):
     arguments = {"num_classes": spec.num_classes}
     if spec.arch.startswith("vit"):
         arguments["image_size"] = spec.network_size or spec.input_size
-    if spec.arch in (
-        "googlenet",
-        "inception_v3",
-    ):  # extra heads: for ImageNet training only
+    if spec.arch in ("googlenet", "inception_v3"):  # extra heads: for ImageNet training only
         arguments |= {"aux_logits": False, "init_weights": True}
     return arguments
 

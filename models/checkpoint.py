@@ -44,7 +44,13 @@ STATE_FORMAT = "medical-unlearning-training-state-1"
 IMAGENET_KERNEL = STEMS["imagenet"][0]
 EXTRA_HEADS = ("aux1.", "aux2.", "AuxLogits.")  # GoogLeNet's and Inception's, for training only
 LOAD_ERRORS = (  # of torchvision and torch, if a record and weights do not fit
-    *(AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError, UserError),
+    AssertionError,
+    AttributeError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    UserError,
 )
 DEFAULT_SETTINGS = {"precision": FLOAT32, "compiled": False}  # of records without these keys
 RESTART_HINT = "start from scratch with --overwrite"  # for a run that cannot be resumed

@@ -1,4 +1,4 @@
-"""Ensembles of networks, of which models trained in shards consist."""
+"""Ensembles of networks: the networks of models that are trained in shards."""
 
 import math
 from collections.abc import Iterable

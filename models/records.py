@@ -1,4 +1,4 @@
-"""Validate and compare records: they come from files of others, and name files and sizes."""
+"""Validates and compares records, which may come from other people's files and are not trusted."""
 
 import re
 import sys

@@ -1,1 +1,1 @@
-"""Unlearning: the request, one file a method, weight saliency, and what comes from what."""
+"""Unlearning: requests, methods, weight saliency, and the lineage of models."""

@@ -7,13 +7,13 @@ imported, because they may declare their methods in any way.
 """
 
 import hashlib
-import importlib.util
 import re
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
+from types import ModuleType
 
 from unlearn.engine import method as declarations_module
 from unlearn.engine.method import Method, describe_options, describe_recipe
@@ -202,20 +202,21 @@ def _add(found, method, file, existing=()):
 def _import_plugin(path):
     """The methods that a plug-in file declares, each with the file's name and SHA-256."""
     file = Path(path)
+    if file.suffix != ".py":
+        raise UserError(f"--plugin {path}: no Python file: its name must end in .py")
     try:
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        source = file.read_bytes()
     except OSError as error:
         raise UserError(f"--plugin {path}: {error.strerror or error}: check the path") from None
-    name = f"plugin_{digest}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None:
-        raise UserError(f"--plugin {path}: no Python file: its name must end in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses in the file look their module up
+    digest = hashlib.sha256(source).hexdigest()
+    module = ModuleType(f"plugin_{digest}")
+    module.__file__ = str(file)
+    sys.modules[module.__name__] = module  # dataclasses in the file look their module up
     try:
-        spec.loader.exec_module(module)
+        # not by an import, which might execute a cached file instead of what has this digest
+        exec(compile(source, str(file), "exec"), vars(module))
     except (Exception, SystemExit) as error:
-        del sys.modules[name]
+        del sys.modules[module.__name__]
         why = " ".join(str(error).split())
         raise UserError(
             f"--plugin {path}: it cannot be imported: {type(error).__name__}: {why}"
@@ -224,11 +225,11 @@ def _import_plugin(path):
     declared = [module.METHOD] if declared is None and hasattr(module, "METHOD") else declared
     if not declared:
         raise UserError(f"--plugin {path}: it declares no METHOD: see docs/contributing.md")
+    is_list = isinstance(declared, list | tuple)
+    if not is_list or not all(isinstance(method, Method) for method in declared):
+        raise UserError(f"--plugin {path}: METHOD is no Method: see docs/contributing.md")
     plugin = {"file": file.name, "sha256": digest}
-    for each in declared:
-        if not isinstance(each, Method):
-            raise UserError(f"--plugin {path}: METHOD is no Method: see docs/contributing.md")
-    return [replace(each, plugin=plugin) for each in declared]
+    return [replace(method, plugin=plugin) for method in declared]
 
 
 METHODS.update(with_variants(read_methods()))

@@ -123,10 +123,10 @@ def test_the_method_runs_as_a_plugin(method, method_file, trained, done, data_fi
 
 
 def test_the_method_is_found_in_the_folder_of_methods(tmp_path, monkeypatch):
-    """In a copy of the folder, which the package's path names instead of the folder itself."""
+    """In a copy of the folder, which the path of unlearn.methods names instead of its own."""
     import unlearn.methods
 
-    folder = shutil.copytree(registry.METHOD_FOLDER, tmp_path / "unlearn" / "methods")
+    folder = shutil.copytree(registry.METHOD_FOLDER.parent, tmp_path / "unlearn") / "methods"
     source, test = method_blocks()
     (folder / "my_method.py").write_text(source)
     found = with_variants(read_methods(folder))

@@ -81,8 +81,8 @@ def test_a_signal_ends_a_run_that_can_be_resumed(trained, run_here, done, grey, 
     if name == "SIGTERM":
         send_signal(number, 4)  # a mask has two files as well
         stopped = run_here("generate_mask", *model_flags(grey), "--overwrite")
-        says = "interrupted: [12] of 4 masks are saved; the same command replaces all again, and "
-        assert_one_line(stopped.stderr, says + "without --overwrite existing ones are kept")
+        says = "interrupted: [12] of 4 masks are saved; the same command starts again; "
+        assert_one_line(stopped.stderr, says + "without --overwrite it keeps existing masks")
         shutil.rmtree("SaliencyMaps")
         send_signal(number, 4)
         stopped = run_here("generate_mask", *model_flags(grey))

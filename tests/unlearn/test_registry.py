@@ -1,6 +1,7 @@
 """Methods are found in their files, which are not imported; plug-in files are."""
 
 import importlib
+import os
 import shutil
 from dataclasses import fields
 
@@ -31,6 +32,11 @@ METHOD = Method(
     summary="changes nothing",
 )
 """
+
+
+def copy_of_methods(tmp_path):
+    """The folder of methods, in a copy of their package."""
+    return shutil.copytree(registry.METHOD_FOLDER.parent, tmp_path / "unlearn") / "methods"
 
 
 @pytest.fixture
@@ -64,7 +70,7 @@ def test_the_methods_of_the_given_order_come_first():
 
 
 def test_a_new_file_is_a_new_method_and_its_variant(tmp_path):
-    folder = shutil.copytree(registry.METHOD_FOLDER, tmp_path / "unlearn" / "methods")
+    folder = copy_of_methods(tmp_path)
     (folder / "nothing.py").write_text(NEW_METHOD.format(id="Nothing"))
     found = registry.with_variants(registry.read_methods(folder))
     assert [key for key in found if key not in registry.METHODS] == [
@@ -76,7 +82,7 @@ def test_a_new_file_is_a_new_method_and_its_variant(tmp_path):
 
 @pytest.mark.parametrize("taken", ["RL", "rl", "Retrain", "ft_with_salun"])
 def test_two_files_with_one_id_are_refused(tmp_path, taken):
-    folder = shutil.copytree(registry.METHOD_FOLDER, tmp_path / "unlearn" / "methods")
+    folder = copy_of_methods(tmp_path)
     (folder / "zzz.py").write_text(NEW_METHOD.format(id=taken))
     with pytest.raises(UserError, match="^zzz.py: a method .* exists already"):
         registry.read_methods(folder)
@@ -94,7 +100,7 @@ def test_two_files_with_one_id_are_refused(tmp_path, taken):
     ],
 )
 def test_a_file_with_a_fault_is_named(tmp_path, text, says):
-    folder = shutil.copytree(registry.METHOD_FOLDER, tmp_path / "unlearn" / "methods")
+    folder = copy_of_methods(tmp_path)
     (folder / "new.py").write_text(text)
     with pytest.raises(UserError, match=f"^new.py: {says}"):
         registry.read_methods(folder)
@@ -135,6 +141,7 @@ def test_a_plugin_may_declare_several_methods(methods, plugin):
         ("METHOD = 3", "METHOD is no Method"),
         ("METHODS = []", "it declares no METHOD"),
         ("METHODS = [3]", "METHOD is no Method"),
+        (NEW_METHOD.format(id="A") + "METHODS = METHOD", "METHOD is no Method"),
         ("import no_such_library", "cannot be imported: ModuleNotFoundError: No module named"),
         ("def broken(:", "cannot be imported: SyntaxError"),
         (NEW_METHOD.format(id="FT"), "a method FT exists already"),
@@ -154,6 +161,16 @@ def test_a_plugin_with_a_fault_is_refused_and_adds_nothing(methods, plugin, text
     with pytest.raises(UserError, match=says):
         registry.load_plugins([plugin(NEW_METHOD.format(id="Good"), "good.py"), plugin(text)])
     assert list(methods) == before
+
+
+def test_a_plugin_is_executed_as_it_is_now_and_leaves_no_file(methods, plugin, tmp_path):
+    """Two contents of the same size and time: a bytecode cache would take them for one."""
+    for number in "12":
+        path = plugin(NEW_METHOD.format(id=f"Mine{number}"))
+        os.utime(path, (1, 1))
+        registry.load_plugins([path])
+        assert registry.find_method(f"Mine{number}").id == f"Mine{number}"
+    assert [found.name for found in tmp_path.rglob("*") if found.is_file()] == ["my_method.py"]
 
 
 def test_two_plugins_with_one_id_are_refused(methods, plugin):

@@ -11,9 +11,9 @@ def logits_and_gradient(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return logits (B, K) and the gradient of each image's loss by its pixels (B, C, H, W).
 
-    images: float, 0 to 255. excluded: (B, K) bool, the classes that the image is to leave. The loss
-    is -log of their total probability: for a single class the cross entropy. The gradients of the
-    weights are neither computed nor changed.
+    images: float, 0 to 255. excluded: (B, K) bool, the classes that ascent on the loss
+    makes less probable: the loss is -log of their total probability, for a single class the cross
+    entropy. The gradients of the weights are neither computed nor changed.
     """
     images = images.detach().requires_grad_()
     with torch.enable_grad():

@@ -29,10 +29,10 @@ ImageLosses = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (logits, l
 def image_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return -log p(labels) (B,): cross entropy; multi-label: sum of binary cross entropies."""
     if labels.ndim == 2:
-        each = functional.binary_cross_entropy_with_logits(
+        losses = functional.binary_cross_entropy_with_logits(
             logits, labels.to(logits.dtype), reduction="none"
         )
-        return each.sum(1)
+        return losses.sum(1)
     return functional.cross_entropy(logits, labels, reduction="none")
 
 

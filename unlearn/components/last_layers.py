@@ -16,10 +16,12 @@ from models.architectures import Classifier
 from models.features import classifier_head
 from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
+from unlearn.engine.method import Option
 from utils.data.datasets import ImageSet
 from utils.train.losses import classification_loss
 from utils.train.training import gradient_step
 
+OPTIONS = {"k": Option(6, "number of last layers to train; a larger number trains all layers", 1)}
 LAYERS = (nn.Conv2d, nn.Linear, nn.MultiheadAttention)
 
 
@@ -52,14 +54,14 @@ def train_last_layers(model: Classifier, retain_set: ImageSet, config: UnlearnCo
             module.training = False  # of this module alone: train() would reach its children
         return inner_step(*arguments)
 
-    def passes(_):
+    def plan_epochs(_):
         for epoch in range(epochs):
             yield EpochPlan(retain_set, step, cosine_factor(epoch, epochs))
 
     for parameter in frozen:
         parameter.requires_grad_(False)
     try:
-        return run_epochs(model, passes, config)
+        return run_epochs(model, plan_epochs, config)
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)

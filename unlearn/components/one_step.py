@@ -8,7 +8,7 @@ from utils.runtime.errors import UserError
 
 
 @torch.inference_mode()
-def finished(model: Classifier, image_set: ImageSet, batch_size: int) -> Classifier:
+def require_finite(model: Classifier, image_set: ImageSet, batch_size: int) -> Classifier:
     """Return the model in evaluation mode, if its weights and outputs are finite.
 
     The outputs are those for a batch of `image_set`: weights may be finite and still so large that

@@ -1,4 +1,4 @@
-"""Saliency masks: they keep a method, in its `_with_SalUn` variant, from changing some weights."""
+"""Saliency masks: which weights the `_with_SalUn` variant of a method may change."""
 
 from collections.abc import Mapping
 

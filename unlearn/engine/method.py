@@ -7,7 +7,7 @@ from utils.train.recipe import Recipe
 
 BATCH_SIZE = 100  # images: the default, except where the base model's recipe is used
 MAX_BATCHES_PER_STEP = 3  # that any method combines
-FISHER_BATCH_SIZE = 10  # images: of Fisher and SSD, which separate gradients by random signs
+FISHER_BATCH_SIZE = 10  # images, whose gradients are separated by random signs: Fisher, SSD, SFRon
 ONE_STEP = Recipe(epochs=0, lr=0.0, batch_size=BATCH_SIZE)  # of a method without epochs
 ONE_STEP_IGNORES = ("epochs", "lr", "optimizer", "weight_decay", "precision")
 ALL_CLASSES = "all"  # the text of an empty tuple of classes

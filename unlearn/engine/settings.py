@@ -135,9 +135,9 @@ def _parse_option(method, name, text):
         value = option.parse(text)
     except ValueError:
         raise UserError(f"--unlearn_options {name}={text}: give {option.expected_value}") from None
-    each = value if isinstance(value, tuple) else (value,)
+    numbers = value if isinstance(value, tuple) else (value,)
     high = min(option.high, MAX_OPTION_VALUE)
-    if not all(option.low <= number <= high for number in each):  # NaN is refused as well
+    if not all(option.low <= number <= high for number in numbers):  # NaN is refused as well
         raise UserError(
             f"--unlearn_options {name}={text}: it is out of range: give {option.low:g} to {high:g}"
         )

@@ -93,9 +93,9 @@ def load_retrains(
         ids = [] if found is None else [found]
     seen = set() if record.get("method") in EXACT_METHODS else {model_digest(model, record)}
     loaded = _load_distinct(ids, "--retrain_model_id", seen, record, request, dataset)
-    for each, (_, other) in loaded.items():
+    for name, (_, other) in loaded.items():
         if other.get("method") != RETRAIN:
-            raise UserError(f"--retrain_model_id {each} is not a Retrain but {other.get('method')}")
+            raise UserError(f"--retrain_model_id {name} is not a Retrain but {other.get('method')}")
     return loaded
 
 
@@ -118,30 +118,30 @@ def load_seed_models(
     seen = {model_digest(model, record)}
     loaded = _load_distinct(ids, "--seed_model_id", seen, record, request, dataset)
     settings = {key: value for key, value in record.get("settings", {}).items() if key != "seed"}
-    for each, (_, other) in loaded.items():
+    for name, (_, other) in loaded.items():
         differing = describe_setting_differences(other, settings)
         if other.get("method") != record.get("method"):
             differing = f"method {other.get('method')} (not {record.get('method')})"
         if differing:
-            raise UserError(f"--seed_model_id {each} differs in more than the seed: {differing}")
+            raise UserError(f"--seed_model_id {name} differs in more than the seed: {differing}")
     return loaded
 
 
 def _load_distinct(ids, flag, seen, record, request, dataset):
     device, loaded = dataset.train.device, {}
-    for each in ids:
-        check_id(each, flag)
-        other, other_record = load_model(each, device)
+    for name in ids:
+        check_id(name, flag)
+        other, other_record = load_model(name, device)
         forgotten = other_record.get("forget_request")
         if forgotten is None or ForgetRequest.from_record(forgotten) != request:
             raise UserError(
-                f"{flag} {each} was unlearned by another request: give one of the same request"
+                f"{flag} {name} was unlearned by another request: give one of the same request"
             )
         expected = record.get("train_digest", dataset.train_digest())
         if other_record.get("train_digest") != expected:
-            raise UserError(f"{flag} {each} was trained on other images: give one of the same data")
+            raise UserError(f"{flag} {name} was trained on other images: give one of the same data")
         if other_record["weights_digest"] in seen:
-            raise UserError(f"{flag} {each} has the same weights as another model: give it once")
+            raise UserError(f"{flag} {name} has the same weights as another model: give it once")
         seen = seen | {other_record["weights_digest"]}
-        loaded[each] = other, other_record
+        loaded[name] = other, other_record
     return loaded

@@ -201,8 +201,8 @@ def _check_retrains(link, request):
     else:
         found = find_retrain(link.model_id, link.record, request)
         ids, digests = ([], []) if found is None else ([found], [None])
-    for each, digest in zip(ids, digests, strict=True):
-        yield from _check_retrain(each, digest, link, request)
+    for retrain_id, digest in zip(ids, digests, strict=True):
+        yield from _check_retrain(retrain_id, digest, link, request)
     if not ids:
         yield Finding(UNKNOWN, f"{link.model_id}: was not compared with a Retrain")
 

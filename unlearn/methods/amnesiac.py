@@ -36,7 +36,7 @@ def amnesiac(
     def loss_function(logits, labels):
         return classification_loss(logits, torch.cat(labels))
 
-    def passes(generator):
+    def plan_epochs(generator):
         wrong = draw_wrong_labels(
             forget_set.labels, model.spec.num_classes, config.request, generator
         )
@@ -44,7 +44,7 @@ def amnesiac(
         for epoch in range(epochs):
             yield EpochPlan(paired, gradient_step(loss_function), cosine_factor(epoch, epochs))
 
-    return run_epochs(model, passes, config)
+    return run_epochs(model, plan_epochs, config)
 
 
 METHOD = Method(

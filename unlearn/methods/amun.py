@@ -19,15 +19,13 @@ loses its confidence between x' and x. Choices:
   misclassified, because the closest example is wanted; an image that is misclassified from the
   start is its own example. So fewer steps than the paper's 50 are enough.
 - Epsilon starts at 0.1, a length over all pixels of range 1; in the authors' code at 0.04, or at
-the
-  median of a sample. In a doubled ball the attack starts again at the image; theirs continues from
-  the last point. An image that is classified correctly in the largest ball, too, has no example.
+  the median of a sample. In a doubled ball the attack starts again at the image; theirs continues
+  from the last point. An image that is classified correctly in the largest ball, too, has no
+  example.
 - The examples are stored as floats: rounded to whole grey levels, many would be classified
-correctly
-  again.
+  correctly again.
 - The learning rate decreases from epoch to epoch, along a cosine over 3 epochs; in the authors'
-code
-  to a tenth after each of 10.
+  code to a tenth after each of 10.
 """
 
 import torch
@@ -63,17 +61,16 @@ def amun(
     if len(adversarial) == 0:
         raise UserError(
             "no image of the forget set has an adversarial example, because the model predicts one "
-            "class for all images: "
-            "choose another method"
+            "class for all images: choose another method"
         )
     natural = forget_set.concat(retain_set) if config.options["keep"] else retain_set
     mixed = ConcatenatedSets(natural, adversarial)
 
-    def passes(_):
+    def plan_epochs(_):
         for epoch in range(epochs):
             yield EpochPlan(mixed, gradient_step(classification_loss), cosine_factor(epoch, epochs))
 
-    return run_epochs(model, passes, config)
+    return run_epochs(model, plan_epochs, config)
 
 
 def adversarial_examples(

@@ -52,7 +52,7 @@ def bad_teacher(
     def loss(logits, labels):
         return distillation_loss(logits / temperature, labels, multi_label)
 
-    def passes(generator):
+    def plan_epochs(generator):
         drawn = torch.randperm(len(retain_set), generator=generator)
         part = retain_set.subset(drawn[: round(share * len(retain_set))].to(retain_set.device))
         incompetent = make_incompetent(model, config.recipe.seed)
@@ -66,7 +66,7 @@ def bad_teacher(
         for _ in range(config.recipe.epochs):
             yield EpochPlan(taught, gradient_step(loss))
 
-    return run_epochs(model, passes, config)
+    return run_epochs(model, plan_epochs, config)
 
 
 def make_incompetent(model: Classifier, seed: int) -> Classifier:

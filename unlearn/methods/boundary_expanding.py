@@ -40,21 +40,21 @@ def boundary_expanding(
     """Train on the forget set alone, with an extra class as label that is removed at the end."""
     shadow = forget_set.with_labels(torch.full_like(forget_set.labels, model.spec.num_classes))
 
-    def passes(_):
+    def plan_epochs(_):
         for _ in range(config.recipe.epochs):
             yield EpochPlan(shadow, gradient_step(classification_loss), update_statistics=False)
 
     with _expanded(model, config.recipe.seed) as head_name:
         mask = _expanded_mask(config.mask, head_name) if config.mask else None
-        run_epochs(model, passes, replace(config, mask=mask))
-    return model.eval()  # the own last layer, which was replaced, too
+        run_epochs(model, plan_epochs, replace(config, mask=mask))
+    return model.eval()  # also its own last layer, which was replaced during training
 
 
 @contextmanager
 def _expanded(model, seed):
     """Give the model one more output; afterwards copy the other outputs to its own last layer.
 
-    Yields the name of the last layer. The own layer is restored after an error, too.
+    Yields the name of the last layer. Its own last layer is also restored after an error.
     """
     head = classifier_head(model)
     name = next(name for name, module in model.network.named_modules() if module is head)

@@ -11,11 +11,9 @@ Training uses the images themselves, not x'. The retain set is not used. As in t
 come from the base model. Choices that it leaves open:
 
 - The paper takes the top class at x', which is the true one if the step does not reach the
-boundary.
-  Such an image would be trained on once more, so the best of the other classes is taken.
+  boundary. Such an image would be trained on once more, so the best of the other classes is taken.
 - If several classes are forgotten, none of them is a target: the step reduces the probability of
-all
-  of them together, and the label is the best of the classes that are kept.
+  all of them together, and the label is the best of the classes that are kept.
 - The running statistics of batch normalisation stay those of the base model: batches of a single
   class would shift them away from what the retained classes need.
 - There is no weight decay: nothing here would restore what it takes from the other classes.
@@ -48,11 +46,11 @@ def boundary_shrink(
         neighbour_labels(model, forget_set, bound, config.request, size)
     )
 
-    def passes(_):
+    def plan_epochs(_):
         for _ in range(config.recipe.epochs):
             yield EpochPlan(nearest, gradient_step(classification_loss), update_statistics=False)
 
-    return run_epochs(model, passes, config)
+    return run_epochs(model, plan_epochs, config)
 
 
 def neighbour_labels(

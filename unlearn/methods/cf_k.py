@@ -8,9 +8,9 @@ unlearn/components/last_layers.py defines what a layer is.
 """
 
 from models.architectures import Classifier
-from unlearn.components.last_layers import train_last_layers
+from unlearn.components.last_layers import OPTIONS, train_last_layers
 from unlearn.engine.config import UnlearnConfig
-from unlearn.engine.method import BATCH_SIZE, Method, Option
+from unlearn.engine.method import BATCH_SIZE, Method
 from utils.data.datasets import ImageSet
 from utils.train.recipe import Recipe
 
@@ -22,7 +22,6 @@ def fine_tune_last_layers(
     return train_last_layers(model, retain_set, config)
 
 
-OPTIONS = {"k": Option(6, "number of last layers to train; a larger number trains all layers", 1)}
 METHOD = Method(
     id="CF_k",
     name="Fine tuning of the last k layers",

@@ -4,7 +4,7 @@ Falcao and Cordeiro, "Does machine unlearning preserve clinical safety? A risk a
 image classification", 2026 (arXiv:2604.23854). Random labels teach the model that a malignant image
 of the forget set shows something benign, and missed malignancies follow. So such images are
 forgotten by entropy, while the others get random wrong labels as in RL. This loss was inferred from
-the paper's abstract, because the full text was not available. The paper's loss may differ:
+the paper's abstract, because the full text was not available, and the paper's own may differ:
 
     min  E_{x in D_f, risky} [ KL(u || f(x)) ] + E_{x in D_f, other} [ CE(f(x), y') ]
         + alpha E_{(x, y) in D_r} [ CE(f(x), y) ],    u uniform over the classes
@@ -42,7 +42,7 @@ def clinical_risk_aware(
     risky = _risky(forget_set.labels, config.options["risky"], classes)
     kept = functional.one_hot(retain_set.labels, classes).float()
 
-    def passes(generator):
+    def plan_epochs(generator):
         for _ in range(config.recipe.epochs):
             wrong = draw_wrong_labels(forget_set.labels, classes, config.request, generator)
             targets = functional.one_hot(wrong, classes).float()
@@ -50,7 +50,7 @@ def clinical_risk_aware(
             mixed = forget_set.with_labels(targets).concat(retain_set.with_labels(kept))
             yield EpochPlan(mixed, gradient_step(functional.cross_entropy))
 
-    return run_epochs(model, passes, config)
+    return run_epochs(model, plan_epochs, config)
 
 
 def _risky(labels, chosen, classes):

@@ -40,12 +40,12 @@ def delete(
     """Distil the model's own predictions for the other classes on the forget set."""
     targets = masked_probabilities(predict(model, forget_set), forget_set.labels, config.request)
 
-    def passes(_):
+    def plan_epochs(_):
         for _ in range(config.recipe.epochs):
             taught = forget_set.with_labels(targets)
             yield EpochPlan(taught, gradient_step(distillation_loss), update_statistics=False)
 
-    return run_epochs(model, passes, config)
+    return run_epochs(model, plan_epochs, config)
 
 
 def masked_probabilities(

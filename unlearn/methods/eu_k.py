@@ -14,9 +14,9 @@ unlearn/components/last_layers.py defines what a layer is.
 import torch
 
 from models.architectures import Classifier, build_model
-from unlearn.components.last_layers import own_tensors, split_at_last, train_last_layers
+from unlearn.components.last_layers import OPTIONS, own_tensors, split_at_last, train_last_layers
 from unlearn.engine.config import UnlearnConfig
-from unlearn.engine.method import BATCH_SIZE, Method, Option
+from unlearn.engine.method import BATCH_SIZE, Method
 from utils.data.datasets import ImageSet
 from utils.train.recipe import Recipe
 
@@ -34,7 +34,6 @@ def exact_last_layers(
     return train_last_layers(model, retain_set, config)
 
 
-OPTIONS = {"k": Option(6, "number of last layers to train; a larger number trains all layers", 1)}
 METHOD = Method(
     id="EU_k",
     name="Exact unlearning of the last k layers",

@@ -21,12 +21,12 @@ def fine_tune(
     """Continue training on the retain set; the forget set is not used."""
     epochs = config.recipe.epochs
 
-    def passes(_):
+    def plan_epochs(_):
         for epoch in range(epochs):
             rate = cosine_factor(epoch, epochs)
             yield EpochPlan(retain_set, gradient_step(classification_loss), rate)
 
-    return run_epochs(model, passes, config)
+    return run_epochs(model, plan_epochs, config)
 
 
 METHOD = Method(

@@ -27,7 +27,7 @@ import torch
 
 from models.architectures import Classifier
 from unlearn.components.fisher import diagonal_fisher, random_signs
-from unlearn.components.one_step import finished
+from unlearn.components.one_step import require_finite
 from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.method import FISHER_BATCH_SIZE, ONE_STEP, ONE_STEP_IGNORES, Method, Option
 from utils.data.datasets import ImageSet
@@ -51,7 +51,7 @@ def fisher_forgetting(
         for name, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator).to(weight.device)
             weight.add_(noise * (config.options["alpha"] / fisher[name].clamp(min=FLOOR)) ** 0.25)
-    return finished(model, forget_set, config.recipe.batch_size)
+    return require_finite(model, forget_set, config.recipe.batch_size)
 
 
 def own_label_scores(

@@ -34,11 +34,11 @@ def gradient_ascent(
     def ascent(logits, labels):
         return -bounded_losses(config.request, logits, labels).mean()
 
-    def passes(_):
+    def plan_epochs(_):
         for _ in range(config.recipe.epochs):
             yield EpochPlan(forget_set, gradient_step(ascent), update_statistics=False)
 
-    return run_epochs(model, passes, config)
+    return run_epochs(model, plan_epochs, config)
 
 
 def bounded_losses(

@@ -37,7 +37,7 @@ import torch
 
 from models.architectures import Classifier
 from unlearn.components.fisher import check_finite, image_losses, signed_gradients
-from unlearn.components.one_step import finished
+from unlearn.components.one_step import require_finite
 from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.method import ONE_STEP, ONE_STEP_IGNORES, Method, Option
 from utils.data.datasets import ImageSet
@@ -63,7 +63,7 @@ def influence_unlearning(
     check_finite([samples, towards])
     step = inverse_fisher_product(samples, towards, options["damping"])
     _move(model, step * (options["alpha"] / len(retain_set)), config.mask)
-    return finished(model, forget_set, batch_size)
+    return require_finite(model, forget_set, batch_size)
 
 
 def inverse_fisher_product(
@@ -73,8 +73,8 @@ def inverse_fisher_product(
     count = len(samples)
     inner = (samples @ samples.T).double()
     inner.diagonal().add_(count * damping)
-    shares = torch.linalg.solve(inner, (samples @ vector).double()).to(vector.dtype)
-    return (vector - shares @ samples) / damping
+    coefficients = torch.linalg.solve(inner, (samples @ vector).double()).to(vector.dtype)
+    return (vector - coefficients @ samples) / damping
 
 
 def _summed_gradient(model, image_set, batch_size):

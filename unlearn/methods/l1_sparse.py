@@ -31,13 +31,13 @@ def l1_sparse(
     """Train on the retain set with the L1 penalty; the forget set is not used."""
     epochs = config.recipe.epochs
 
-    def passes(_):
+    def plan_epochs(_):
         for epoch in range(epochs):
             gamma = config.options["gamma"] * (1 - epoch / epochs)
             step = gradient_step(_penalised(model, gamma))
             yield EpochPlan(retain_set, step, cosine_factor(epoch, epochs))
 
-    return run_epochs(model, passes, config)
+    return run_epochs(model, plan_epochs, config)
 
 
 def _penalised(model, gamma):

@@ -8,7 +8,7 @@ length of the output (the importance of memory aware synapses, Aljundi et al., E
 
 Choices:
 
-- The absolute value is taken of single images' gradients, as the equation says; the authors' code
+- The absolute value is taken of single images' gradients, as in the equation; the authors' code
   takes it of batches, where images cancel. This costs one backward pass per image. An average over
   `images` of each set, drawn at random, is accurate enough.
 - alpha is smaller than the paper's 3.5 to 10, because D_f is a larger fraction of D here (see

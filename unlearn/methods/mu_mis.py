@@ -11,8 +11,7 @@ decreases first; the paper stops once it has passed its minimum and has risen to
 initial value. Choices:
 
 - c' is drawn for each image in each epoch, and is none of the classes to forget. Pixels have a
-range
-  of 1.
+  range of 1.
 - The sensitivity is compared before each step: the mean of single images' norms, not one norm of
   them all, over the batch, with that of the base model over the forget set. A check per epoch is
   too late: on an easy data set one epoch led from forgetting to a ruined model.
@@ -50,18 +49,18 @@ def mu_mis(
     """Reduce the true class's sensitivity to the forget set and increase the others'."""
     num_classes, request = model.spec.num_classes, config.request
 
-    def passes(generator):
+    def plan_epochs(generator):
         drawn = _with_other_class(forget_set, num_classes, request, generator)
         before = _mean_sensitivity(model, drawn, config.recipe.batch_size)
         limit, seen = config.options["delta"] * before, [before]
         for _ in range(config.recipe.epochs):
             yield EpochPlan(drawn, _step(seen, limit), update_statistics=False, step_outputs=seen)
-            if _is_back(seen, limit):
+            if _has_risen(seen, limit):
                 break
             drawn = _with_other_class(forget_set, num_classes, request, generator)
 
     with _twice_differentiable(model):
-        return run_epochs(model, passes, config)
+        return run_epochs(model, plan_epochs, config)
 
 
 @contextmanager
@@ -110,7 +109,7 @@ def _mean_sensitivity(model, drawn, batch_size):
     return total / len(drawn)
 
 
-def _is_back(seen, limit):
+def _has_risen(seen, limit):
     """Whether the last sensitivity has risen from the lowest one to at least `limit`."""
     return bool(seen[-1] > torch.stack(seen).min() and seen[-1] >= limit)
 
@@ -118,15 +117,15 @@ def _is_back(seen, limit):
 def _step(seen, limit):
     """The step of one epoch; adds the other class's sensitivity of each batch to `seen`.
 
-    No weight moves any more once it is back at `limit`.
+    Once the sensitivity has risen to `limit`, no weight changes any more.
     """
 
     def step(model, optimizer, images, classes):
         true, other = sensitivities(model, images, classes, create_graph=True).unbind(1)
         loss = (true - other).mean()
-        if not _is_back(seen, limit):
+        if not _has_risen(seen, limit):
             seen.append(other.detach().sqrt().mean())
-        if not _is_back(seen, limit):
+        if not _has_risen(seen, limit):
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -13,9 +13,8 @@ jointly: each step has a batch of both sets. Choices:
   paper sets no bound and relies on a beta near 1. With the bound a smaller beta, which forgets in
   fewer steps, does not destroy what is to stay.
 - The optimizer is Adam, because a model that fits both sets perfectly has gradients near zero at
-the
-  start. The running statistics of batch normalisation stay those of the base model: batches that
-  are half forget set would shift them away from what the retained classes need.
+  the start. The running statistics of batch normalisation stay those of the base model: batches
+  that are half forget set would shift them away from what the retained classes need.
 """
 
 from models.architectures import Classifier
@@ -43,12 +42,12 @@ def neg_grad_plus(
         ascent = -bounded_losses(config.request, *forget).mean()
         return beta * classification_loss(*retain) + (1 - beta) * ascent
 
-    def passes(generator):
+    def plan_epochs(generator):
         paired = PairedSets(forget_set, retain_set, size, generator)
         for _ in range(config.recipe.epochs):
             yield EpochPlan(paired, gradient_step(loss_function), update_statistics=False)
 
-    return run_epochs(model, passes, config)
+    return run_epochs(model, plan_epochs, config)
 
 
 METHOD = Method(

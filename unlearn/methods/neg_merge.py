@@ -15,8 +15,7 @@ The retain set is not used. Choices:
 - They are fine-tuned with the running statistics of batch normalisation and without dropout, as in
   evaluation mode: the statistics are not weights, and stay those of the base model.
 - No weight decay by default, unlike the paper: it shrinks all weights in all models, so that it
-alone
-  would make signs agree, and its negation would enlarge the weights.
+  alone would make signs agree, and its negation would enlarge the weights.
 - The paper chooses lambda by validation; here it is an option.
 """
 
@@ -70,11 +69,11 @@ def fine_tuned(
     def loss(logits, labels):
         return config.request.losses(logits, labels).mean()
 
-    def passes(_):
+    def plan_epochs(_):
         for _ in range(recipe.epochs):
             yield EpochPlan(forget_set, gradient_step(loss), update_statistics=False)
 
-    return run_epochs(copy.deepcopy(model), passes, replace(config, recipe=own, mask=None))
+    return run_epochs(copy.deepcopy(model), plan_epochs, replace(config, recipe=own, mask=None))
 
 
 class SignConsensus:

@@ -6,9 +6,9 @@ training, as in SalUn (Fan et al., ICLR 2024, eq. 5): minimise
     E_{x in D_f, y' != y} [ CE(f(x), y') ] + alpha E_{(x, y) in D_r} [ CE(f(x), y) ]
 
 Both sets are shuffled together, so each image has the same weight and alpha is |D_r| / |D_f| up to
-a common factor. y' is drawn in each epoch from other classes only, as the equation says, and never
-from a class that is forgotten, too. Code that draws from all classes gives some images their true
-label.
+a common factor. y' is drawn in each epoch from other classes only, as in the equation, and never
+from another class that is to be forgotten. Code that draws from all classes gives some images their
+true label.
 """
 
 import torch
@@ -30,13 +30,13 @@ def random_label(
     """Train on the forget set with random wrong labels, together with the retain set."""
     num_classes = model.spec.num_classes
 
-    def passes(generator):
+    def plan_epochs(generator):
         for _ in range(config.recipe.epochs):
             wrong = draw_wrong_labels(forget_set.labels, num_classes, config.request, generator)
             mixed = forget_set.with_labels(wrong).concat(retain_set)
             yield EpochPlan(mixed, gradient_step(classification_loss))
 
-    return run_epochs(model, passes, config)
+    return run_epochs(model, plan_epochs, config)
 
 
 def draw_wrong_labels(

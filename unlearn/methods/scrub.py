@@ -83,7 +83,7 @@ def train_student(
 
     several = len(forget_set) >= MIN_TRAIN_IMAGES  # batch normalisation cannot train on one image
 
-    def plans(_):
+    def plan_epochs(_):
         for epoch in range(epochs):
             if epoch < forget_epochs:
                 step = gradient_step(forget_loss)
@@ -92,7 +92,7 @@ def train_student(
             if after_epoch:
                 after_epoch()
 
-    return run_epochs(model, plans, config, count=epochs + forget_epochs)
+    return run_epochs(model, plan_epochs, config, count=epochs + forget_epochs)
 
 
 METHOD = Method(

@@ -6,7 +6,7 @@ set is nearest to a reference: the final model's error on unseen images of the s
 nearest epochs it takes the last.
 
 For a request of classes these are validation images of the classes to forget. The final model errs
-on nearly all of them, so the reference asks for complete forgetting. For single images of all
+on nearly all of them, so the reference requires complete forgetting. For single images of all
 classes the reference is the model's ordinary error, and rewinding keeps forgotten images from
 standing out. Without any such image the last epoch stays, as in SCRUB.
 

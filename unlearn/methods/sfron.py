@@ -16,10 +16,9 @@ the inverse Hessian of the retain set, which is never computed. Choices, as in t
 unless stated:
 
 - Learning rate and alpha both follow half a cosine, from epoch to epoch (1 and 0.5 in two epochs;
-in
-  the code step by step to 0); both kinds of step share one optimizer; the gradient of the ascent,
-  including alpha and mask, is clipped to the norm MAX_NORM. beta is 1, so that the slow weights are
-  the fast ones.
+  in the code step by step to 0); both kinds of step share one optimizer; the gradient of the
+  ascent, including alpha and mask, is clipped to the norm MAX_NORM. beta is 1, so that the slow
+  weights are the fast ones.
 - alpha is 25 in the code for a ResNet-18 on CIFAR-10, over 300 ascents (500 is for AdamW at 2e-5).
   There are far fewer ascents here, and images that the model fits perfectly have almost no gradient
   (a norm of about 0.01 on a ResNet-18): up to 5 nothing of a random sample is forgotten. With the
@@ -27,9 +26,8 @@ in
 - An epoch is one pass over the forget set, with `inner` batches of retain images after each batch,
   which are smaller at the end of the retain set.
 - The Fisher information uses single images' gradients (fisher.py); the code squares those of
-batches.
-  In multi-label data it covers all findings, of both sets, so that gamma compares equal quantities;
-  the ascent covers only the findings to forget.
+  batches. In multi-label data it covers all findings, of both sets, so that gamma compares equal
+  quantities; the ascent covers only the findings to forget.
 - Batch normalisation uses batch statistics in the ascent, too, as in the code. With the running
   statistics instead, the same settings destroyed most of what a ResNet-18 was to keep. A single
   image has no batch statistics: there the ascent uses the running ones.
@@ -42,7 +40,7 @@ from models.architectures import Classifier
 from unlearn.components.fisher import diagonal_fisher, image_losses
 from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.loop import EpochPlan, cosine_factor, run_epochs
-from unlearn.engine.method import BATCH_SIZE, Method, Option
+from unlearn.engine.method import BATCH_SIZE, FISHER_BATCH_SIZE, Method, Option
 from unlearn.engine.pairing import PairedSets
 from utils.data.datasets import ImageSet
 from utils.runtime.errors import UserError
@@ -60,7 +58,6 @@ OPTIONS = {
     "beta": Option(1.0, "fraction of the way that the slow weights follow", high=1.0),
 }
 MAX_NORM = 7.0
-FISHER_BATCH = 10  # images
 SMALLEST_LOSS = 1e-6  # nats: the weight of an image is unbounded otherwise
 
 
@@ -72,7 +69,7 @@ def sfron(
         raise UserError(TOO_FEW.format(len(retain_set)))
     recipe, options = config.recipe, config.options
 
-    def passes(generator):
+    def plan_epochs(generator):
         mask = fisher_ratio_mask(model, forget_set, retain_set, config, generator)
         secondary_size = options["inner"] * recipe.batch_size
         for epoch in range(recipe.epochs):
@@ -82,7 +79,7 @@ def sfron(
             # the step sets the mode itself, because a forget batch may have a single image
             yield EpochPlan(paired, step, rate, update_statistics=False)
 
-    return run_epochs(model, passes, config)
+    return run_epochs(model, plan_epochs, config)
 
 
 def fisher_ratio_mask(
@@ -93,8 +90,8 @@ def fisher_ratio_mask(
     generator: torch.Generator,
 ) -> dict[str, torch.Tensor]:
     """Return by name which weights matter at least gamma times as much to the forget set."""
-    of_forget = diagonal_fisher(model, forget_set, image_losses, FISHER_BATCH, generator)
-    of_retain = diagonal_fisher(model, retain_set, image_losses, FISHER_BATCH, generator)
+    of_forget = diagonal_fisher(model, forget_set, image_losses, FISHER_BATCH_SIZE, generator)
+    of_retain = diagonal_fisher(model, retain_set, image_losses, FISHER_BATCH_SIZE, generator)
     gamma = config.options["gamma"]
     return {name: part >= gamma * of_retain[name] for name, part in of_forget.items()}
 

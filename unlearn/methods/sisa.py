@@ -23,12 +23,11 @@ Choices that the paper leaves open:
   training images, their number and a seed. A shard with too few images left to train on is refused;
   the ensemble keeps its shape.
 - Several requests in succession are one request for all of them together, made of the base model:
-the
-  result is the same, because each shard would be trained from scratch anyway.
+  the result is the same, because each shard would be trained from scratch anyway.
 - The epoch of an affected network is chosen as Retrain chooses it, by the validation images that
-the
-  request does not cover. That of an unaffected one was chosen by all of them: if the request covers
-  validation images and leaves a shard unaffected, this choice alone may differ from Retrain's.
+  the request does not cover. That of an unaffected one was chosen by all of them: if the request
+  covers validation images and leaves a shard unaffected, this choice alone may differ from
+  Retrain's.
 """
 
 from models.architectures import Classifier, build_shard

@@ -11,12 +11,11 @@ dampening", AAAI 2024: with I the diagonal Fisher information of all training im
   squares the gradients of batches. Batches here have random signs (fisher.py), which keep the
   definition; --unlearn_batch_size 1 removes the randomness.
 - D contains D_f, so with s = |D_f| / |D| the rule is I_Df / I_Dr > alpha (1 - s) / (1 - alpha s),
-and
-  from alpha = 1 / s on it selects nothing. The paper's 10 requires a ratio of 11 where a class is a
-  hundredth of the images and of 19 where it is a twentieth, and would not change a quarter at all.
-  The default is for a quarter, on a ResNet-18, where it requires 15 (2 or 3 damage the rest of the
-  model); at a sixth it requires only 6, at a tenth 4.5. alpha = 15 / (1 + 14 s) requires 15 at any
-  fraction. alpha is the first setting to tune on other data.
+  and from alpha = 1 / s on it selects nothing. The paper's 10 requires a ratio of 11 where a class
+  is a hundredth of the images and of 19 where it is a twentieth, and would not change a quarter at
+  all. The default is for a quarter, on a ResNet-18, where it requires 15 (2 or 3 damage the rest of
+  the model); at a sixth it requires only 6, at a tenth 4.5. alpha = 15 / (1 + 14 s) requires 15 at
+  any fraction. alpha is the first setting to tune on other data.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +25,7 @@ import torch
 
 from models.architectures import Classifier
 from unlearn.components.fisher import diagonal_fisher, image_losses
-from unlearn.components.one_step import finished
+from unlearn.components.one_step import require_finite
 from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.method import FISHER_BATCH_SIZE, ONE_STEP, ONE_STEP_IGNORES, Method, Option
 from utils.data.datasets import ImageSet
@@ -60,7 +59,7 @@ def dampened(
     of_forget, of_retain = (importance(part, generator) for part in (forget_set, retain_set))
     fraction = len(forget_set) / (len(forget_set) + len(retain_set))
     dampen(model, of_forget, of_retain, fraction, config.options)
-    return finished(model, forget_set, config.recipe.batch_size)
+    return require_finite(model, forget_set, config.recipe.batch_size)
 
 
 @torch.no_grad()

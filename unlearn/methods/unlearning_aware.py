@@ -18,8 +18,8 @@ Choices, the first four as in the authors' code:
 - Batch normalisation updates its statistics, at the moved weights, too. The forget images pass it
   together with the retain batch, so that no batch of one class alone determines the statistics.
 - The learning rate decreases from epoch to epoch, from 0.03, and rho is constant; in the authors'
-code
-  the rate stays at 0.01, and rho may decrease to 0 step by step. The default of rho is chosen here.
+  code the rate stays at 0.01, and rho may decrease to 0 step by step. The default of rho is chosen
+  here.
 """
 
 import torch
@@ -60,12 +60,12 @@ def unlearning_aware(
         optimizer.step()
         return loss.detach()
 
-    def passes(generator):
+    def plan_epochs(generator):
         pairs = PairedSets(retain_set, forget_set, batch_size, generator)
         for epoch in range(epochs):
             yield EpochPlan(pairs, step, cosine_factor(epoch, epochs))
 
-    return run_epochs(model, passes, config)
+    return run_epochs(model, plan_epochs, config)
 
 
 @torch.no_grad()

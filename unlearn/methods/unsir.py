@@ -10,21 +10,17 @@ epoch on the retain set, at half the rate. No image of the forget set is used, o
 classes. Choices:
 
 - N is the input of the network after normalisation, as in the paper, and is not clipped to the
-range
-  of pixels: noise is stored as float images (mean + std N) 255, which normalise to N.
+  range of pixels: noise is stored as float images (mean + std N) 255, which normalise to N.
 - The squared norm is averaged over the batch, as in the authors' code, which optimises 256 images
-of
-  noise per class with the model in training mode; here it is in evaluation mode.
+  of noise per class with the model in training mode; here it is in evaluation mode.
 - The impair pass iterates over the retain images, with half as many noise images in each batch. The
   authors' code uses each noise image 20 times.
 - Of a recipe of n epochs the first impairs, and n - 1 repair; a single epoch repairs nothing. One
-SGD
-  does both, with continued momentum, and the repair uses the whole retain set. The authors' code
-  has a new Adam for each, at 0.02 and 0.01, and the same fifth of the retain set for both.
+  SGD does both, with continued momentum, and the repair uses the whole retain set. The authors'
+  code has a new Adam for each, at 0.02 and 0.01, and the same fifth of the retain set for both.
 - The paper forgets classes. If single images of all classes are forgotten, each of these classes
-gets
-  its noise: all of them are impaired, and the retain set restores all of them, so only what the
-  forgotten images alone taught fades.
+  gets its noise: all of them are impaired, and the retain set restores all of them, so only what
+  the forgotten images alone taught fades.
 """
 
 from collections.abc import Mapping
@@ -57,7 +53,7 @@ def unsir(
 ) -> Classifier:
     """Optimise noise for the forgotten classes, train on it, and repair with retain images."""
 
-    def passes(generator):
+    def plan_epochs(generator):
         classes, batch_size = forget_set.labels.unique(), config.recipe.batch_size
         noise = learn_noise(model, classes, config.options, generator, batch_size)
         size = max(2, round(config.options["share"] * len(retain_set)))
@@ -69,7 +65,7 @@ def unsir(
         for _ in range(config.recipe.epochs - 1):
             yield EpochPlan(retain_set, gradient_step(classification_loss), lr_factor=REPAIR_RATE)
 
-    return run_epochs(model, passes, config)
+    return run_epochs(model, plan_epochs, config)
 
 
 def impair(logits: torch.Tensor, labels: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:

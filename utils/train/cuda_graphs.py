@@ -9,16 +9,12 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
 
 import torch
 from torch.func import functional_call
 
 from utils.runtime import processes
 from utils.train.randomness import get_rng_state, set_rng_state
-
-if TYPE_CHECKING:
-    from models.architectures import Classifier
 
 GRAPH_DEVICE = "cuda"
 EAGER_BATCHES = 10  # of a shape before it is captured: a capture takes about as long as they save
@@ -29,7 +25,7 @@ _captures = {}  # by model, during training; a copy of a model has none
 
 
 @contextmanager
-def cuda_graphs(model: "Classifier") -> Iterator[None]:
+def cuda_graphs(model: torch.nn.Module) -> Iterator[None]:
     """Let `graphed_forward` of this model use graphs in the block, and free their memory after it.
 
     No effect with several processes or for a compiled model.
@@ -45,13 +41,13 @@ def cuda_graphs(model: "Classifier") -> Iterator[None]:
         captures.free()
 
 
-def pause_capture(model: "Classifier", paused: bool) -> None:
+def pause_capture(model: torch.nn.Module, paused: bool) -> None:
     """Set whether capturing is paused, which it must be while other threads use the GPU."""
     if model in _captures:
         _captures[model].paused = paused
 
 
-def graphed_forward(model: "Classifier", images: torch.Tensor) -> torch.Tensor:
+def graphed_forward(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
     """Return model(images), replayed from a graph if there is one.
 
     The backward pass must be finished, or dropped, before the next forward pass of this shape: a
@@ -126,7 +122,7 @@ class _Captures:
 
 
 def capture_graph(
-    model: "Classifier", images: torch.Tensor, pool: tuple[int, int]
+    model: torch.nn.Module, images: torch.Tensor, pool: tuple[int, int]
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return a function that computes model(images) for batches of the shape of `images` only.
 

@@ -7,14 +7,10 @@ autocast). It is used for training only: evaluation and saliency are computed in
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from utils.train.recipe import AUTO, BF16, FLOAT32
-
-if TYPE_CHECKING:
-    from models.architectures import Classifier
 
 CPUINFO = Path("/proc/cpuinfo")
 CPU_FLAGS = {"avx512_bf16", "amx_bf16"}  # CPUs that multiply bf16 faster than float32
@@ -28,7 +24,7 @@ def pick_precision(name: str, device: torch.device | str) -> str:
 
 
 @contextmanager
-def autocast_to(model: "Classifier", precision: str) -> Iterator[None]:
+def autocast_to(model: torch.nn.Module, precision: str) -> Iterator[None]:
     """Run the model's forward passes in `precision` within the block, and in float32 after it."""
     model.use_bf16 = precision == BF16
     try:

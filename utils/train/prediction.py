@@ -8,13 +8,12 @@ from utils.data.prefetch import iter_batches
 from utils.train.recipe import PREDICTION_BATCH
 
 if TYPE_CHECKING:
-    from models.architectures import Classifier
     from utils.data.datasets import CompositeSet, ImageSet
 
 
 @torch.inference_mode()
 def predict(
-    model: "Classifier",
+    model: torch.nn.Module,
     image_set: "ImageSet | CompositeSet",
     batch_size: int = PREDICTION_BATCH,
 ) -> torch.Tensor:

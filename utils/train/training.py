@@ -21,7 +21,6 @@ from utils.train.randomness import forked_rng, get_rng_state, set_rng_state
 from utils.train.recipe import MIN_TRAIN_IMAGES
 
 if TYPE_CHECKING:
-    from models.architectures import Classifier
     from utils.data.datasets import CompositeSet, ImageSet
     from utils.train.recipe import Recipe
 
@@ -44,7 +43,7 @@ WARMUP_FRACTION = 0.05  # of all steps, from 0 to the full rate; then a cosine d
 
 
 def make_optimizer(
-    model: "Classifier", name: str, lr: float, weight_decay: float
+    model: torch.nn.Module, name: str, lr: float, weight_decay: float
 ) -> torch.optim.Optimizer:
     """Return the optimizer `name`, one of OPTIMIZERS, of all of the model's weights."""
     return _MAKE_OPTIMIZER[name](model.parameters(), lr, weight_decay)
@@ -89,7 +88,7 @@ def gradient_step(loss_function: Callable[[torch.Tensor, torch.Tensor], torch.Te
 
 
 def train_epoch(
-    model: "Classifier",
+    model: torch.nn.Module,
     image_set: "ImageSet | CompositeSet",
     step: Step,
     optimizer: torch.optim.Optimizer,
@@ -137,7 +136,7 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict) -> None:
                 weight_state[name] = torch.empty_like(weight).copy_(value)
 
 
-def check_finite_weights(model: "Classifier") -> None:
+def check_finite_weights(model: torch.nn.Module) -> None:
     """Raise NotFiniteError if a weight or a running statistic is not finite.
 
     `train_epoch` checks losses, each from before its step, and so not the result of the last step.
@@ -164,7 +163,7 @@ class TrainingRun:
 
     def __init__(
         self,
-        model: "Classifier",
+        model: torch.nn.Module,
         train_set: "ImageSet | CompositeSet",
         val_set: "ImageSet | CompositeSet",
         recipe: "Recipe",

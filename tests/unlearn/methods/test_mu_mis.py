@@ -9,7 +9,7 @@ import torch
 from models.architectures import build_model, make_spec
 from tests.helpers.tiny import same_weights, split_set, tiny_set, trained_model
 from unlearn.engine.config import UnlearnConfig
-from unlearn.methods.mu_mis import _is_back, _with_other_class, mu_mis, sensitivities
+from unlearn.methods.mu_mis import _has_risen, _with_other_class, mu_mis, sensitivities
 from unlearn.request.request import ForgetRequest
 from utils.train.recipe import Recipe
 
@@ -90,8 +90,8 @@ def test_it_stops_when_the_other_classes_are_sensitive_again():
 def test_the_sensitivity_must_rise_from_its_minimum():
     """It decreases from 4 to 2 and rises to 3: enough for 3, not for 3.5; never at the minimum."""
     seen = [torch.tensor(value) for value in (4.0, 2.0, 3.0)]
-    assert _is_back(seen, 3.0) and not _is_back(seen, 3.5)
-    assert not _is_back(seen[:2], 1.0) and not _is_back(seen[:1], 0.0)
+    assert _has_risen(seen, 3.0) and not _has_risen(seen, 3.5)
+    assert not _has_risen(seen[:2], 1.0) and not _has_risen(seen[:1], 0.0)
 
 
 def test_no_retained_image_matters_and_the_running_statistics_stay():

@@ -47,7 +47,7 @@ def test_weights_of_images_with_almost_no_loss_are_bounded():
 @pytest.mark.parametrize("multi_label", [False, True], ids=["single", "multi"])
 def test_the_mask_is_the_ratio_of_fisher_information(monkeypatch, multi_label):
     """With the same loss on both sets: a set has no ratio above 1 to itself."""
-    monkeypatch.setattr(module, "FISHER_BATCH", 1)  # exact for any signs
+    monkeypatch.setattr(module, "FISHER_BATCH_SIZE", 1)  # exact for any signs
     sets = split_set(REQUEST, tiny_set(multi_label=multi_label))
     model = trained_model(multi_label=multi_label)
     same = fisher_ratio_mask(model, sets[0], sets[0], config_with(gamma=1.1), torch.Generator())
@@ -68,7 +68,7 @@ def test_the_mask_is_the_ratio_of_fisher_information(monkeypatch, multi_label):
 @pytest.mark.parametrize("alpha", [0.5, 1e5])
 def test_one_outer_step_by_hand(monkeypatch, alpha, beta):
     """All images in a batch: an ascent, two repairs on half of the retain set each, a slow step."""
-    monkeypatch.setattr(module, "FISHER_BATCH", 1)
+    monkeypatch.setattr(module, "FISHER_BATCH_SIZE", 1)
     forget_set, retain_set = split_set(REQUEST, tiny_set())
     config = config_with(alpha=alpha, beta=beta, inner=2)
     reference = trained_model()
