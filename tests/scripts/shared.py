@@ -53,8 +53,8 @@ def assert_pictures(text, *paths):
 
 def check_forgetting(printed, model_id, data, forgotten):
     """Compare lines, tables, results and pictures with the models; return the results."""
-    asked = "" if "FORGOTTEN" in model_id else f"_{forgotten}"
-    results = results_of(model_id, asked)
+    suffix = "" if "FORGOTTEN" in model_id else f"_{forgotten}"
+    results = results_of(model_id, suffix)
     kinds = model_columns(model_id, results)
     shares = {}
     for title, (known_as, prefix) in kinds.items():
@@ -77,10 +77,10 @@ def check_forgetting(printed, model_id, data, forgotten):
     for row in rows:
         for title, cell in zip(titles, row[2:], strict=True):
             assert_near(cell, shares[title][int(row[0])])
-    assert f"results: results/{model_id}{asked}.json\n" in printed
+    assert f"results: results/{model_id}{suffix}.json\n" in printed
     for name in (*PICTURES, "forgotten"):
-        assert f"picture: pics/{model_id}/{name}{asked}.png\n" in printed
-        assert Path(f"pics/{model_id}/{name}{asked}.png").exists()
+        assert f"picture: pics/{model_id}/{name}{suffix}.png\n" in printed
+        assert Path(f"pics/{model_id}/{name}{suffix}.png").exists()
     return results
 
 

@@ -93,8 +93,8 @@ def test_another_threshold_is_another_table(done, flags):
 
 
 def test_nothing_is_trained_if_nothing_asked_for_can_run(refused, flags, made):
-    asked = (*flags[: -len(METHODS)], "SISA")
-    assert refused("--unlearn SISA needs a base model trained in", "main_compare", *asked) == []
+    options = (*flags[: -len(METHODS)], "SISA")
+    assert refused("--unlearn SISA needs a base model trained in", "main_compare", *options) == []
     assert made == []
 
 
@@ -116,11 +116,11 @@ def test_figures_are_those_of_main_test_unlearn(done, flags, grey):
 
 def test_its_models_are_those_of_main_unlearn(done, flags, grey, workplace):
     done("main_compare", *flags)
-    asked = ("--class_to_forget", "3", "--dataset", grey, "--device", "cpu")
+    options = ("--class_to_forget", "3", "--dataset", grey, "--device", "cpu")
     for method in METHODS:
         model_id = next(name for name in trials() if f"_{method.upper()}_" in name)
         compared, record = load_model(model_id)
-        again = ("--unlearn", method, *asked, "--overwrite")
+        again = ("--unlearn", method, *options, "--overwrite")
         made = done("main_unlearn", "--model_id", "tiny_best", *again)
         assert made.split()[-1] == model_id
         again, again_record = load_model(model_id)
@@ -130,8 +130,8 @@ def test_its_models_are_those_of_main_unlearn(done, flags, grey, workplace):
 
 
 def test_a_model_that_is_there_already_is_measured_and_not_made_again(done, flags, grey, made):
-    asked = ("--class_to_forget", "3", "--dataset", grey, "--device", "cpu")
-    done("main_unlearn", "--model_id", "tiny_best", "--unlearn", "GA", *asked)
+    options = ("--class_to_forget", "3", "--dataset", grey, "--device", "cpu")
+    done("main_unlearn", "--model_id", "tiny_best", "--unlearn", "GA", *options)
     done("main_compare", *flags)
     assert made.count(("GA", 1)) == 1
 
@@ -153,9 +153,9 @@ def test_a_method_that_fails_is_a_row_with_its_reason_and_is_tried_again(
         printed = done("main_compare", *flags)
     assert "DELETE failed: seed 1: the loss is not finite any more at step 3" in printed
     log = Path(f"results/{NAME}.log")
-    said = f"seed 1: RuntimeError: a bug in two lines (traceback: {log})"
-    assert table()["GA"]["failure"] == said
-    assert f"GA failed: {said}\n" in printed
+    message = f"seed 1: RuntimeError: a bug in two lines (traceback: {log})"
+    assert table()["GA"]["failure"] == message
+    assert f"GA failed: {message}\n" in printed
     heading, *traceback = log.read_text().splitlines()
     assert (heading, traceback[0]) == ("GA, seed 1", "Traceback (most recent call last):")
     assert traceback[-2:] == ["RuntimeError: a bug", "in two lines"]
@@ -285,7 +285,7 @@ def test_sample_wise_requests_are_compared_too(done, trained, grey):
 
 
 @pytest.mark.parametrize(
-    "more, says",
+    "more, message",
     [
         (("--class_to_forget", "9"), "--class_to_forget 9: .* has no such class"),
         (("--unlearn", "nothing"), "--unlearn nothing: no such method"),
@@ -294,11 +294,11 @@ def test_sample_wise_requests_are_compared_too(done, trained, grey):
         (("--unlearn", "GA_with_SalUn", "--mask_thresh", "0.123"), "--mask_thresh 0.123"),
     ],
 )
-def test_bad_input(run_here, flags, more, says):
+def test_bad_input(run_here, flags, more, message):
     stopped = run_here("main_compare", *flags, *more)
     assert stopped.returncode == 2
     assert len(stopped.stderr.splitlines()) == 1
-    assert re.search(says, stopped.stderr)
+    assert re.search(message, stopped.stderr)
 
 
 def test_leftovers_of_a_killed_run_are_removed(done, flags):

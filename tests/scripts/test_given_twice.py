@@ -10,12 +10,12 @@ def parse(*words, flags=unlearning_flags):
 
 
 def test_values_are_collected():
-    asked = parse(
+    args = parse(
         *("--unlearn", "GA", "--class_to_forget", "1", "--class_to_forget", "2", "platelet"),
         *("--unlearn_options", "a=1", "--unlearn_options", "b=2"),
     )
-    assert asked.class_to_forget == ["1", "2", "platelet"]
-    assert asked.unlearn_options == [("a", "1"), ("b", "2")]
+    assert args.class_to_forget == ["1", "2", "platelet"]
+    assert args.unlearn_options == [("a", "1"), ("b", "2")]
     where = parse(
         *("--unlearn", "GA", "--metadata", "m.csv", "--forget_where", "patient_id=17"),
         *("--forget_where", "site=A"),
@@ -45,10 +45,10 @@ def test_given_values_replace_the_default():
     ],
 )
 def test_two_values_of_a_single_valued_flag(flag, first, second, others, capsys):
-    asked = ("--unlearn", "GA", *others, flag, first)
-    assert parse(*asked, flag, first) == parse(*asked)
+    options = ("--unlearn", "GA", *others, flag, first)
+    assert parse(*options, flag, first) == parse(*options)
     with pytest.raises(SystemExit) as end:
-        parse(*asked, flag, second)
+        parse(*options, flag, second)
     assert end.value.code == 2
     said = f"{flag} is given twice, with {first} and with {second}: give it once"
     assert said in capsys.readouterr().err

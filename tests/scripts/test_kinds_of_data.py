@@ -26,10 +26,10 @@ def walk(done, data, name, forgotten, *methods):
     printed["test"] = done("main_test", "--model_id", best, *flags, "--no_window")
     printed["mask"] = done("generate_mask", "--model_id", best, *flags)
     for method in methods:
-        asked = ("--unlearn", method, "--class_to_forget", forgotten, "--unlearn_epochs", "2")
+        options = ("--unlearn", method, "--class_to_forget", forgotten, "--unlearn_epochs", "2")
         if method == "Retrain":  # at the base model's rate, so few images diverge on some machines
-            asked = (*asked, "--unlearn_lr", "0.0001")
-        model_id = done("main_unlearn", "--model_id", best, *flags, *asked).split()[-1]
+            options = (*options, "--unlearn_lr", "0.0001")
+        model_id = done("main_unlearn", "--model_id", best, *flags, *options).split()[-1]
         tested = ("--model_id", model_id, *flags, *ACCURACIES)
         printed[model_id] = done("main_test_unlearn", *tested)
         check_forgetting(printed[model_id], model_id, data, int(forgotten))
@@ -85,8 +85,8 @@ def test_chestmnist_by_name(done, workplace, undrawn, monkeypatch):
     check_multi_label_test(printed, "chest_best", "chestmnist.npz", names)
     model = ("--model_id", "chest_best", *data)
     done("generate_mask", *model, "--class_to_forget", "hernia")
-    asked = ("--unlearn", "RL_with_SalUn", "--class_to_forget", "13", "--unlearn_epochs", "1")
-    model_id = done("main_unlearn", *model, *asked).split()[-1]
+    options = ("--unlearn", "RL_with_SalUn", "--class_to_forget", "13", "--unlearn_epochs", "1")
+    model_id = done("main_unlearn", *model, *options).split()[-1]
     one_by_one = ("--batch_size", "1", *ACCURACIES)
     printed = done("main_test_unlearn", "--model_id", model_id, *data, *one_by_one)
     assert "class 13 hernia" in printed

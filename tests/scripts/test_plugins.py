@@ -19,7 +19,7 @@ Path("executed").touch()
 METHOD = Method("Mine", "Mine", fine_tune, Recipe(1, 0.001, BATCH_SIZE), "none", "test", "tunes")
 """
 MODEL = f"{BASE}_FORGOTTEN_3_MINE_unlearnEpochs1_unlearnlr001"
-ASKED = ("--unlearn", "mine", "--class_to_forget", "3")
+OPTIONS = ("--unlearn", "mine", "--class_to_forget", "3")
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def grey(data_files):
 @pytest.fixture
 def made(plugin, done, grey):
     """A model that the plug-in made; the plug-in is not loaded any more."""
-    done("main_unlearn", *model_flags(grey), *ASKED, "--plugin", plugin)
+    done("main_unlearn", *model_flags(grey), *OPTIONS, "--plugin", plugin)
     (plugin.parent / "executed").unlink()
     load_plugins([])
     return plugin
@@ -61,7 +61,7 @@ def test_built_in_methods_have_no_plugin_in_their_record(plugin, done, grey):
 
 
 def test_another_content_is_another_model(made, refused, done, grey):
-    flags = (*model_flags(grey), *ASKED, "--plugin", made)
+    flags = (*model_flags(grey), *OPTIONS, "--plugin", made)
     assert "finished already" in done("main_unlearn", *flags, "--resume")
     made.write_text(TEXT + "# other\n")
     assert refused("would be replaced: add --overwrite", "main_unlearn", *flags) == []
@@ -83,7 +83,7 @@ def test_all_methods_include_those_of_plugins(plugin):
 
 @pytest.mark.parametrize("script", ["main_unlearn", "main_compare", "main_mia"])
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         (None, "--plugin my_method.py: No such file or directory"),
         ("", "--plugin my_method.py: it declares no METHOD"),
@@ -92,12 +92,12 @@ def test_all_methods_include_those_of_plugins(plugin):
         (TEXT.replace('"Mine",', '"gA",', 1), "--plugin my_method.py: a method gA exists already"),
     ],
 )
-def test_a_faulty_file_is_refused_in_one_line(script, text, says, run_here, plugin, grey):
+def test_a_faulty_file_is_refused_in_one_line(script, text, message, run_here, plugin, grey):
     plugin.unlink() if text is None else plugin.write_text(text)
-    asked = () if script == "main_mia" else ASKED
-    result = run_here(script, *model_flags(grey), *asked, "--plugin", "my_method.py")
+    options = () if script == "main_mia" else OPTIONS
+    result = run_here(script, *model_flags(grey), *options, "--plugin", "my_method.py")
     assert result.returncode == 2
-    assert_one_line(result.stderr, says)
+    assert_one_line(result.stderr, message)
 
 
 def test_a_model_is_tested_and_verified_without_its_plugin(made, done, grey, undrawn):
@@ -109,8 +109,8 @@ def test_a_model_is_tested_and_verified_without_its_plugin(made, done, grey, und
 
 def test_an_attack_needs_the_file_that_made_the_model(made, refused, run_here, grey):
     flags = (*model_flags(grey, MODEL), "--shadow_models", "4")
-    says = "made by Mine, a plug-in method: add --plugin with the path of my_method.py"
-    refused(says, "main_mia", *flags)
+    message = "made by Mine, a plug-in method: add --plugin with the path of my_method.py"
+    refused(message, "main_mia", *flags)
     assert not (made.parent / "executed").exists()
     made.write_text(TEXT + "# other\n")
     result = run_here("main_mia", *flags, "--plugin", made)

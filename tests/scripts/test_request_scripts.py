@@ -41,9 +41,9 @@ LISTED = ("--forget_indices", "list.txt")
 MATCHING = ("--metadata", "metadata.csv", "--forget_where", "patient_id=17", "device=Cirrus 800")
 
 
-def unlearn(done, data, method, *asked, base=BASE):
+def unlearn(done, data, method, *options, base=BASE):
     """The id of the model that main_unlearn.py makes."""
-    printed = done("main_unlearn", *model_flags(data, base), "--unlearn", method, *asked, *ONCE)
+    printed = done("main_unlearn", *model_flags(data, base), "--unlearn", method, *options, *ONCE)
     return printed.rpartition("model_id: ")[2].strip()
 
 
@@ -90,9 +90,9 @@ def test_the_attack_on_single_images(trained, done, grey, files):
     flags = ("--shadow_models", "4")
     model_id = unlearn(done, grey, "FT", *LISTED)
     (part,) = re.findall("samples-[0-9a-f]+", model_id)
-    for asked_model, asked in ((model_id, ()), (BASE, LISTED)):
-        done("main_mia", *model_flags(grey, asked_model), *asked, *flags)
-        name = model_id if asked_model == model_id else f"{BASE}_{part}"
+    for attacked, options in ((model_id, ()), (BASE, LISTED)):
+        done("main_mia", *model_flags(grey, attacked), *options, *flags)
+        name = model_id if attacked == model_id else f"{BASE}_{part}"
         with open(f"results/{name}_mia.csv") as stream:
             rows = [(row["split"], int(row["image"])) for row in csv.DictReader(stream)]
         assert sorted(row for split, row in rows if split == "train") == files
@@ -111,9 +111,9 @@ def test_a_share_and_several_classes(trained, done, grey):
         + ("--forget_seed", "4"),
         "1-3": ("--class_to_forget", "duct", "1"),
     }
-    for name, asked in cases.items():
-        done("generate_mask", *model_flags(grey), *asked)
-        model_id = unlearn(done, grey, "RL_with_SalUn", *asked)
+    for name, options in cases.items():
+        done("generate_mask", *model_flags(grey), *options)
+        model_id = unlearn(done, grey, "RL_with_SalUn", *options)
         assert model_id.startswith(f"{BASE}_FORGOTTEN_{name}_RL_WITH_SALUN")
         printed = done("main_test_unlearn", *model_flags(grey, model_id))
         results = results_of(model_id)
@@ -129,19 +129,19 @@ def test_a_share_and_several_classes(trained, done, grey):
     done("main_mia", *model_flags(grey, model_id), "--shadow_models", "4")
 
 
-@pytest.mark.parametrize("asked", [("--class_to_forget", "0", "2"), LISTED])
-def test_multi_label_data(workplace, done, data_files, files, asked):
+@pytest.mark.parametrize("options", [("--class_to_forget", "0", "2"), LISTED])
+def test_multi_label_data(workplace, done, data_files, files, options):
     data = data_files["multi"]
     flags = ("--dataset", data, "--device", "cpu", "--save_model_id", "multi")
     done("main_train", *flags, *TRAIN, "--epochs", "2")
-    done("generate_mask", *model_flags(data, "multi_best"), *asked)
+    done("generate_mask", *model_flags(data, "multi_best"), *options)
     for method in ("RL_with_SalUn", "GA", "FT"):
-        model_id = unlearn(done, data, method, *asked, base="multi_best")
+        model_id = unlearn(done, data, method, *options, base="multi_best")
     done("main_test_unlearn", *model_flags(data, model_id))
     results = results_of(model_id)
     assert results["finding_auc"] is None
     several = "the request is of several findings"
-    assert results["finding_auc_undefined"] == (SINGLE if asked is LISTED else several)
+    assert results["finding_auc_undefined"] == (SINGLE if options is LISTED else several)
     for key in ("unlearn_accuracy_percent", "attack_loss_auc", "relearn_steps"):
         assert results[key] is not None
     done("main_mia", *model_flags(data, model_id), "--shadow_models", "4")
@@ -161,16 +161,16 @@ def test_results_of_different_requests_never_merge(trained, done, grey, files):
 def test_the_walkthrough_passes_the_request_on(trained, done, grey, files):
     flags = ("--dataset", grey, "--base_model_id", BASE, "--measures", "forgetting")
     printed = done("main_walkthrough", *flags, *MATCHING, "--unlearn", "RL_with_SalUn")
-    asked = "--metadata metadata.csv --forget_where patient_id=17 'device=Cirrus 800'"
+    options = "--metadata metadata.csv --forget_where patient_id=17 'device=Cirrus 800'"
     for script in ("generate_mask", "main_unlearn", "main_test_unlearn"):
         (first, *_) = [line for line in printed.splitlines() if f"$ python {script}.py" in line]
-        assert asked in first
+        assert options in first
     assert "training images with patient_id=17, device=Cirrus 800 forgotten\n" in printed
     (picture,) = (trained / "pics" / BASE).glob("comparison_samples-*.png")
 
 
 @pytest.mark.parametrize(
-    ("asked", "says"),
+    ("options", "message"),
     [
         ((), "nothing to forget: give --class_to_forget, --forget_fraction, --forget_indices, or"),
         (
@@ -216,31 +216,35 @@ def test_the_walkthrough_passes_the_request_on(trained, done, grey, files):
         (("--class_to_forget", "0", "1", "2", "3"), "names every class of grey: none is kept"),
     ],
 )
-def test_requests_that_are_refused(trained, refused, grey, files, asked, says):
+def test_requests_that_are_refused(trained, refused, grey, files, options, message):
     Path("bad.txt").write_text("0\n96\n")
-    assert refused(says, "main_unlearn", *model_flags(grey), "--unlearn", "FT", *asked) == []
+    assert refused(message, "main_unlearn", *model_flags(grey), "--unlearn", "FT", *options) == []
 
 
 def test_a_model_that_has_forgotten_other_images(trained, done, refused, grey, files):
     model_id = unlearn(done, grey, "FT", *LISTED)
     flags = model_flags(grey, model_id)
-    for asked in (("--class_to_forget", "3"), ("--forget_fraction", "0.1")):
-        says = r"has forgotten another request \(12 listed training images\): leave out the flags"
+    for options in (("--class_to_forget", "3"), ("--forget_fraction", "0.1")):
+        message = (
+            r"has forgotten another request \(12 listed training images\): leave out the flags"
+        )
         for script in ("main_test_unlearn", "main_mia"):
-            assert refused(says, script, *flags, *asked) == []
+            assert refused(message, script, *flags, *options) == []
 
 
 def test_single_images_of_other_data(trained, done, refused, grey, files, data_files):
     model_id = unlearn(done, grey, "FT", *LISTED)
     flags = (*model_flags(data_files["other"], model_id), "--allow_other_data")
-    says = "has forgotten single images of its training data, and other is other data"
-    assert refused(says, "main_test_unlearn", *flags) == []
+    message = "has forgotten single images of its training data, and other is other data"
+    assert refused(message, "main_test_unlearn", *flags) == []
 
 
 def test_a_mask_that_is_missing_is_made_with_the_same_request(trained, refused, grey, files):
-    says = f"create it with python generate_mask.py --model_id {BASE} .* --forget_indices list.txt"
+    message = (
+        f"create it with python generate_mask.py --model_id {BASE} .* --forget_indices list.txt"
+    )
     flags = (*model_flags(grey), "--unlearn", "GA_with_SalUn", *LISTED)
-    assert refused(says, "main_unlearn", *flags) == []
+    assert refused(message, "main_unlearn", *flags) == []
 
 
 def test_models_from_before_there_were_kinds_are_read(trained, done, grey):

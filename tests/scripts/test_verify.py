@@ -112,7 +112,7 @@ def test_a_changed_or_missing_mask_breaks_the_chain(trained, run_here):
 
 
 @pytest.mark.parametrize(
-    "changes, says",
+    "changes, message",
     [
         ({"parent_digest": "0" * 64}, "has the digest in the record, sha256 000000000000"),
         ({"train_digest": "0" * 64}, "was trained on the same images: no"),
@@ -127,9 +127,9 @@ def test_a_changed_or_missing_mask_breaks_the_chain(trained, run_here):
         ({"parent_id": FORGOTTEN}, "it is one of its own ancestors"),
     ],
 )
-def test_a_false_record_breaks_the_chain(trained, run_here, changes, says):
+def test_a_false_record_breaks_the_chain(trained, run_here, changes, message):
     resave(FORGOTTEN, lambda model, record: record.update(changes))
-    assert any(says in line for line in broken_lines(run_here))
+    assert any(message in line for line in broken_lines(run_here))
 
 
 def test_a_model_under_the_name_of_another_breaks_the_chain(trained, run_here):
@@ -146,16 +146,16 @@ def test_a_valid_mask_is_kept_and_used(trained, done, run_here, data_files, undr
     save_percentiles(MASK, percentiles, request, content["origin"])
     kept = MASK.read_bytes()
     done("main_unlearn", *grey, *UNLEARN_ONCE, "--overwrite")
-    asked = ("--class_to_forget", "3")
-    says = f"class 3 duct: {MASK} exists already and is kept"
-    assert says in done("generate_mask", *grey, *asked, "--batch_size", "1")
-    assert says in done("generate_mask", *grey, *asked, "--resume", "--overwrite")
-    done("main_compare", *grey, *asked, "--unlearn", "GA_with_SalUn")
+    options = ("--class_to_forget", "3")
+    message = f"class 3 duct: {MASK} exists already and is kept"
+    assert message in done("generate_mask", *grey, *options, "--batch_size", "1")
+    assert message in done("generate_mask", *grey, *options, "--resume", "--overwrite")
+    done("main_compare", *grey, *options, "--unlearn", "GA_with_SalUn")
     assert MASK.read_bytes() == kept
     assert broken_lines(run_here) == []
     (other,) = Path("model_weights").glob("*_GA_WITH_SALUN_*.pt")
     assert read_record(other.stem)["mask_digest"] == weights_digest(percentiles)
-    done("generate_mask", *grey, *asked, "--overwrite")
+    done("generate_mask", *grey, *options, "--overwrite")
     assert MASK.read_bytes() != kept
     assert "has the digest in the record" in broken_lines(run_here)[0]
 

@@ -103,7 +103,7 @@ def comparison(text):
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "message"),
     [
         ((), "continues"),
         (
@@ -113,7 +113,7 @@ def comparison(text):
     ],
 )
 def test_an_interrupted_walkthrough_says_what_the_same_command_does(
-    run_here, workplace, data_files, monkeypatch, flags, says
+    run_here, workplace, data_files, monkeypatch, flags, message
 ):
     def interrupted(argv):
         raise KeyboardInterrupt
@@ -121,7 +121,7 @@ def test_an_interrupted_walkthrough_says_what_the_same_command_does(
     monkeypatch.setattr("examine_dataset.main", interrupted)
     result = run_here("main_walkthrough", "--dataset", data_files["grey"], *flags)
     assert result.returncode == 130
-    expected = f"interrupted: finished steps are saved; the same command {says}"
+    expected = f"interrupted: finished steps are saved; the same command {message}"
     assert_one_line(result.stderr, expected)
 
 
@@ -176,7 +176,7 @@ def test_an_existing_base_model(done, trained, data_files, undrawn):
 
 
 @pytest.mark.parametrize(
-    ("base_id", "more", "says"),
+    ("base_id", "more", "message"),
     [
         (BASE, ("--epochs", "77", "--arch", "vgg16"), "--epochs, --arch: .*trained already: leave"),
         (BASE, ("--save_model_id", "zzz"), "--save_model_id: .* trained already: leave it out"),
@@ -185,6 +185,6 @@ def test_an_existing_base_model(done, trained, data_files, undrawn):
         (FORGOTTEN, (), "is an unlearned model: give its base model's"),
     ],
 )
-def test_an_unusable_base_model_is_refused(refused, trained, data_files, base_id, more, says):
+def test_an_unusable_base_model_is_refused(refused, trained, data_files, base_id, more, message):
     flags = ("--dataset", data_files["grey"], "--base_model_id", base_id, *more)
-    assert refused(says, "main_walkthrough", *flags) == []  # before the first step
+    assert refused(message, "main_walkthrough", *flags) == []  # before the first step

@@ -89,7 +89,7 @@ def test_two_files_with_one_id_are_refused(tmp_path, taken):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("", "it declares no METHOD"),
         ("METHOD = 3", "it declares no METHOD"),
@@ -99,10 +99,10 @@ def test_two_files_with_one_id_are_refused(tmp_path, taken):
         (NEW_METHOD.format(id="a__b"), "the id 'a__b' is not usable"),
     ],
 )
-def test_a_file_with_a_fault_is_named(tmp_path, text, says):
+def test_a_file_with_a_fault_is_named(tmp_path, text, message):
     folder = copy_of_methods(tmp_path)
     (folder / "new.py").write_text(text)
-    with pytest.raises(UserError, match=f"^new.py: {says}"):
+    with pytest.raises(UserError, match=f"^new.py: {message}"):
         registry.read_methods(folder)
 
 
@@ -135,7 +135,7 @@ def test_a_plugin_may_declare_several_methods(methods, plugin):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("", "it declares no METHOD"),
         ("METHOD = 3", "METHOD is no Method"),
@@ -156,9 +156,9 @@ def test_a_plugin_may_declare_several_methods(methods, plugin):
         (NEW_METHOD.format(id="ft_WITH_salun"), "a method ft_WITH_salun exists already"),
     ],
 )
-def test_a_plugin_with_a_fault_is_refused_and_adds_nothing(methods, plugin, text, says):
+def test_a_plugin_with_a_fault_is_refused_and_adds_nothing(methods, plugin, text, message):
     before = list(methods)
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         registry.load_plugins([plugin(NEW_METHOD.format(id="Good"), "good.py"), plugin(text)])
     assert list(methods) == before
 

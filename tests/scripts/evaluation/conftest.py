@@ -29,11 +29,11 @@ def family_folder(trained_folder, tmp_path_factory, data_files):
     with inside(folder):
         flags = model_flags(data_files["grey"])
         for seed in (1, 2, 3):
-            for asked in (
+            for options in (
                 ("--unlearn", "Retrain", "--class_to_forget", "3"),
                 (*UNLEARN, "--unlearn_epochs", "1"),
             ):
-                run_quietly("main_unlearn", *flags, *asked, "--seed", seed, "--overwrite")
+                run_quietly("main_unlearn", *flags, *options, "--seed", seed, "--overwrite")
     return folder
 
 
@@ -95,8 +95,8 @@ def multi_folder(tmp_path_factory, data_files):
             "2",
         )
         for method in ("FT", "Retrain"):
-            asked = ("--unlearn", method, "--class_to_forget", "1")
-            run_quietly("main_unlearn", "--model_id", "multi_best", *data, *asked)
+            options = ("--unlearn", method, "--class_to_forget", "1")
+            run_quietly("main_unlearn", "--model_id", "multi_best", *data, *options)
     return folder
 
 

@@ -37,8 +37,8 @@ def test_costs_and_groups_by_hand(couple, done, grey):
     for title, (prefix, model_id) in ids.items():
         logits, labels = predictions(model_id, grey, "test")
         kept = labels != 3
-        said, truth, group_of = logits.argmax(1)[kept], labels[kept], groups[kept]
-        cost = sum(COSTS[pair] for pair in zip(truth, said, strict=True)) / kept.sum()
+        predicted, truth, group_of = logits.argmax(1)[kept], labels[kept], groups[kept]
+        cost = sum(COSTS[pair] for pair in zip(truth, predicted, strict=True)) / kept.sum()
         assert results[f"{prefix}expected_cost"] == pytest.approx(cost)
         label = "expected cost per image, {} classes"
         check_cell(cells(printed, label.format("kept"))[title], results, f"{prefix}expected_cost")
@@ -49,15 +49,15 @@ def test_costs_and_groups_by_hand(couple, done, grey):
         accuracies, rates = {}, {}
         for name in sorted(set(groups)):
             own = group_of == name
-            accuracies[name] = percentage(said[own] == truth[own])
+            accuracies[name] = percentage(predicted[own] == truth[own])
             key = f"{prefix}group_accuracy_percent:{name}"
             assert results[key] == pytest.approx(accuracies[name])
             check_cell(cells(printed, f"accuracy, group {name}")[title], results, key)
             for number in range(4):
                 for of_class in (True, False):
-                    asked = own & ((truth == number) == of_class)
-                    if asked.any():
-                        rate = percentage(said[asked] == number)
+                    rows = own & ((truth == number) == of_class)
+                    if rows.any():
+                        rate = percentage(predicted[rows] == number)
                         rates.setdefault((number, of_class), []).append(rate)
         gap = max(accuracies.values()) - min(accuracies.values())
         assert results[f"{prefix}group_accuracy_gap_points"] == pytest.approx(gap)
@@ -66,7 +66,7 @@ def test_costs_and_groups_by_hand(couple, done, grey):
 
 
 @pytest.mark.parametrize(
-    "flag, text, says",
+    "flag, text, message",
     [
         ("--cost_matrix", "0,1\n1,0\n", "side.csv has 2 lines for 4 classes"),
         (
@@ -88,11 +88,11 @@ def test_costs_and_groups_by_hand(couple, done, grey):
         ("--group_file", None, "cannot read side.csv: No such file"),
     ],
 )
-def test_faulty_side_files(trained, refused, grey, flag, text, says):
+def test_faulty_side_files(trained, refused, grey, flag, text, message):
     if text is not None:
         Path("side.csv").write_text(text)
     flags = (*model_flags(grey, FORGOTTEN), flag, "side.csv")
-    assert refused(says, "main_test_unlearn", *flags) == []
+    assert refused(message, "main_test_unlearn", *flags) == []
 
 
 @pytest.fixture

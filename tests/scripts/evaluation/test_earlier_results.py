@@ -37,14 +37,14 @@ def test_a_run_with_few_measures_takes_nothing_away(couple, done, grey):
 def test_a_stale_or_damaged_mask_costs_no_result(couple, done, grey):
     path = couple / "SaliencyMaps" / BASE / "class_3.pt"
     flags = (*model_flags(grey, FORGOTTEN), "--measures", "forgetting")
-    for spoil, says in (
+    for spoil, message in (
         (lambda: shutil.copy(path.with_name("class_0.pt"), path), "belongs to other weights"),
         (lambda: path.write_bytes(path.read_bytes()[:1000]), "is cut short, damaged"),
         (path.unlink, "create it with python generate_mask.py"),
     ):
         spoil()
         printed = done("main_test_unlearn", *flags)
-        assert re.search(f"no picture of the saliency: .*class_3.pt.* {says}", printed)
+        assert re.search(f"no picture of the saliency: .*class_3.pt.* {message}", printed)
         assert results_of(FORGOTTEN)["unlearn_accuracy_percent"] is not None
         assert not Path(f"pics/{FORGOTTEN}/saliency.png").exists()
         assert Path(f"pics/{FORGOTTEN}/forgotten.png").exists()

@@ -37,7 +37,7 @@ def test_the_attack_on_a_base_model_by_hand(unattacked, done, grey, monkeypatch)
     assert len({recipe.seed for _, _, recipe in trained}) == 4
     for _, val_set, recipe in trained:
         assert (recipe.epochs, recipe.lr, recipe.batch_size) == (1, 0.01, 8)
-        assert 3 not in val_set.labels  # these images are what the attack asks about
+        assert 3 not in val_set.labels  # these images are the queries
 
 
 def shadow_ratios(data, queries, trained):
@@ -119,7 +119,7 @@ def test_shadow_models_forget_by_the_tested_models_method(unattacked, done, grey
         recipe = config.recipe
         assert (recipe.epochs, recipe.lr, recipe.batch_size) == (1, 0.001, 100)
         assert 0.49 < config.mask.fraction() < 0.51
-        assert len(val_set) == 32  # val images are not asked about here
+        assert len(val_set) == 32  # val images are no queries here
     pairs = [set(forget_set.indices.tolist()) for forget_set, _, _ in forgotten]
     assert pairs[0].isdisjoint(pairs[1]) and pairs[2].isdisjoint(pairs[3])
     assert len({config.recipe.seed for _, _, config in forgotten}) == 4

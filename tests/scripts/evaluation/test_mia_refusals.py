@@ -52,8 +52,8 @@ def test_a_damaged_shadow_model(hasty, refused, done, grey, damage, kind):
         done("main_mia", *mia_flags(grey, HASTY))  # it is not looked at while the other is there
         unlearned.unlink()
     what = "(cut short, .*shadow model|no shadow model|damaged or altered)"
-    says = f"model_weights/shadows/{folder.name}/{path.name} is {what}"
-    assert refused(says, "main_mia", *mia_flags(grey, HASTY)) == []
+    message = f"model_weights/shadows/{folder.name}/{path.name} is {what}"
+    assert refused(message, "main_mia", *mia_flags(grey, HASTY)) == []
     path.unlink()
     before = files_of_the_attack(hasty)
     done("main_mia", *mia_flags(grey, HASTY))
@@ -65,12 +65,12 @@ def test_a_class_that_no_attack_can_ask_about(hasty, refused, grey):
     keep = arrays["val_labels"][:, 0] != 3
     arrays |= {f"val_{part}": arrays[f"val_{part}"][keep] for part in ("images", "labels")}
     np.savez("gap.npz", **arrays)
-    says = "the request covers no val image: there is nothing to attack"
-    assert refused(says, "main_mia", *mia_flags("gap.npz", HASTY)) == []
+    message = "the request covers no val image: there is nothing to attack"
+    assert refused(message, "main_mia", *mia_flags("gap.npz", HASTY)) == []
 
 
 def test_too_few_images_to_attack_are_refused_before_any_shadow_model(trained, refused, grey):
     Path("one.txt").write_text("7\n")
-    says = "1 image of the request, and the minimum is 5: there is too little to attack"
-    asked = ("--forget_indices", "one.txt", "--shadow_models", "4")
-    assert refused(says, "main_mia", *model_flags(grey), *asked) == []
+    message = "1 image of the request, and the minimum is 5: there is too little to attack"
+    options = ("--forget_indices", "one.txt", "--shadow_models", "4")
+    assert refused(message, "main_mia", *model_flags(grey), *options) == []

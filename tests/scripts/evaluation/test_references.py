@@ -27,8 +27,8 @@ def test_retrain_is_found_without_a_flag(family, done, grey):
     assert results_of(FORGOTTEN)["retrain_model_ids"] == [RETRAIN]  # with the base model's seed
     (family / "model_weights" / f"{RETRAIN}.pt").unlink()
     flags = (*flags, "distance", "cost")
-    said = "Retrain: none available; create one with main_unlearn.py --unlearn Retrain\n"
-    assert said in done("main_test_unlearn", *flags)
+    message = "Retrain: none available; create one with main_unlearn.py --unlearn Retrain\n"
+    assert message in done("main_test_unlearn", *flags)
     results = results_of(FORGOTTEN)
     check_plain(results)
     assert (results["retrain_model_ids"], results["retrain_weights_digests"]) == ([], [])
@@ -43,10 +43,10 @@ def test_retrain_is_found_without_a_flag(family, done, grey):
 def test_a_retrain_by_another_recipe_is_used_only_on_request(family, done, grey):
     flags = (*model_flags(grey, FORGOTTEN), "--measures", "forgetting")
     printed = done("main_test_unlearn", *flags, "--retrain_model_id", *RETRAINS[1:])
-    said = f"Retrain {SECOND_RETRAIN} differs from the base model's recipe: seed 2 (not 1)"
-    assert f"\nWARNING: {said}\n" in printed
+    message = f"Retrain {SECOND_RETRAIN} differs from the base model's recipe: seed 2 (not 1)"
+    assert f"\nWARNING: {message}\n" in printed
     results = results_of(FORGOTTEN)
-    assert results["warnings"] == [said]
+    assert results["warnings"] == [message]
     assert results["retrain_model_ids"] == [SECOND_RETRAIN, THIRD_RETRAIN]
     done("main_test_unlearn", *flags)
     assert results_of(FORGOTTEN)["warnings"] == []
@@ -73,7 +73,7 @@ def test_retrain_is_not_compared_with_itself(couple, done, grey):
 
 
 @pytest.mark.parametrize(
-    "changes, says",
+    "changes, message",
     [
         ({"forget_request": {"class_to_forget": 1}}, "other was unlearned by another request"),
         ({"train_digest": "0" * 64}, "other was trained on other images: give one of the same"),
@@ -81,30 +81,30 @@ def test_retrain_is_not_compared_with_itself(couple, done, grey):
     ],
 )
 @pytest.mark.parametrize("script", ["main_test_unlearn", "main_mia"])
-def test_a_model_that_is_no_retrain_of_the_request(couple, refused, grey, script, changes, says):
+def test_a_model_that_is_no_retrain_of_the_request(couple, refused, grey, script, changes, message):
     changed_copy(RETRAIN, "other", **changes)
     flags = (*model_flags(grey, FORGOTTEN), "--retrain_model_id")
-    assert refused(f"--retrain_model_id {says}", script, *flags, "other") == []
-    assert refused(f"--retrain_model_id {says}", script, *flags, RETRAIN, "other") == []
+    assert refused(f"--retrain_model_id {message}", script, *flags, "other") == []
+    assert refused(f"--retrain_model_id {message}", script, *flags, RETRAIN, "other") == []
 
 
 @pytest.mark.parametrize("script", ["main_test_unlearn", "main_mia"])
 def test_a_retrain_that_is_given_twice(couple, refused, grey, script):
-    says = f"--retrain_model_id {RETRAIN} has the same weights as another model"
+    message = f"--retrain_model_id {RETRAIN} has the same weights as another model"
     flags = (*model_flags(grey, FORGOTTEN), "--retrain_model_id", RETRAIN, RETRAIN)
-    assert refused(says, script, *flags) == []
+    assert refused(message, script, *flags) == []
     itself = (*model_flags(grey, RETRAIN), "--retrain_model_id", RETRAIN)
-    assert refused(says, script, *itself) == []
+    assert refused(message, script, *itself) == []
 
 
 def test_a_model_of_another_seed_that_is_none(couple, refused, grey):
     flags = (*model_flags(grey, FORGOTTEN), "--seed_model_id")
-    says = "--seed_model_id {} differs in more than the seed: {}"
+    message = "--seed_model_id {} differs in more than the seed: {}"
     method = "method Retrain (not RL_with_SalUn)"
-    assert refused(re.escape(says.format(RETRAIN, method)), *ask(flags, RETRAIN)) == []
+    assert refused(re.escape(message.format(RETRAIN, method)), *ask(flags, RETRAIN)) == []
     settings = {**read_record(FORGOTTEN)["settings"], "seed": 5, "epochs": 7}
     changed_copy(FORGOTTEN, "other", settings=settings)
-    epochs = re.escape(says.format("other", "epochs 7 (not 1)"))
+    epochs = re.escape(message.format("other", "epochs 7 (not 1)"))
     assert refused(epochs, *ask(flags, PEERS[0], "other")) == []
     assert refused(f"{BASE} was unlearned by another request", *ask(flags, BASE)) == []
     assert refused(f"{PEERS[0]} has the same weights as", *ask(flags, *[PEERS[0]] * 2)) == []
@@ -123,8 +123,8 @@ def ask(flags, *more):
 @pytest.mark.parametrize("script", ["main_test_unlearn", "main_mia"])
 def test_another_class_than_the_model_has_forgotten(couple, refused, grey, script):
     flags = (*model_flags(grey, FORGOTTEN), "--class_to_forget", "bone")
-    says = rf"class 1 bone: {FORGOTTEN} has forgotten another request \(class 3 duct\): leave"
-    assert refused(says, script, *flags) == []
+    message = rf"class 1 bone: {FORGOTTEN} has forgotten another request \(class 3 duct\): leave"
+    assert refused(message, script, *flags) == []
 
 
 @pytest.mark.parametrize("script", ["main_test_unlearn", "main_mia"])
@@ -132,8 +132,8 @@ def test_a_model_whose_outputs_are_not_finite(couple, refused, grey, script, mon
     """It is refused before any shadow model is trained."""
     forbid_training(monkeypatch)
     changed_copy(FORGOTTEN, "broken", np.nan)
-    says = "the model is broken: its outputs .*are not finite"
-    assert refused(says, script, *model_flags(grey, "broken")) == []
+    message = "the model is broken: its outputs .*are not finite"
+    assert refused(message, script, *model_flags(grey, "broken")) == []
 
 
 def test_a_model_of_other_images_is_warned_of(couple, done, data_files):
@@ -152,17 +152,17 @@ def test_without_its_base_model(couple, done, grey):
     model, record = load_model(BASE)
     with torch.no_grad():
         next(model.parameters()).mul_(1.01)
-    for spoil, says in (
+    for spoil, message in (
         (lambda: save_model(BASE, model, record), f"{BASE} is no longer the model that this"),
         (path.unlink, f"the base model {BASE} is no longer in model_weights/"),
     ):
         spoil()
         printed = done("main_test_unlearn", *flags)
-        assert f"\nnote: {says}" in printed
+        assert f"\nnote: {message}" in printed
         results = results_of(FORGOTTEN)
         check_plain(results)
         [note] = results["notes"]
-        assert note.startswith(says)
+        assert note.startswith(message)
         assert not [key for key in results if key.startswith("base_")]
         assert not [key for key in results if key.endswith("_p_value")]
         assert results["average_gap_points"] is not None  # Retrain is found all the same

@@ -123,7 +123,7 @@ def test_what_each_class_lost(measured, in_family, grey):
         assert results[f"class_{number}_sensitivity_percent"] == pytest.approx(sensitivity)
         specificity = percentage(after.argmax(1)[~of_class] != number)
         assert results[f"class_{number}_specificity_percent"] == pytest.approx(specificity)
-    assert "class_3_lost_images" not in results  # to lose these is what was asked for
+    assert "class_3_lost_images" not in results  # losing these was requested
     sensitivities = [results[f"class_{number}_sensitivity_percent"] for number in range(3)]
     assert results["worst_sensitivity_percent"] == min(sensitivities)
     assert results["worst_sensitivity_class"] == np.argmin(sensitivities)

@@ -177,8 +177,10 @@ def test_removed_progress_is_reported_and_does_not_end_the_run(
     assert same_weights(run(METHODS[method_id], progress), whole)
     progress.wait()
     assert progress.interrupt_hint() is None
-    says = "unfinished/model was removed during the run); the run continues, but cannot be resumed"
-    assert capsys.readouterr().out.count(says) == 1
+    message = (
+        "unfinished/model was removed during the run); the run continues, but cannot be resumed"
+    )
+    assert capsys.readouterr().out.count(message) == 1
 
 
 def test_paired_sets_are_resumed_at_their_position():

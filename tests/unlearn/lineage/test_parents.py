@@ -94,8 +94,8 @@ def opened(family, ids):
     return load_retrains(ids, MODEL_ID, *family, REQUEST, dataset())
 
 
-def refused(says, function, *arguments):
-    with pytest.raises(UserError, match=says) as error:
+def refused(message, function, *arguments):
+    with pytest.raises(UserError, match=message) as error:
         function(*arguments)
     assert "\n" not in str(error.value)
 
@@ -170,18 +170,18 @@ def test_other_models_are_refused_as_retrains(family):
     other = save_retrain(6, name="other", request=ForgetRequest((1,)))
     refused("--retrain_model_id other was unlearned by another request", opened, family, [other])
     elsewhere = save_retrain(6, name="elsewhere", record={"train_digest": "of other images"})
-    says = "--retrain_model_id elsewhere was trained on other images"
-    refused(says, opened, family, [good, elsewhere])
+    message = "--retrain_model_id elsewhere was trained on other images"
+    refused(message, opened, family, [good, elsewhere])
 
 
 def test_duplicate_weights_are_refused(family):
     good = save_retrain(2)
-    says = "{} has the same weights as another model: give it once"
-    refused(says.format(good), opened, family, [good, good])
+    message = "{} has the same weights as another model: give it once"
+    refused(message.format(good), opened, family, [good, good])
     copy = save_retrain(2, name="copy")
-    refused(says.format("copy"), opened, family, [good, copy])
+    refused(message.format("copy"), opened, family, [good, copy])
     model_itself = save_retrain(1, name="itself")
-    refused(says.format("itself"), opened, family, [model_itself])
+    refused(message.format("itself"), opened, family, [model_itself])
 
 
 def test_describe_setting_differences():
@@ -212,7 +212,7 @@ def test_seed_models_differ_only_in_the_seed(family):
 
 
 @pytest.mark.parametrize(
-    ("how", "says"),
+    ("how", "message"),
     [
         ({"method": "RL"}, r"differs in more than the seed: method RL \(not GA\)"),
         ({"epochs": 9}, r"differs in more than the seed: epochs 9 \(not 5\)"),
@@ -224,10 +224,10 @@ def test_seed_models_differ_only_in_the_seed(family):
         ({"record": {"train_digest": "other"}}, "was trained on other images"),
     ],
 )
-def test_other_models_are_refused_as_seed_models(family, how, says):
+def test_other_models_are_refused_as_seed_models(family, how, message):
     good = save_unlearned("good", 2, seed=2)
     refused(
-        f"--seed_model_id odd {says}",
+        f"--seed_model_id odd {message}",
         seed_models_of,
         family,
         [good, save_unlearned("odd", 3, **how)],
@@ -242,8 +242,8 @@ def test_duplicate_seed_models_are_refused(family):
 
 def test_a_base_model_has_no_seed_models(family):
     base = load_model(BASE)
-    says = "--seed_model_id: a base model has no unlearning method"
-    refused(says, seed_models_of, base, [MODEL_ID])
+    message = "--seed_model_id: a base model has no unlearning method"
+    refused(message, seed_models_of, base, [MODEL_ID])
     assert seed_models_of(base, []) == {}
 
 

@@ -104,9 +104,9 @@ def test_classes_in_a_model_id():
 
 
 def test_by_the_command_line(done, trained, data_files):
-    asked = ("--class_to_forget", "3", "--unlearn", "CRA", "--unlearn_epochs", "1")
+    options = ("--class_to_forget", "3", "--unlearn", "CRA", "--unlearn_epochs", "1")
     printed = done(
-        *("main_unlearn", *model_flags(data_files["grey"]), *asked, "--unlearn_options"),
+        *("main_unlearn", *model_flags(data_files["grey"]), *options, "--unlearn_options"),
         "risky=3,0",
     )
     assert "risky 0,3" in printed

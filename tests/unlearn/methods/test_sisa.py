@@ -109,7 +109,7 @@ def test_shards_and_seeds_share_no_seed():
     assert min(seeds) >= 0 and max(seeds) < 2**63
 
 
-# The answer of several networks
+# The predictions of several networks
 
 
 def test_probabilities_are_averaged():
@@ -125,9 +125,9 @@ def test_probabilities_are_averaged():
 def test_certain_networks_that_disagree_stay_finite():
     extreme = [_Constant(torch.tensor([[200.0, -200.0]])), _Constant(torch.tensor([[-200.0, 90]]))]
     for multi_label in (False, True):
-        answer = Ensemble(extreme, multi_label)(None)
-        assert answer.isfinite().all()
-        torch.testing.assert_close(answer[0, 0].exp(), torch.tensor(1.0 if multi_label else 0.5))
+        logits = Ensemble(extreme, multi_label)(None)
+        assert logits.isfinite().all()
+        torch.testing.assert_close(logits[0, 0].exp(), torch.tensor(1.0 if multi_label else 0.5))
 
 
 class _Constant(torch.nn.Module):
@@ -365,13 +365,15 @@ def test_a_sharded_training_is_resumed(
 
 def test_a_model_without_shards_is_refused(refused, trained, data_files):
     flags = (*model_flags(data_files["grey"]), "--class_to_forget", "3", "--unlearn", "SISA")
-    says = r"needs a base model trained in shards: train one with main_train.py --sisa"
-    assert refused(says, "main_unlearn", *flags) == []
+    message = r"needs a base model trained in shards: train one with main_train.py --sisa"
+    assert refused(message, "main_unlearn", *flags) == []
 
 
 def test_what_a_model_in_shards_cannot_do(refused, sharded, workplace, data_files, monkeypatch):
-    says = "shadow models of this attack are single networks, and this model has 3 shards: attack"
-    refused(says, "main_mia", *sharded, "--class_to_forget", "3")
+    message = (
+        "shadow models of this attack are single networks, and this model has 3 shards: attack"
+    )
+    refused(message, "main_mia", *sharded, "--class_to_forget", "3")
     flags = ("--dataset", data_files["grey"], "--device", "cpu", "--save_model_id", "x", *TRAIN)
     refused("--sisa_shards: 1 is out of range", "main_train", *flags, "--sisa_shards", "1")
     build_model = architectures.build_model
@@ -381,8 +383,8 @@ def test_what_a_model_in_shards_cannot_do(refused, sharded, workplace, data_file
         return build_model(*values, **named)
 
     monkeypatch.setattr(architectures, "build_model", build_without_memory)
-    says = (
+    message = (
         "--sisa_shards 70: each shard needs at least 2 training images, and there are 96: give 48 "
         "at most"
     )
-    refused(says, "main_train", *flags, "--sisa_shards", "70")
+    refused(message, "main_train", *flags, "--sisa_shards", "70")

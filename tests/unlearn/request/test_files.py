@@ -31,7 +31,7 @@ def test_index_list(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("1\nx\n", "list.txt, line 2: 'x' is not a whole number"),
         ("1.0\n", "line 1: '1.0' is not a whole number"),
@@ -48,8 +48,8 @@ def test_index_list(tmp_path):
         ("", "contains no index"),
     ],
 )
-def test_invalid_index_lists(tmp_path, text, says):
-    with pytest.raises(UserError, match=says):
+def test_invalid_index_lists(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
         request_from_indices_file(write(tmp_path, text), tiny_dataset())
 
 
@@ -92,7 +92,7 @@ def test_descriptions_are_printable_and_conditions_exact(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("conditions", "says"),
+    ("conditions", "message"),
     [
         (
             ["patient=3"],
@@ -112,13 +112,13 @@ def test_descriptions_are_printable_and_conditions_exact(tmp_path):
         (["patient_id=3", "patient_id=4"], "patient_id cannot be both 3 and 4: all conditions"),
     ],
 )
-def test_conditions_without_a_match(metadata, conditions, says):
-    with pytest.raises(UserError, match=says):
+def test_conditions_without_a_match(metadata, conditions, message):
+    with pytest.raises(UserError, match=message):
         request_from_metadata(metadata, conditions, tiny_dataset())
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("", "is empty: give a header"),
         ("id;age\n" + "1;2\n" * 24, "single column, 'id;age': save the file with commas"),
@@ -128,6 +128,6 @@ def test_conditions_without_a_match(metadata, conditions, says):
         ("id,id\n" + "1,2\n" * 24, "has more than one column id"),
     ],
 )
-def test_invalid_metadata_files(tmp_path, text, says):
-    with pytest.raises(UserError, match=says):
+def test_invalid_metadata_files(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
         request_from_metadata(write(tmp_path, text), ["id=1"], tiny_dataset())
