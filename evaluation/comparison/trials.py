@@ -185,12 +185,15 @@ class Comparison:
         """Create the job's model, or resume it, unless the finished model exists."""
         path, wanted = model_path(job.model_id), self._record(job)
         with exclusive_lock(path, path):
-            if job.find_finished(wanted) is None:
+            is_finished = job.find_finished(wanted) is not None
+            if not is_finished:
                 check_overwrite([path], self.overwrite)
             elif not job.is_interrupted(wanted):
                 return
             mask = self._mask if job.method.uses_mask else None
-            progress = job.open_progress(wanted, mask, resume=True, overwrite=True)
+            # saved epochs with another mask must not replace a finished model
+            overwrite = self.overwrite or not is_finished
+            progress = job.open_progress(wanted, mask, resume=True, overwrite=overwrite)
             base = copy.deepcopy(self.model)
             model, seconds = job.run(base, *self.sets, mask, progress)
             job.save(model, wanted, seconds, self.dataset.train.device, self.command, mask)

@@ -2,10 +2,12 @@
 
 import pytest
 
-from models.checkpoint import load_model
+from models.checkpoint import load_model, load_tensors
 from tests.helpers.environment import BASE, model_flags, train_flags
 from tests.helpers.tiny import same_weights
 from unlearn.engine import loop
+from unlearn.request.request import ForgetRequest
+from unlearn.saliency import save_percentiles
 from utils.train import training
 
 UNLEARN = ("--unlearn", "FT", "--class_to_forget", "3", "--unlearn_epochs", "2")
@@ -83,3 +85,24 @@ def test_together_they_discard_the_interrupted_run_of_another_command(
     assert run_here("main_train", *flags).returncode == 130
     done("main_train", *flags, "--epochs", "1", "--resume", "--overwrite")
     assert load_model("new_best")[1]["recipe"]["epochs"] == 1
+
+
+def test_a_comparison_keeps_a_finished_model_whose_overwrite_used_another_mask(
+    trained, run_here, done, data_files, undrawn, interrupt_second_epoch
+):
+    request = ("--unlearn", "FT_with_SalUn", "--class_to_forget", "3")
+    flags = (*model_flags(data_files["grey"]), *request)
+    model_id = done("main_unlearn", *flags).split()[-1]
+    path = trained / "model_weights" / f"{model_id}.pt"
+    content = path.read_bytes()
+    interrupt_second_epoch(loop)
+    assert run_here("main_unlearn", *flags, "--overwrite").returncode == 130
+
+    mask = trained / "SaliencyMaps" / BASE / "class_3.pt"
+    saved = load_tensors(mask, "saliency map")
+    other = {name: 101 - part for name, part in saved["percents"].items()}
+    save_percentiles(mask, other, ForgetRequest((3,)), saved["origin"])
+    printed = done("main_compare", *flags)
+    assert "FT_with_SalUn failed: seed 1: --resume: " in printed
+    assert "another mask" in printed
+    assert path.read_bytes() == content
