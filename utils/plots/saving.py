@@ -14,6 +14,6 @@ def save_picture(figure: Figure, path: Path, true_color: bool = False) -> None:
     Unfinished pictures of killed runs in the same folder are removed. true_color: keep every
     colour, for a figure that contains photographs.
     """
-    ensure_folder(path.parent)
     write_atomically(path, png_bytes(figure, true_color=true_color))
+    ensure_folder(path.parent)
     print(f"picture: {path}")
