@@ -21,6 +21,7 @@ from arg_parser import (
     trained_model_flags,
 )
 from unlearn.engine.method import BATCH_SIZE, MAX_BATCHES_PER_STEP
+from unlearn.mask_threshold import threshold_to_percent
 from unlearn.model_ids import FORGOTTEN, encode_number
 from unlearn.registry import METHODS, find_methods, load_plugins
 from utils.io.files import (
@@ -45,13 +46,12 @@ def main(argv: list[str] | None = None) -> list:
     args = make_parser(__doc__, *groups).parse_args(argv)
     load_plugins(args.plugin)
     chosen = find_methods(args.unlearn)
+    if any(method.uses_mask for method in chosen):
+        threshold_to_percent(args.mask_thresh)
     import_libraries()
     from models.loading import load_model_and_data
     from unlearn.lineage.parents import RETRAIN
-    from unlearn.saliency import threshold_to_percent
 
-    if any(method.uses_mask for method in chosen):
-        threshold_to_percent(args.mask_thresh)
     ensure_folder(MODEL_FOLDER)
     ensure_folder(RESULT_FOLDER)
     ensure_folder(PICTURE_FOLDER)

@@ -23,6 +23,7 @@ from arg_parser import (
     unlearning_settings,
 )
 from unlearn.engine.method import MAX_BATCHES_PER_STEP
+from unlearn.mask_threshold import threshold_to_percent
 from unlearn.registry import find_method, load_plugins
 from utils.io.files import MODEL_FOLDER, ensure_folder
 from utils.io.locks import exclusive_lock
@@ -39,14 +40,13 @@ def main(argv: list[str] | None = None) -> str:
     args = make_parser(__doc__, *groups).parse_args(argv)
     load_plugins(args.plugin)
     method = find_method(args.unlearn)
+    if method.uses_mask:
+        threshold_to_percent(args.mask_thresh)
     import_libraries()
     from models.checkpoint import model_digest, model_path
     from models.loading import load_model_and_data
     from unlearn.job import UnlearnJob
-    from unlearn.saliency import threshold_to_percent
 
-    if method.uses_mask:
-        threshold_to_percent(args.mask_thresh)
     ensure_folder(MODEL_FOLDER)
     device = pick_device(args.device, args.threads)
     print_busy_note(device)

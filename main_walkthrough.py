@@ -34,6 +34,7 @@ from arg_parser import (
     training_flags,
 )
 from evaluation.registry import GROUPS
+from unlearn.mask_threshold import threshold_to_percent
 from unlearn.model_ids import FORGOTTEN
 from unlearn.registry import find_methods
 from utils.io.files import MODEL_FOLDER, PICTURE_FOLDER, SALIENCY_FOLDER, check_id
@@ -79,15 +80,14 @@ def main(argv: list[str] | None = None) -> list[dict]:
     overwrite_flag(group)
     args = parser.parse_args(argv)
     methods = find_methods(args.unlearn)
+    if any(method.uses_mask for method in methods):
+        threshold_to_percent(args.mask_thresh)
     import_libraries()
     from unlearn.engine.progress import UNFINISHED_FOLDER
     from unlearn.request.request import ForgetRequest
-    from unlearn.saliency import threshold_to_percent
     from utils.data.loading import load_dataset
 
     _check_base(parser, args)
-    if any(method.uses_mask for method in methods):
-        threshold_to_percent(args.mask_thresh)
     dataset = load_dataset(**load_dataset_arguments(args))
     request = read_request(args, dataset)
     if request is None:

@@ -21,6 +21,7 @@ import torch
 
 from models.checkpoint import load_tensors, save_tensors, weights_digest
 from unlearn.engine.masking import WeightMask
+from unlearn.mask_threshold import PERCENTS, threshold_to_percent
 from utils.data.prefetch import iter_batches
 from utils.io.files import SALIENCY_FOLDER, check_id, check_inside
 from utils.runtime.errors import UserError
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from utils.data.datasets import ImageSet, MedicalDataset
 
 FORMAT = "medical-unlearning-saliency-1"
-PERCENTS = 100
 
 
 def gradient_saliency(
@@ -89,20 +89,6 @@ def compute_mask(
     """Return the mask of a model at a threshold, computed without any file."""
     percentiles = compute_percentiles(gradient_saliency(model, forget_set, request))
     return mask_from_percentiles(percentiles, threshold)
-
-
-def threshold_to_percent(threshold: float) -> int:
-    """Return a threshold in percent: 0.25 -> 25.
-
-    Raises UserError outside (0, 1] and between whole percents.
-    """
-    percent = round(threshold * PERCENTS)
-    if not 1 <= percent <= PERCENTS or abs(percent - threshold * PERCENTS) > 1e-6:
-        raise UserError(
-            f"--mask_thresh {threshold:g}: give a whole percent above 0 and up to 1, such as 0.5 "
-            "or 0.25"
-        )
-    return percent
 
 
 def saliency_path(model_id: str, request: "ForgetRequest") -> Path:

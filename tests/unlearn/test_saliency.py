@@ -16,6 +16,7 @@ from tests.helpers.tiny import (
     tiny_set,
     weights_of,
 )
+from unlearn.mask_threshold import threshold_to_percent
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import (
     _percentiles_by_rank,
@@ -27,7 +28,6 @@ from unlearn.saliency import (
     saliency_origin,
     saliency_path,
     save_percentiles,
-    threshold_to_percent,
 )
 from utils.runtime.errors import UserError
 

@@ -14,13 +14,13 @@ import torch
 
 from models.checkpoint import load_model, model_digest, model_path, read_record, weights_digest
 from unlearn.lineage.parents import RETRAIN, find_retrain
+from unlearn.mask_threshold import threshold_to_percent
 from unlearn.model_ids import parse_unlearned_model_id
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import (
     load_percentiles,
     origin_from_digests,
     saliency_path,
-    threshold_to_percent,
 )
 from utils.io.files import RESULT_FOLDER, check_inside
 from utils.runtime.errors import UserError
