@@ -1,4 +1,4 @@
-"""The threshold of a saliency mask, in whole percent; imports no torch, as flags are checked first."""
+"""The threshold of a saliency mask, in whole percent. Imports no torch: flags are checked first."""
 
 from utils.runtime.errors import UserError
 
