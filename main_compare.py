@@ -137,10 +137,12 @@ def _write(comparison, figures, name):
     from utils.plots.comparison import forgetting_against_utility
     from utils.plots.saving import save_picture
 
-    figures = dict(figures)
+    figures, left_out = dict(figures), {}
     for trial in comparison.earlier():
         if trial not in figures:
             figures[trial] = comparison.finished(trial)
+            if figures[trial] is None:
+                left_out[trial.method.id] = True
     found, failures = {}, {}
     for trial, its_figures in figures.items():
         if its_figures is not None:
@@ -159,6 +161,11 @@ def _write(comparison, figures, name):
     )
     for method_id, why in failures.items():
         print(f"{method_id} failed: {why}")
+    if left_out:
+        print(
+            f"left out: {', '.join(left_out)}: their models, or figures of some columns, are "
+            "missing; name them in --unlearn to add them again"
+        )
     caption = f"{comparison.base_id} on {title}; {describe_seeds(seeds)}"
     write_atomically(RESULT_FOLDER / f"{name}.csv", to_csv(rows))
     write_atomically(RESULT_FOLDER / f"{name}.md", to_markdown(rows, caption))
@@ -195,8 +202,10 @@ def _run_all(comparison, figures):
         del to_do[0]
         done = figures[trial]
         outcome = f"failed: {comparison.failures[-1][1]}" if done is None else _outcome(done)
-        left = _time_left(to_do, seconds)
-        print(f"  {outcome}; {len(to_do)} trials left, about {left / 60:.0f} min", flush=True)
+        left, plural = _time_left(to_do, seconds), "" if len(to_do) == 1 else "s"
+        print(
+            f"  {outcome}; {len(to_do)} trial{plural} left, about {left / 60:.0f} min", flush=True
+        )
 
 
 def _outcome(figures):

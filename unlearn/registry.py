@@ -16,7 +16,7 @@ from textwrap import fill
 from types import ModuleType
 
 from unlearn.engine import method as declarations_module
-from unlearn.engine.method import Method, describe_options, describe_recipe
+from unlearn.engine.method import Method, Option, describe_options, describe_recipe
 from utils import declarations
 from utils.io.files import suggest_name
 from utils.runtime.errors import UserError
@@ -189,9 +189,11 @@ def _add(found, method, file, existing=()):
             f"{file}: the id {method.id!r} is not usable: use letters and digits, joined by single "
             f"underscores, and another word than {ALL}"
         )
-    for name in method.options:
+    for name, option in method.options.items():
         if not (name.isascii() and name.isalpha()):  # it becomes part of model ids
             raise UserError(f"{file}: the option {name!r} is not usable: use letters only")
+        if not isinstance(option, Option):
+            raise UserError(f"{file}: the option {name!r} is no Option: see docs/contributing.md")
     taken = {known.lower() for known in [*with_variants(found.values()), *existing]}
     clash = [each for each in with_variants([method]) if each.lower() in taken]
     if clash:

@@ -16,7 +16,9 @@ from utils.data.synthetic import SPLIT_SIZES
 MAX_README_LINES = 280
 README = read(REPOSITORY / "README.md")
 FLAG_ROWS = dict(re.findall(r"^\| (\w+)\.py \| (.+) \|$", page("reference.md"), re.MULTILINE))
-SCRIPTS = sorted(path.stem for path in REPOSITORY.glob("*.py") if path.stem != "arg_parser")
+SCRIPTS = sorted(
+    path.stem for path in REPOSITORY.glob("*.py") if "run_script(main)" in path.read_text()
+)
 PACKAGES = ("benchmarks", "evaluation", "flags", "models", "tests", "unlearn", "utils")
 
 

@@ -328,3 +328,17 @@ def test_a_figure_that_is_missing_in_the_record_is_measured_without_training(don
     assert made == []
     assert "finished already" not in printed
     assert trials() == before
+
+
+def test_a_method_whose_record_lacks_a_column_is_left_out_and_named(done, flags):
+    done("main_compare", *flags)
+    path = Path(f"results/{NAME}.json")
+    content = json.loads(path.read_bytes())
+    model_id = next(name for name in content["trials"] if "_DELETE_" in name)
+    del content["trials"][model_id]["attack_loss_auc"]
+    path.write_text(json.dumps(content))
+    others = [flag for flag in flags if flag != "DELETE"]
+    assert "\nleft out: DELETE: their models, or figures" in done("main_compare", *others)
+    assert "DELETE" not in table()
+    assert "left out" not in done("main_compare", *flags)
+    assert "DELETE" in table()

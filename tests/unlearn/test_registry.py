@@ -140,6 +140,12 @@ def test_a_plugin_may_declare_several_methods(methods, plugin):
         ("", "it declares no METHOD"),
         ("METHOD = 3", "METHOD is no Method"),
         ("METHODS = []", "it declares no METHOD"),
+        (
+            NEW_METHOD.format(id="Mine").replace(
+                'paper="none"', 'paper="none", options={"alpha": 0.5}'
+            ),
+            "the option 'alpha' is no Option",
+        ),
         ("METHODS = [3]", "METHOD is no Method"),
         (NEW_METHOD.format(id="A") + "METHODS = METHOD", "METHOD is no Method"),
         ("import no_such_library", "cannot be imported: ModuleNotFoundError: No module named"),
