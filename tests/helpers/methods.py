@@ -78,3 +78,10 @@ def unlearned(method, image_set, *, seed=1, epochs=3):
 def accuracy(model, image_set):
     """The fraction of correct predictions, 0 to 1."""
     return (predict(model, image_set).argmax(1) == image_set.labels).float().mean().item()
+
+
+def scrub_config(msteps, alpha, gamma, **changes):
+    """Settings of SCRUB and SCRUB_R with one batch per epoch; changes: of the recipe."""
+    recipe = Recipe(3, 0.1, 1000, weight_decay=0.0)
+    options = {"msteps": msteps, "alpha": alpha, "gamma": gamma}
+    return UnlearnConfig(REQUEST, replace(recipe, **changes), options, show=False)

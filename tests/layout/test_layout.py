@@ -15,7 +15,7 @@ UTILS = (("train",), ("data",), ("plots", "io"), ("runtime",))  # the same insid
 HEAVY = {"torch", "torchvision", "numpy", "scipy", "sklearn", "matplotlib", "medmnist", "PIL"}
 SKIPPED = {"venv", ".venv", "build", "__pycache__"}
 SCRIPTS = sorted(path.stem for path in REPOSITORY.glob("*.py"))
-# a document says "the user is told"; code and messages name what happens
+# code, messages and documents name what happens instead
 PERSONIFIED = re.compile(
     r"\b(told|gone on with|goes on with it|to the bit|bit for bit|that is there already)\b"
 )

@@ -3,26 +3,15 @@
 import copy
 from dataclasses import replace
 
-import pytest
 import torch
 from torch import nn
 
 from models.architectures import Classifier, ModelSpec
+from tests.helpers.methods import REQUEST, by_task, scrub_config
 from tests.helpers.tiny import SIZE, same_weights, split_set, tiny_set, trained_model, weights_of
-from unlearn.engine.config import UnlearnConfig
 from unlearn.registry import METHODS
-from unlearn.request.request import ForgetRequest
-from utils.train.recipe import Recipe
 
 METHOD = METHODS["SCRUB"]
-REQUEST = ForgetRequest((1,))
-RECIPE = Recipe(3, 0.1, 1000, weight_decay=0.0)
-by_task = pytest.mark.parametrize("multi_label", [False, True], ids=["single", "multi"])
-
-
-def config_of(msteps, alpha, gamma, **changes):
-    options = {"msteps": msteps, "alpha": alpha, "gamma": gamma}
-    return UnlearnConfig(REQUEST, replace(RECIPE, **changes), options, show=False)
 
 
 def plain_model():
@@ -38,18 +27,18 @@ def test_without_forget_passes_and_labels_the_student_stays_at_its_teacher(multi
     model = plain_model()
     before = weights_of(model)
     sets = split_set(REQUEST, tiny_set(40, multi_label=multi_label))
-    METHOD.run(model, *sets, config_of(0, 5.0, 0.0))
+    METHOD.run(model, *sets, scrub_config(0, 5.0, 0.0))
     for name, after in model.state_dict().items():
         torch.testing.assert_close(after, before[name], rtol=0, atol=1e-5)
-    labelled = METHOD.run(plain_model(), *sets, config_of(0, 5.0, 1.0))
+    labelled = METHOD.run(plain_model(), *sets, scrub_config(0, 5.0, 1.0))
     assert (labelled.network[1].weight - before["network.1.weight"]).abs().max() > 1e-3
 
 
 @by_task
 def test_without_teacher_it_is_training_on_the_retain_set(multi_label):
     sets = split_set(REQUEST, tiny_set(40, multi_label=multi_label))
-    ours = METHOD.run(plain_model(), *sets, config_of(0, 0.0, 1.0, epochs=1))
-    theirs = METHODS["FT"].run(plain_model(), *sets, config_of(0, 0.0, 1.0, epochs=1))
+    ours = METHOD.run(plain_model(), *sets, scrub_config(0, 0.0, 1.0, epochs=1))
+    theirs = METHODS["FT"].run(plain_model(), *sets, scrub_config(0, 0.0, 1.0, epochs=1))
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
 
 
@@ -58,7 +47,7 @@ def test_the_two_passes_follow_both_gradients():
     forget_set, retain_set = split_set(REQUEST, tiny_set(40))
     model = trained_model()
     teacher, student = copy.deepcopy(model).eval(), copy.deepcopy(model).train()
-    METHOD.run(model, forget_set, retain_set, config_of(1, 0.5, 2.0, epochs=1))
+    METHOD.run(model, forget_set, retain_set, scrub_config(1, 0.5, 2.0, epochs=1))
     optimizer = torch.optim.SGD(student.parameters(), 0.1, momentum=0.9, nesterov=True)
     for part, sign in ((forget_set, -1), (retain_set, 1)):
         images, labels = part.batch(slice(None))
@@ -79,14 +68,14 @@ def test_multi_label_forget_passes_leave_the_other_findings():
     forget_set, retain_set = split_set(REQUEST, tiny_set(40, multi_label=True))
     model = trained_model(multi_label=True)
     before = weights_of(model)["network.6.weight"]
-    METHOD.run(model, forget_set, retain_set, config_of(1, 0.0, 0.0, epochs=1))
+    METHOD.run(model, forget_set, retain_set, scrub_config(1, 0.0, 0.0, epochs=1))
     moved = (model.network[6].weight != before).any(1)
     assert moved.tolist() == [False, True, False, False]
 
 
 def test_without_unseen_images_it_is_scrub_r():
     sets = split_set(REQUEST, tiny_set(40))
-    config = config_of(2, 0.5, 1.0)
+    config = scrub_config(2, 0.5, 1.0)
     ours = METHOD.run(trained_model(), *sets, config)
     rewound = METHODS["SCRUB_R"].run(trained_model(), *sets, config)
     assert same_weights(ours.state_dict(), rewound.state_dict())
@@ -95,7 +84,7 @@ def test_without_unseen_images_it_is_scrub_r():
 def test_unseen_images_change_nothing():
     """Unlike SCRUB_R, it always ends with the last epoch."""
     sets = split_set(REQUEST, tiny_set(40))
-    config = config_of(3, 0.0, 0.0)
+    config = scrub_config(3, 0.0, 0.0)
     ours = METHOD.run(trained_model(), *sets, config)
     unseen = replace(config, matching_val=sets[0].subset(slice(0, 6)))
     assert same_weights(METHOD.run(trained_model(), *sets, unseen).state_dict(), ours.state_dict())

@@ -4,23 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from tests.helpers.methods import REQUEST, by_task, scrub_config
 from tests.helpers.tiny import same_weights, split_set, tiny_set, trained_model, weights_of
-from unlearn.engine.config import UnlearnConfig
 from unlearn.methods import scrub_r
 from unlearn.registry import METHODS
-from unlearn.request.request import ForgetRequest
 from utils.train.prediction import predict
-from utils.train.recipe import Recipe
 
 METHOD = METHODS["SCRUB_R"]
-REQUEST = ForgetRequest((1,))
-RECIPE = Recipe(3, 0.1, 1000, weight_decay=0.0)
-by_task = pytest.mark.parametrize("multi_label", [False, True], ids=["single", "multi"])
-
-
-def config_of(msteps, alpha, gamma, **changes):
-    options = {"msteps": msteps, "alpha": alpha, "gamma": gamma}
-    return UnlearnConfig(REQUEST, replace(RECIPE, **changes), options, show=False)
 
 
 def test_the_nearest_error_is_chosen_and_the_last_of_equal_ones():
@@ -33,7 +23,7 @@ def test_rewinding_ends_at_the_epoch_whose_forget_error_is_nearest(monkeypatch):
     """Each epoch as it was, by hand; the reference is the last model's error on unseen images."""
     forget_set, retain_set = split_set(REQUEST, tiny_set(40))
     unseen = forget_set.subset(slice(0, 6))
-    config = replace(config_of(3, 0.0, 0.0, epochs=3), matching_val=unseen)
+    config = replace(scrub_config(3, 0.0, 0.0, epochs=3), matching_val=unseen)
     ends, errors = [], iter([0.2, 0.5, 0.9, 0.45])  # after each epoch, and the reference
 
     def recorded(model, image_set, request):
@@ -68,7 +58,7 @@ def test_error_is_the_fraction_of_wrong_predictions(multi_label):
 def test_it_forgets_and_keeps():
     forget_set, retain_set = split_set(REQUEST, tiny_set(120))
     model = trained_model()
-    config = config_of(2, 0.5, 1.0, epochs=5, lr=0.02, batch_size=10, optimizer="adam")
+    config = scrub_config(2, 0.5, 1.0, epochs=5, lr=0.02, batch_size=10, optimizer="adam")
     config = replace(config, matching_val=split_set(REQUEST, tiny_set(40, seed=1))[0])
     METHOD.run(model, forget_set, retain_set, config)
     assert scrub_r.error_rate(model, forget_set, REQUEST) > 0.8
