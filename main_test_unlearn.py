@@ -118,7 +118,7 @@ def _test(args, argv):
         seed=args.seed,
         batch_size=args.batch_size,
     )
-    audit.warn(_warnings(record, retrains, dataset))
+    audit.warn(_warnings(record, model.spec, retrains, dataset))
     name = request.description
     print(f"{args.model_id} on {dataset.name}, {name}")
     print(f"{dataset.describe_placement(args.batch_size)}\n")
@@ -158,11 +158,16 @@ def _test(args, argv):
     return results
 
 
-def _warnings(record, retrains, dataset):
-    """Return warnings about the figures that are known before any is measured."""
+def _warnings(record, spec, retrains, dataset):
+    """Return warnings about the model and its figures that are known before any is measured."""
     from unlearn.lineage.parents import describe_setting_differences
+    from unlearn.saliency import full_mask_warning
 
     lines = []
+    threshold = record.get("settings", {}).get("mask_thresh")
+    warning = full_mask_warning(threshold, record.get("mask_full_threshold"), spec)
+    if warning:
+        lines.append(f"unlearned in a mask: {warning}")
     if record.get("train_digest", dataset.train_digest()) != dataset.train_digest():
         lines.append(
             "the model was trained on other images: figures of forgetting, attacks and relearning "
@@ -190,7 +195,7 @@ def _save_before_and_after(args, audit, dataset, request, file_name):
 def _save_saliency(args, record, base, dataset, request, heading):
     """Save the picture of the mask that the model was unlearned with, if there was one."""
     from evaluation.pictures import layer_saliency
-    from unlearn.saliency import load_percentiles, saliency_origin, saliency_path
+    from unlearn.saliency import load_saliency_map, saliency_origin, saliency_path
     from utils.plots.saving import save_picture
 
     threshold = record.get("settings", {}).get("mask_thresh")
@@ -200,11 +205,11 @@ def _save_saliency(args, record, base, dataset, request, heading):
     command = f"python generate_mask.py --model_id {record['parent_id']} --dataset {args.dataset}"
     origin = saliency_origin(base, dataset, record["parent_digest"])
     try:
-        percents = load_percentiles(path, base, request, origin, command)
+        saliency_map = load_saliency_map(path, base, request, origin, command)
     except UserError as error:  # the figures are saved already
         print(f"no picture of the saliency: {error}")
         return
-    picture = layer_saliency(percents, heading, threshold)
+    picture = layer_saliency(saliency_map, heading, threshold)
     save_picture(picture, PICTURE_FOLDER / args.model_id / "saliency.png")
 
 

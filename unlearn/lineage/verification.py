@@ -18,7 +18,7 @@ from unlearn.mask_threshold import threshold_to_percent
 from unlearn.model_ids import parse_unlearned_model_id
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import (
-    load_percentiles,
+    load_saliency_map,
     origin_from_digests,
     saliency_path,
 )
@@ -168,7 +168,8 @@ def _check_mask(child, parent, threshold):
         origin = origin_from_digests(
             record["parent_digest"], parent.model.spec, record["train_digest"]
         )
-        percents = load_percentiles(path, parent.model, request, origin, "generate_mask.py")
+        saliency = load_saliency_map(path, parent.model, request, origin, "generate_mask.py")
+        percents = saliency.percentiles
     except (UserError, TypeError) as error:
         yield Finding(BREAKS, f"mask of {child.model_id}: {error}")
         return
