@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
+from scipy.stats import gmean
 
 from evaluation.figure import Figure, undefined
 from evaluation.measure import SETS, Measure, Row
@@ -89,24 +89,16 @@ def ratio_figures(
         squared = key == CONFUSION
         floor = FLOOR**2 if squared else FLOOR
         figure = relative_distance(measurement, images, floor, seed, 0.5 if squared else 1.0)
-        between = float(mean_between(mean_distances_of(measurement, images).between))
-        if between < floor:
-            between = between**0.5 if squared else between
-            unit = " bits" if key.startswith("js") else ""
-            note = (
-                f"Retrains differ by {between:.2g}{unit} only, and the floor of {FLOOR:g}{unit} "
-                "takes the place of this: up to 1 means no distance"
-            )
-            figure = replace(figure, note=note)
-        figures[key] = figure
+        figures[key] = replace(figure, note=_floor_note(key, measurement, images, floor))
     return figures
 
 
 def leave_one_out(retrains: Sequence[Sets], seed: int = 1) -> dict[str, Figure]:
-    """Return the mean relative distance of each Retrain from the others, Figures by key.
+    """Return the relative distances of each Retrain from the others, Figures by key.
 
-    The interval is from the least to the greatest of them. Raises ValueError with fewer than
-    MIN_LEFT_OUT Retrains.
+    The value is the geometric mean, because a ratio of 2 and one of 1/2 are equally far from 1; the
+    interval is from the least to the greatest. Raises ValueError with fewer than MIN_LEFT_OUT
+    Retrains.
     """
     if len(retrains) < MIN_LEFT_OUT:
         raise ValueError(too_few_retrains(MIN_LEFT_OUT, len(retrains)))
@@ -114,7 +106,19 @@ def leave_one_out(retrains: Sequence[Sets], seed: int = 1) -> dict[str, Figure]:
     for left_out in range(len(retrains)):
         others = [*retrains[:left_out], *retrains[left_out + 1 :]]
         found.append(ratio_figures([retrains[left_out]], others, seed))
-    return {key: _mean([figures[key] for figures in found]) for key in KEYS}
+    return {key: _geometric_mean([figures[key] for figures in found]) for key in KEYS}
+
+
+def _floor_note(key, measurement, images, floor):
+    """What a reader must know if the floor takes the denominator's place, None if it does not."""
+    between = float(mean_between(mean_distances_of(measurement, images).between))
+    if between >= floor:
+        return None
+    unit = " bits" if key.startswith("js") else ""
+    return (
+        f"the Retrains differ by less than {FLOOR:g}{unit}, which takes the place of their "
+        "distance: up to 1 is no distance"
+    )
 
 
 def _measurements(models, retrains):
@@ -135,12 +139,12 @@ def _measurements(models, retrains):
     return found
 
 
-def _mean(figures):
+def _geometric_mean(figures):
     values = [figure.value for figure in figures]
     if None in values:
         return next(figure for figure in figures if not figure.is_defined)
     note = next((figure.note for figure in figures if figure.note), None)
-    return Figure(float(np.mean(values)), min(values), max(values), note=note)
+    return Figure(float(gmean(values)), min(values), max(values), note=note)
 
 
 CONFUSION = "confusion_ratio_forget"
@@ -152,8 +156,8 @@ MEASURE = Measure(
     name="distance relative to Retrain's own spread",
     group="distance",
     explanation="The mean distance from several Retrains over their mean distance from each other: "
-    "1 means as near as another Retrain. The column of Retrain has the mean of each Retrain "
-    "compared with the others, from the least to the greatest.",
+    "1 means as near as another Retrain. The column of Retrain compares each Retrain with the "
+    "others: the mean, from the least to the greatest.",
     compute=compute,
     rows=(
         *(Row(f"js_ratio_{name}", f"JS ratio, {name} set") for name in SETS),
