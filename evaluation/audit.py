@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from evaluation.figure import Figure
@@ -64,13 +64,22 @@ class Context:
         """The Retrain that models are compared with, if there is one."""
         return self.audit.contexts.get(RETRAIN)
 
-    def other_retrains(self) -> Iterator[Context]:
-        """Yield the Retrains of other seeds, each computed when it is asked for."""
-        return self.audit.compute_contexts(RETRAIN, self.audit.retrains[1:])
+    def retrains(self) -> list[Context]:
+        """Return all Retrains: that of the table, and then those of other seeds."""
+        return [*filter(None, [self.retrain]), *self.other_retrains()]
 
-    def peers(self) -> Iterator[Context]:
-        """Yield the tested method's models of other seeds, each computed when it is asked for."""
-        return self.audit.compute_contexts(MODEL, self.audit.peers)
+    def other_retrains(self) -> list[Context]:
+        """Return the Retrains of other seeds, computed when they are first asked for."""
+        return self.audit.others(RETRAIN)
+
+    def peers(self) -> list[Context]:
+        """Return the tested method's models of other seeds, computed when first asked for."""
+        return self.audit.others(MODEL)
+
+    def without_features(self) -> Context:
+        """Return the same without the features of its outputs, which need the most memory."""
+        empty = {name: replace(part, features=None) for name, part in self.outputs.items()}
+        return replace(self, outputs=empty)
 
     def measure(self, group: str) -> None:
         """Measure another group first, for a measure that uses its figures."""
@@ -104,8 +113,7 @@ class Audit:
     ):
         """Args:
         base: the model that `model` was unlearned from.
-        retrains: the first is compared with; a second one, of another seed, shows how far two
-            Retrains are from each other.
+        retrains: of different seeds; the first has a column of its own.
         peers: models of the same method from other seeds, for KLOM.
         record, retrain_records: of the model files.
         The others: see Context.
@@ -125,7 +133,7 @@ class Audit:
         models = {BASE: base, MODEL: model, RETRAIN: self.retrains[0] if retrains else None}
         self._models = {title: part for title, part in models.items() if part}
         self._records = {MODEL: record or {}, RETRAIN: next(iter(retrain_records), {})}
-        self.measured = set()
+        self.measured, self._others = set(), {}
 
     @property
     def figures(self) -> dict[str, dict[str, Figure]]:
@@ -170,9 +178,15 @@ class Audit:
         self.warnings += lines
         self.warning_sources += [source] * len(lines)
 
-    def compute_contexts(self, title: str, models: Sequence[nn.Module]) -> Iterator[Context]:
-        """Yield the Context of each model, with the figures that are always computed."""
-        return (self._context(title, model) for model in models)
+    def others(self, title: str) -> list[Context]:
+        """Return the Contexts of the models of other seeds, with the figures always computed.
+
+        They are kept, without features, because several measures use them.
+        """
+        if title not in self._others:
+            models = self.retrains[1:] if title == RETRAIN else self.peers
+            self._others[title] = [self._context(title, each).without_features() for each in models]
+        return self._others[title]
 
     def _context(self, title, model):
         dataset, request = self._shared["dataset"], self._shared["request"]

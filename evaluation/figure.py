@@ -14,14 +14,16 @@ NO_RETRAIN = "no Retrain is available: create one with main_unlearn.py --unlearn
 class Figure:
     """value: None if it is undefined; `why_undefined` then gives the reason in a few words.
 
-    low, high: the ends of its confidence interval, if it has one. Raises ValueError if a number is
-    not finite, and unless there is either a value or a reason.
+    low, high: the ends of its confidence interval, if it has one. note: what a reader must know of
+    how this value came about, in a few words. Raises ValueError if a number is not finite, and
+    unless there is either a value or a reason.
     """
 
     value: float | int | None
     low: float | None = None
     high: float | None = None
     why_undefined: str | None = None
+    note: str | None = None
 
     def __post_init__(self):
         if (self.value is None) == (self.why_undefined is None):
@@ -40,7 +42,7 @@ class Figure:
         if self.value is None:
             return self
         ends = (None if end is None else factor * end for end in (self.low, self.high))
-        return Figure(factor * self.value, *ends)
+        return Figure(factor * self.value, *ends, note=self.note)
 
 
 def undefined(reason: str) -> Figure:

@@ -40,13 +40,13 @@ class LabelledLogits:
 
 @dataclass(frozen=True)
 class Outputs(LabelledLogits):
-    """The outputs for a whole split, with features (N, D).
+    """The outputs for a whole split, with features (N, D), or None where they are not kept.
 
     covered: (N,) bool, the images that the request covers. comparable: (N,) bool, in a split that
     no model was trained on, the images of the same kind as the forget set.
     """
 
-    features: torch.Tensor
+    features: torch.Tensor | None
     covered: torch.Tensor
     comparable: torch.Tensor
 

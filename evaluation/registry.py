@@ -21,6 +21,7 @@ ORDER = (  # files; those not named here follow by name
     "blind",
     "probe",
     "relearn",
+    "ratio",
     "distance",
     "klom",
     "sensitivity",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from utils.data.datasets import MedicalDataset
 
 LINE_WIDTH = 100  # characters
+NOTE_MARK = "*"  # behind a value, and before its note
 Columns = Mapping[str, Mapping[str, Figure]]  # title of a model -> Figures by key
 
 
@@ -92,7 +93,7 @@ def expand_rows(
 
 
 def figure_table(rows: Iterable[Row], columns: Columns) -> str:
-    """Return a table of figures, a row per key, a column per model, and why some are undefined.
+    """Return a table of figures, a row per key, a column per model, notes, and why some lack.
 
     A column without a key has a dash there. Left out are rows that no column has, and rows without
     any value.
@@ -100,7 +101,7 @@ def figure_table(rows: Iterable[Row], columns: Columns) -> str:
     shown = [row for row in rows if any(row.key in figures for figures in columns.values())]
     if not shown:
         return ""
-    cells, reasons, parent = [], {}, ""
+    cells, reasons, notes, parent = [], {}, {}, ""
     for row in shown:
         key, label = row.key, row.label
         if not label.startswith(" "):
@@ -112,7 +113,11 @@ def figure_table(rows: Iterable[Row], columns: Columns) -> str:
             if figure and not figure.is_defined:
                 prefix = parent.partition(":")[0] + ": " if label.startswith(" ") else ""
                 reasons.setdefault(figure.why_undefined, []).append(prefix + label.strip())
+            if figure and figure.note:
+                notes.setdefault(figure.note, []).append(label.strip())
     lines = [format_table(["", *columns], cells)] if cells else []
+    for note, labels in notes.items():
+        lines.append(f"{NOTE_MARK} {', '.join(dict.fromkeys(labels))}: {note}")
     for reason, labels in reasons.items():
         first, *more = dict.fromkeys(labels)
         others = f" and {len(more)} more" if more else ""
@@ -127,7 +132,7 @@ def format_figure(key: str, figure: Figure) -> str:
     if key.endswith("_p_value"):
         return f"{figure.value:.2g}"
     digits, unit = _digits_and_unit(key)
-    text = f"{figure.value:,.{digits}f}{unit}"
+    text = f"{figure.value:,.{digits}f}{unit}{NOTE_MARK if figure.note else ''}"
     if figure.low is None:
         return text
     return f"{text} [{figure.low:.{digits}f}, {figure.high:.{digits}f}]"
@@ -136,7 +141,7 @@ def format_figure(key: str, figure: Figure) -> str:
 def _digits_and_unit(key):
     if "_percent" in key:
         return 2, "%"
-    if key.endswith("_points"):
+    if key.endswith("_points") or "_ratio_" in key:
         return 2, ""
     if key.endswith(("_steps", "_images", "_class")):
         return 0, ""

@@ -1,7 +1,8 @@
 """The results of a test as one flat file of plain data.
 
 results/{results_name}.json: a figure under its key, its interval under {key}_low and {key}_high; an
-undefined figure is null, and {key}_undefined gives the reason. The base model's and Retrain's
+undefined figure is null, and {key}_undefined gives the reason; {key}_note says what is special
+about a value. The base model's and Retrain's
 figures have the prefixes base_ and retrain_. Units are in the keys: _percent, _points (differences
 of percentages), _seconds, _steps, _images, _nats; an _auc is 0 to 1, a js_divergence in bits.
 """
@@ -50,7 +51,7 @@ SAME = (  # keys in which two runs must agree for their figures to be in one fil
     "retrain_weights_digests",
 )
 PREFIXES = {BASE: "base_", MODEL: "", RETRAIN: "retrain_"}
-ENDINGS = ("", "_low", "_high", "_undefined")
+ENDINGS = ("", "_low", "_high", "_undefined", "_note")
 
 
 def flatten(figures_by_title: Mapping[str, Mapping[str, Figure]]) -> dict[str, object]:
@@ -204,6 +205,7 @@ def _flat(figures, prefix):
         if figure.low is not None:
             for name, end in (("low", figure.low), ("high", figure.high)):
                 flat[f"{prefix}{stem}_{name}{colon}{which}"] = end
-        if not figure.is_defined:
-            flat[f"{prefix}{stem}_undefined{colon}{which}"] = figure.why_undefined
+        for name, text in (("undefined", figure.why_undefined), ("note", figure.note)):
+            if text is not None:
+                flat[f"{prefix}{stem}_{name}{colon}{which}"] = text
     return flat

@@ -101,13 +101,7 @@ def load_model(
     arch, input_size, stem: for bare state_dicts only. Raises UserError if the file is missing,
     truncated, altered, or not a model.
     """
-    path = model_path(model_id)
-    if not path.exists():
-        known = sorted(found.stem for found in MODEL_FOLDER.glob("*.pt"))
-        raise UserError(
-            f"there is no model {path}{suggest_name(model_id, known)}: train one with "
-            "main_train.py, or choose the id of a file in model_weights/"
-        )
+    path = _existing_path(model_id)
     content = load_tensors(path, "model")
     if content.get("format") == FORMAT:
         model, record = _from_checkpoint(content, path), _checked_record(content, path)
@@ -118,8 +112,11 @@ def load_model(
 
 
 def read_record(model_id: str) -> dict:
-    """Return the record of a model, empty for bare weights, without building the network."""
-    path = model_path(model_id)
+    """Return the record of a model, empty for bare weights, without building the network.
+
+    Raises UserError if the file is missing, truncated, or its record is invalid or was altered.
+    """
+    path = _existing_path(model_id)
     content = load_tensors(path, "model")
     return _checked_record(content, path) if content.get("format") == FORMAT else {}
 
@@ -228,6 +225,17 @@ def load_with_digest(path: Path, what: str, advice: str) -> dict[str, Any]:
 def training_state_path(name: str) -> Path:
     """Return the path of the state of an interrupted run."""
     return check_inside(MODEL_FOLDER / f"{name}_resume.pt")
+
+
+def _existing_path(model_id):
+    path = model_path(model_id)
+    if not path.exists():
+        known = sorted(found.stem for found in MODEL_FOLDER.glob("*.pt"))
+        raise UserError(
+            f"there is no model {path}{suggest_name(model_id, known)}: train one with "
+            "main_train.py, or choose the id of a file in model_weights/"
+        )
+    return path
 
 
 def _from_checkpoint(content, path):

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from evaluation.figure import IS_RETRAIN, NO_RETRAIN, Figure, undefined
 from evaluation.measure import SETS, Column, Measure, Row
 from evaluation.metrics.mia_efficacy import compute as mia_efficacy_figures
 from evaluation.outputs import sets_of
+from evaluation.pairwise import disagreements, js_divergences
 from unlearn.lineage.parents import RETRAIN
 
 if TYPE_CHECKING:
+    import torch
+
     from evaluation.audit import Context
 
 GAP_KEYS = (
@@ -45,7 +47,7 @@ def compute(context: Context) -> dict[str, Figure]:
     context.measure("privacy")  # the average gap uses the MIA efficacy
     if not context.is_retrain:
         return distance_figures(context, retrain)
-    second = next(context.other_retrains(), None)
+    second = next(iter(context.other_retrains()), None)
     if second is None:
         return {}
     second.figures |= mia_efficacy_figures(second)
@@ -110,41 +112,17 @@ def gap_of_trials(figures: Mapping, retrain_figures: Mapping | None) -> float | 
 
 
 def agreement(logits: torch.Tensor, retrain_logits: torch.Tensor, multi_label: bool) -> Figure:
-    """Return the fraction, 0 to 1, of predictions that both models share.
-
-    logits: (N, K). By the top class of each image; in multi-label data by all findings.
-    """
+    """Return the fraction, 0 to 1, of predictions that both models share, from (N, K) logits."""
     if len(logits) == 0:
         return undefined("no image")
-    first, second = (
-        part > 0 if multi_label else part.argmax(1) for part in (logits, retrain_logits)
-    )
-    return Figure((first == second).double().mean().item())
+    return Figure(1 - float(disagreements(logits, retrain_logits, multi_label).mean()))
 
 
 def js_divergence(logits: torch.Tensor, retrain_logits: torch.Tensor, multi_label: bool) -> Figure:
-    """Return the mean Jensen-Shannon divergence of the two models' outputs, in bits, 0 to 1.
-
-    JS(p, q) = H((p + q) / 2) - H(p) / 2 - H(q) / 2 (Lin, IEEE Trans. Inf. Theory 1991), over the
-    classes of an image; in multi-label data over presence and absence of each finding, averaged.
-    """
+    """Return the mean Jensen-Shannon divergence of the outputs, in bits, from (N, K) logits."""
     if len(logits) == 0:
         return undefined("no image")
-    p, q = (_distributions(part, multi_label) for part in (logits, retrain_logits))
-    each = _entropy((p + q) / 2) - _entropy(p) / 2 - _entropy(q) / 2
-    return Figure(each.mean().clamp(0, 1).item())
-
-
-def _distributions(logits, multi_label):
-    logits = logits.double()
-    if multi_label:
-        found = logits.sigmoid()
-        return torch.stack([found, 1 - found], -1)
-    return logits.softmax(1)
-
-
-def _entropy(p):
-    return torch.special.entr(p).sum(-1) / np.log(2)
+    return Figure(float(js_divergences(logits, retrain_logits, multi_label).mean()))
 
 
 MEASURE = Measure(

@@ -46,7 +46,7 @@ def compute(context: Context) -> dict[str, Figure]:
     if not context.is_tested:
         return {}
     ours = [set_margins(each) for each in (context, *context.peers())]
-    theirs = [set_margins(each) for each in (context.retrain, *context.other_retrains())]
+    theirs = [set_margins(each) for each in context.retrains()]
     return klom_figures(ours, theirs)
 
 

@@ -1,0 +1,170 @@
+"""How far a model is from several Retrains, relative to how far they are from each other.
+
+What the figures cannot see: memory that does not show in the outputs (relearning, probes), and
+memory that is smaller than the differences of Retrains: a few images in a large forget set are
+averaged away (see metrics/paired_memory.py). They depend on the recipe: Retrains that are trained
+too little differ more, and every model is near them. A model that is equally far away in a harmful
+and in a harmless direction has the same figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from scipy.stats import gmean
+
+from evaluation.figure import Figure, undefined
+from evaluation.measure import SETS, Measure, Row
+from evaluation.outputs import LabelledLogits, sets_of
+from evaluation.pairwise import confusion_distances, disagreements, js_divergences, mean_distances
+from evaluation.relative import (
+    MIN_RETRAINS,
+    mean_between,
+    mean_distances_of,
+    relative_distance,
+)
+
+if TYPE_CHECKING:
+    from evaluation.audit import Context
+
+# Two models whose outputs are opposite and certain on one image in 200, and equal on all others,
+# are 0.005 bits apart, and disagree on 0.005 of the images. Smaller differences of Retrains are of
+# no consequence, and a quotient of two of them would be noise.
+FLOOR = 0.005
+MIN_LEFT_OUT = MIN_RETRAINS + 1  # Retrains, of which one is compared with the others
+Sets = Mapping[str, LabelledLogits]  # by the names of SETS
+
+
+def compute(context: Context) -> dict[str, Figure]:
+    """Return the relative distances of a model; for Retrain the mean of each one left out."""
+    retrains = [comparable_sets(each) for each in context.retrains()]
+    minimum = MIN_LEFT_OUT if context.is_retrain else MIN_RETRAINS
+    if len(retrains) >= minimum:
+        if context.is_retrain:
+            return leave_one_out(retrains, context.seed)
+        return ratio_figures([comparable_sets(context)], retrains, context.seed)
+    if context.is_tested or len(retrains) == MIN_RETRAINS:
+        return dict.fromkeys(KEYS, undefined(too_few_retrains(minimum, len(retrains))))
+    return {}
+
+
+def comparable_sets(context: Context) -> dict[str, LabelledLogits]:
+    """Return the outputs of a model for each set, by the names of SETS.
+
+    In multi-label data all findings are compared, on the forget set those of the request.
+    """
+    sets = sets_of(context.outputs)
+    forget = sets["forget"]
+    if forget.labels.ndim == 2:
+        columns = context.request.findings(forget.labels.shape[1])
+        sets["forget"] = LabelledLogits(forget.logits[:, columns], forget.labels[:, columns])
+    return sets
+
+
+def too_few_retrains(minimum: int, count: int) -> str:
+    """Return why `count` Retrains are too few, and how to get more."""
+    verb = "is" if count == 1 else "are"
+    return (
+        f"{minimum} Retrains of different seeds are needed, and there {verb} {count}: create more "
+        "with main_unlearn.py --unlearn Retrain --seed N"
+    )
+
+
+def ratio_figures(
+    models: Sequence[Sets], retrains: Sequence[Sets], seed: int = 1
+) -> dict[str, Figure]:
+    """Return the relative distances of the models of one method from Retrains, Figures by key.
+
+    models: of one method with different seeds, whose mean distances are compared. Both: the
+    comparable_sets of each model.
+    """
+    figures = {}
+    for key, (name, measurement) in _measurements(models, retrains).items():
+        images = len(retrains[0][name])
+        if images == 0:
+            figures[key] = undefined("no image")
+            continue
+        squared = key == CONFUSION
+        floor = FLOOR**2 if squared else FLOOR
+        figure = relative_distance(measurement, images, floor, seed, 0.5 if squared else 1.0)
+        figures[key] = replace(figure, note=_floor_note(key, measurement, images, floor))
+    return figures
+
+
+def leave_one_out(retrains: Sequence[Sets], seed: int = 1) -> dict[str, Figure]:
+    """Return the relative distances of each Retrain from the others, Figures by key.
+
+    The value is the geometric mean, because a ratio of 2 and one of 1/2 are equally far from 1; the
+    interval is from the least to the greatest. Raises ValueError with fewer than MIN_LEFT_OUT
+    Retrains.
+    """
+    if len(retrains) < MIN_LEFT_OUT:
+        raise ValueError(too_few_retrains(MIN_LEFT_OUT, len(retrains)))
+    found = []
+    for left_out in range(len(retrains)):
+        others = [*retrains[:left_out], *retrains[left_out + 1 :]]
+        found.append(ratio_figures([retrains[left_out]], others, seed))
+    return {key: _geometric_mean([figures[key] for figures in found]) for key in KEYS}
+
+
+def _floor_note(key, measurement, images, floor):
+    """What a reader must know if the floor takes the denominator's place, None if it does not."""
+    between = float(mean_between(mean_distances_of(measurement, images).between))
+    if between >= floor:
+        return None
+    unit = " bits" if key.startswith("js") else ""
+    return (
+        f"the Retrains differ by less than {FLOOR:g}{unit}, which takes the place of their "
+        "distance: up to 1 is no distance"
+    )
+
+
+def _measurements(models, retrains):
+    """Key -> (name of the set, function of image weights that gives the mean distances)."""
+    labels = retrains[0]["forget"].labels
+    multi_label = labels.ndim == 2
+    sides = {
+        name: [[sets[name].logits for sets in side] for side in (models, retrains)] for name in SETS
+    }
+    found = {}
+    for stem, distance in (("js", js_divergences), ("disagreement", disagreements)):
+        for name in SETS:
+            found[f"{stem}_ratio_{name}"] = (
+                name,
+                mean_distances(distance, *sides[name], multi_label),
+            )
+    found[CONFUSION] = "forget", confusion_distances(*sides["forget"], labels, multi_label)
+    return found
+
+
+def _geometric_mean(figures):
+    values = [figure.value for figure in figures]
+    if None in values:
+        return next(figure for figure in figures if not figure.is_defined)
+    note = next((figure.note for figure in figures if figure.note), None)
+    return Figure(float(gmean(values)), min(values), max(values), note=note)
+
+
+CONFUSION = "confusion_ratio_forget"
+KEYS = (
+    *(f"{stem}_ratio_{name}" for stem in ("js", "disagreement") for name in SETS),
+    CONFUSION,
+)
+MEASURE = Measure(
+    name="distance relative to Retrain's own spread",
+    group="distance",
+    explanation="The mean distance from several Retrains over their mean distance from each other: "
+    "1 means as near as another Retrain. The column of Retrain compares each Retrain with the "
+    "others: the mean, from the least to the greatest.",
+    compute=compute,
+    rows=(
+        *(Row(f"js_ratio_{name}", f"JS ratio, {name} set") for name in SETS),
+        *(
+            Row(f"disagreement_ratio_{name}", f"ratio of other predictions, {name} set")
+            for name in SETS
+        ),
+        Row(CONFUSION, "ratio of confusions, forget set"),
+    ),
+)
