@@ -170,8 +170,8 @@ def _write(comparison, figures, name):
     write_atomically(RESULT_FOLDER / f"{name}.csv", to_csv(rows))
     markdown, warning = to_markdown(rows, caption), comparison.mask_warning()
     if warning:
-        print(f"WARNING: methods in a mask: {warning}")
-        markdown += f"\nWARNING: methods in a mask: {warning}\n".encode()
+        print(f"WARNING: methods with SalUn: {warning}")
+        markdown += f"\nWARNING: methods with SalUn: {warning}\n".encode()
     write_atomically(RESULT_FOLDER / f"{name}.md", markdown)
     print(f"\ntable: {RESULT_FOLDER / name}.csv and .md")
     picture = forgetting_against_utility(

@@ -23,6 +23,7 @@ from arg_parser import (
 )
 from evaluation.registry import GROUPS
 from evaluation.report import destination_table, group_report
+from unlearn.mask_threshold import threshold_to_percent
 from utils.io.files import PICTURE_FOLDER, RESULT_FOLDER, ensure_folder, write_atomically
 from utils.runtime.devices import pick_device
 from utils.runtime.errors import UserError, run_script
@@ -75,6 +76,7 @@ def _load_dataset(args, input_size):
 
 def _test(args, argv):
     from evaluation.audit import MODEL, Audit
+    from evaluation.pictures import layer_saliency
     from evaluation.results import (
         flatten,
         heading,
@@ -86,6 +88,7 @@ def _test(args, argv):
     from models.loading import load_model_and_data
     from unlearn.lineage.parents import load_parent, load_retrains, load_seed_models
     from utils.io.csv_files import read_cost_matrix, read_groups
+    from utils.plots.saving import save_picture
 
     ensure_folder(RESULT_FOLDER)
     device = pick_device(args.device, args.threads)
@@ -120,7 +123,9 @@ def _test(args, argv):
         seed=args.seed,
         batch_size=args.batch_size,
     )
-    audit.warn(_warnings(record, model.spec, retrains, dataset))
+    saliency_map, no_saliency = _load_saliency_map(args, record, base, dataset, request)
+    mask = _describe_mask(record, saliency_map)
+    audit.warn(_warnings(record, mask, model.spec, retrains, dataset))
     name = request.description
     print(f"{args.model_id} on {dataset.name}, {name}")
     print(f"{dataset.describe_placement(args.batch_size)}\n")
@@ -140,6 +145,7 @@ def _test(args, argv):
         print(f"WARNING: {line}")
     results = {
         **heading(args.model_id, record, request, dataset, args.seed, device),
+        **mask,
         "notes": [base_note] if base_note else [],
         "retrain_model_ids": list(retrains),
         "seed_model_ids": args.seed_model_id,
@@ -157,20 +163,23 @@ def _test(args, argv):
     write_atomically(path, to_json(results))
     print(f"results: {path}")
     _save_before_and_after(args, audit, dataset, request, file_name)
-    _save_saliency(args, record, base, dataset, request, f"{args.model_id}\n{name}")
+    if no_saliency:
+        print(f"no picture of the saliency: {no_saliency}")
+    elif saliency_map:
+        picture = layer_saliency(saliency_map, f"{args.model_id}\n{name}", mask["mask_thresh"])
+        save_picture(picture, PICTURE_FOLDER / args.model_id / "saliency.png")
     return results
 
 
-def _warnings(record, spec, retrains, dataset):
+def _warnings(record, mask, spec, retrains, dataset):
     """Return warnings about the model and its figures that are known before any is measured."""
     from unlearn.lineage.parents import describe_recipe_differences
     from unlearn.saliency import full_mask_warning
 
     lines = []
-    threshold = record.get("settings", {}).get("mask_thresh")
-    warning = full_mask_warning(threshold, record.get("mask_full_threshold"), spec)
+    warning = full_mask_warning(mask.get("mask_thresh"), mask.get("mask_full_threshold"), spec)
     if warning:
-        lines.append(f"unlearned in a mask: {warning}")
+        lines.append(warning)
     if record.get("train_digest", dataset.train_digest()) != dataset.train_digest():
         lines.append(
             "the model was trained on other images: figures of forgetting, attacks and relearning "
@@ -195,25 +204,38 @@ def _save_before_and_after(args, audit, dataset, request, file_name):
         save_picture(picture, PICTURE_FOLDER / args.model_id / f"{name}{ending}.png")
 
 
-def _save_saliency(args, record, base, dataset, request, heading):
-    """Save the picture of the mask that the model was unlearned with, if there was one."""
-    from evaluation.pictures import layer_saliency
-    from unlearn.saliency import load_saliency_map, saliency_origin, saliency_path
-    from utils.plots.saving import save_picture
+def _load_saliency_map(args, record, base, dataset, request):
+    """Return (SaliencyMap that the model was unlearned with or None, why it cannot be read)."""
+    from unlearn.saliency import load_saliency_map, saliency_origin, saliency_path, with_zeros
 
     threshold = record.get("settings", {}).get("mask_thresh")
     if threshold is None or base is None:
-        return
+        return None, None
     path = saliency_path(record["parent_id"], request)
     command = f"python generate_mask.py --model_id {record['parent_id']} --dataset {args.dataset}"
     origin = saliency_origin(base, dataset, record["parent_digest"])
     try:
+        threshold_to_percent(threshold)
         saliency_map = load_saliency_map(path, base, request, origin, command)
-    except UserError as error:  # the figures are saved already
-        print(f"no picture of the saliency: {error}")
-        return
-    picture = layer_saliency(saliency_map, heading, threshold)
-    save_picture(picture, PICTURE_FOLDER / args.model_id / "saliency.png")
+    except UserError as error:  # only a picture needs it
+        return None, error
+    forget_set, _ = request.split(dataset, "train")
+    return with_zeros(saliency_map, base, forget_set, request, args.batch_size), None
+
+
+def _describe_mask(record, saliency_map):
+    """Return what the results hold of the mask that the model was unlearned with, if with one."""
+    threshold = record.get("settings", {}).get("mask_thresh")
+    if threshold is None:
+        return {}
+    known = record
+    if "mask_full_threshold" not in record and saliency_map:  # a model of an earlier version
+        known = saliency_map.mask(threshold).record()
+    keys = ("mask_zero_fraction", "mask_full_threshold")
+    mask = {"mask_thresh": threshold} | {key: known[key] for key in keys if key in known}
+    if "mask_full_threshold" in mask:
+        mask["mask_is_all_gradients"] = threshold >= mask["mask_full_threshold"]
+    return mask
 
 
 def _print_references(args, record, base_note, retrains, request):
