@@ -67,7 +67,7 @@ def test_no_tick_is_outside_of_0_to_100_percent(value):
     axes = forgetting_against_utility(rows, "title").axes[0]
     for axis in (axes.xaxis, axes.yaxis):
         ticks = axis.get_majorticklocs()
-        assert len(ticks) > 1 and 0 <= min(ticks) and max(ticks) <= 100
+        assert len(ticks) > 1 and min(ticks) >= 0 and max(ticks) <= 100
 
 
 def test_format_ranges():
