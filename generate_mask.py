@@ -57,15 +57,19 @@ def main(argv: list[str] | None = None) -> None:
         }
         others = [path for request, path in paths.items() if existing[request] is False]
         check_overwrite(others, args.overwrite)
+        maps = []
         for number, (request, path) in enumerate(paths.items()):
             try:
                 if existing[request] and (args.resume or not args.overwrite):
-                    _keep_mask(args, model, request, origin, path)
+                    found = _keep_mask(args, model, dataset, request, origin, path)
                 else:
-                    _make_mask(args, model, dataset, request, origin, path, len(requests) == 1)
+                    only = len(requests) == 1
+                    found = _make_mask(args, model, dataset, request, origin, path, only)
+                maps += [found] if found else []
             except KeyboardInterrupt as interrupt:
                 kept = f"{number} of {len(paths)} masks are saved; {_how_to_continue(args)}"
                 raise interrupt_with_hint(interrupt, kept if number else None) from None
+    _warn_of_full_masks(maps, model.spec)
 
 
 def _how_to_continue(args):
@@ -74,23 +78,30 @@ def _how_to_continue(args):
     return "the same command continues"
 
 
-def _keep_mask(args, model, request, origin, path):
-    """Keep an existing mask, and save its picture if it is missing.
+def _keep_mask(args, model, dataset, request, origin, path):
+    """Keep an existing mask, and save its picture if it is missing; return its SaliencyMap.
 
     Computed with another batch size or device, a mask may differ from the one that existing models
     were unlearned with.
     """
-    from unlearn.saliency import load_percentiles
+    from unlearn.saliency import load_saliency_map, with_zeros
 
     print(f"{request.description}: {path} exists already and is kept")
+    forget_set, _ = request.split(dataset, "train")
+    saliency_map = load_saliency_map(path, model, request, origin, "generate_mask.py")
+    saliency_map = with_zeros(saliency_map, model, forget_set, request, args.batch_size)
+    print(f"  {_describe_zeros(saliency_map)}")
     if not _picture_path(args, path).exists():
-        percentiles = load_percentiles(path, model, request, origin, "generate_mask.py")
-        _save_picture(args, request, path, percentiles)
+        _save_picture(args, request, path, saliency_map)
+    return saliency_map
 
 
 def _make_mask(args, model, dataset, request, origin, path, only):
-    """Compute and save one mask. only: whether it is the only one, so that errors end the run."""
-    from unlearn.saliency import compute_percentiles, gradient_saliency, save_percentiles
+    """Compute and save one mask; return its SaliencyMap, None without a training image.
+
+    only: whether it is the only one, so that errors end the run.
+    """
+    from unlearn.saliency import compute_saliency_map, gradient_saliency, save_saliency_map
 
     name = request.description
     forget_set, _ = request.split(dataset, "train")
@@ -98,22 +109,43 @@ def _make_mask(args, model, dataset, request, origin, path, only):
         if only:
             raise UserError(f"{name} has no training image, so no mask can be computed")
         print(f"{name}: no training image, so no mask")
-        return
+        return None
     began = time.perf_counter()
     saliency = gradient_saliency(model, forget_set, request, args.batch_size)
-    percentiles = compute_percentiles(saliency)
-    save_percentiles(path, percentiles, request, origin)
+    saliency_map = compute_saliency_map(saliency)
+    save_saliency_map(path, saliency_map, request, origin)
     seconds, megabytes = time.perf_counter() - began, path.stat().st_size / 1e6
     print(f"{name}: {path}, {megabytes:.1f} MB, {seconds:.1f} s")
-    _save_picture(args, request, path, percentiles)
+    print(f"  {_describe_zeros(saliency_map)}")
+    _save_picture(args, request, path, saliency_map)
+    return saliency_map
 
 
-def _save_picture(args, request, path, percentiles):
+def _describe_zeros(saliency_map):
+    zeros, count = saliency_map.zero_count(), saliency_map.weight_count()
+    return (
+        f"saliency exactly 0: {zeros:,} of {count:,} weights ({100 * zeros / count:.2f}%); from "
+        f"--mask_thresh {saliency_map.full_threshold():g} on, the mask contains all others"
+    )
+
+
+def _warn_of_full_masks(maps, spec):
+    """Warn if masks at the usual threshold restrict nothing; the threshold must suit all masks."""
+    from unlearn.saliency import full_mask_warning
+
+    full = [each.full_threshold() for each in maps if each.full_threshold() <= PICTURED_THRESHOLD]
+    warning = full_mask_warning(PICTURED_THRESHOLD, min(full, default=None), spec)
+    if warning:
+        which = f"{len(full)} of {len(maps)} masks: " if len(maps) > 1 else ""
+        print(f"WARNING: {which}{warning}")
+
+
+def _save_picture(args, request, path, saliency_map):
     from evaluation.pictures import layer_saliency
     from utils.plots.saving import save_picture
 
     title = f"{args.model_id}\n{request.description}"
-    save_picture(layer_saliency(percentiles, title, PICTURED_THRESHOLD), _picture_path(args, path))
+    save_picture(layer_saliency(saliency_map, title, PICTURED_THRESHOLD), _picture_path(args, path))
 
 
 def _picture_path(args, path):

@@ -168,7 +168,11 @@ def _write(comparison, figures, name):
         )
     caption = f"{comparison.base_id} on {title}; {describe_seeds(seeds)}"
     write_atomically(RESULT_FOLDER / f"{name}.csv", to_csv(rows))
-    write_atomically(RESULT_FOLDER / f"{name}.md", to_markdown(rows, caption))
+    markdown, warning = to_markdown(rows, caption), comparison.mask_warning()
+    if warning:
+        print(f"WARNING: methods with SalUn: {warning}")
+        markdown += f"\nWARNING: methods with SalUn: {warning}\n".encode()
+    write_atomically(RESULT_FOLDER / f"{name}.md", markdown)
     print(f"\ntable: {RESULT_FOLDER / name}.csv and .md")
     picture = forgetting_against_utility(
         [_mark(row) for row in rows], f"{comparison.base_id}\n{forgotten}"

@@ -5,6 +5,7 @@ if __name__ == "__main__":  # before the other imports: Ctrl-C during them print
 
     startup.end_on_ctrl_c()
 
+import shlex
 import sys
 from functools import partial
 
@@ -16,11 +17,13 @@ from arg_parser import (
     load_dataset_arguments,
     make_parser,
     open_model_arguments,
+    request_arguments,
     request_for_model,
     trained_model_flags,
 )
 from evaluation.registry import GROUPS
 from evaluation.report import destination_table, group_report
+from unlearn.mask_threshold import threshold_to_percent
 from utils.io.files import PICTURE_FOLDER, RESULT_FOLDER, ensure_folder, write_atomically
 from utils.runtime.devices import pick_device
 from utils.runtime.errors import UserError, run_script
@@ -73,6 +76,7 @@ def _load_dataset(args, input_size):
 
 def _test(args, argv):
     from evaluation.audit import MODEL, Audit
+    from evaluation.pictures import layer_saliency
     from evaluation.results import (
         flatten,
         heading,
@@ -84,6 +88,7 @@ def _test(args, argv):
     from models.loading import load_model_and_data
     from unlearn.lineage.parents import load_parent, load_retrains, load_seed_models
     from utils.io.csv_files import read_cost_matrix, read_groups
+    from utils.plots.saving import save_picture
 
     ensure_folder(RESULT_FOLDER)
     device = pick_device(args.device, args.threads)
@@ -118,7 +123,9 @@ def _test(args, argv):
         seed=args.seed,
         batch_size=args.batch_size,
     )
-    audit.warn(_warnings(record, retrains, dataset))
+    saliency_map, no_saliency = _load_saliency_map(args, record, base, dataset, request)
+    mask = _describe_mask(record, saliency_map)
+    audit.warn(_warnings(record, mask, model.spec, retrains, dataset))
     name = request.description
     print(f"{args.model_id} on {dataset.name}, {name}")
     print(f"{dataset.describe_placement(args.batch_size)}\n")
@@ -127,7 +134,7 @@ def _test(args, argv):
         value = headlines[key].value
         print(f"{label}: {percent(value if value is None else value / 100)}", flush=True)
     audit.add_references()
-    _print_references(record, base_note, list(retrains))
+    _print_references(args, record, base_note, retrains, request)
     patient_groups = [] if groups is None else sorted(set(map(str, groups)))
     for group in GROUPS.values():
         if group.name in args.measures:
@@ -138,11 +145,13 @@ def _test(args, argv):
         print(f"WARNING: {line}")
     results = {
         **heading(args.model_id, record, request, dataset, args.seed, device),
+        **mask,
         "notes": [base_note] if base_note else [],
         "retrain_model_ids": list(retrains),
-        "retrain_weights_digests": [other["weights_digest"] for _, other in retrains.values()],
         "seed_model_ids": args.seed_model_id,
-        **input_digests(costs, groups, [peer for _, peer in peers.values()]),
+        **input_digests(
+            costs, groups, *([other for _, other in part.values()] for part in (peers, retrains))
+        ),
         "non_members": args.non_members,
         "command": command_line(argv, __file__),
         **flatten(audit.figures),
@@ -154,22 +163,30 @@ def _test(args, argv):
     write_atomically(path, to_json(results))
     print(f"results: {path}")
     _save_before_and_after(args, audit, dataset, request, file_name)
-    _save_saliency(args, record, base, dataset, request, f"{args.model_id}\n{name}")
+    if no_saliency:
+        print(f"no picture of the saliency: {no_saliency}")
+    elif saliency_map:
+        picture = layer_saliency(saliency_map, f"{args.model_id}\n{name}", mask["mask_thresh"])
+        save_picture(picture, PICTURE_FOLDER / args.model_id / "saliency.png")
     return results
 
 
-def _warnings(record, retrains, dataset):
-    """Return warnings about the figures that are known before any is measured."""
-    from unlearn.lineage.parents import describe_setting_differences
+def _warnings(record, mask, spec, retrains, dataset):
+    """Return warnings about the model and its figures that are known before any is measured."""
+    from unlearn.lineage.parents import describe_recipe_differences
+    from unlearn.saliency import full_mask_warning
 
     lines = []
+    warning = full_mask_warning(mask.get("mask_thresh"), mask.get("mask_full_threshold"), spec)
+    if warning:
+        lines.append(warning)
     if record.get("train_digest", dataset.train_digest()) != dataset.train_digest():
         lines.append(
             "the model was trained on other images: figures of forgetting, attacks and relearning "
             "are of images that it never saw"
         )
     for each, (_, other) in list(retrains.items())[:1]:
-        differing = describe_setting_differences(other, record.get("recipe", {}))
+        differing = describe_recipe_differences(other, record)
         if differing:
             lines.append(f"Retrain {each} differs from the base model's recipe: {differing}")
     return lines
@@ -187,37 +204,73 @@ def _save_before_and_after(args, audit, dataset, request, file_name):
         save_picture(picture, PICTURE_FOLDER / args.model_id / f"{name}{ending}.png")
 
 
-def _save_saliency(args, record, base, dataset, request, heading):
-    """Save the picture of the mask that the model was unlearned with, if there was one."""
-    from evaluation.pictures import layer_saliency
-    from unlearn.saliency import load_percentiles, saliency_origin, saliency_path
-    from utils.plots.saving import save_picture
+def _load_saliency_map(args, record, base, dataset, request):
+    """Return (SaliencyMap that the model was unlearned with or None, why it cannot be read)."""
+    from unlearn.saliency import load_saliency_map, saliency_origin, saliency_path, with_zeros
 
     threshold = record.get("settings", {}).get("mask_thresh")
     if threshold is None or base is None:
-        return
+        return None, None
     path = saliency_path(record["parent_id"], request)
     command = f"python generate_mask.py --model_id {record['parent_id']} --dataset {args.dataset}"
     origin = saliency_origin(base, dataset, record["parent_digest"])
     try:
-        percents = load_percentiles(path, base, request, origin, command)
-    except UserError as error:  # the figures are saved already
-        print(f"no picture of the saliency: {error}")
-        return
-    picture = layer_saliency(percents, heading, threshold)
-    save_picture(picture, PICTURE_FOLDER / args.model_id / "saliency.png")
+        threshold_to_percent(threshold)
+        saliency_map = load_saliency_map(path, base, request, origin, command)
+    except UserError as error:  # only a picture needs it
+        return None, error
+    forget_set, _ = request.split(dataset, "train")
+    return with_zeros(saliency_map, base, forget_set, request, args.batch_size), None
 
 
-def _print_references(record, base_note, retrain_ids):
+def _describe_mask(record, saliency_map):
+    """Return what the results hold of the mask that the model was unlearned with, if with one."""
+    threshold = record.get("settings", {}).get("mask_thresh")
+    if threshold is None:
+        return {}
+    known = record
+    if "mask_full_threshold" not in record and saliency_map:  # a model of an earlier version
+        known = saliency_map.mask(threshold).record()
+    keys = ("mask_zero_fraction", "mask_full_threshold")
+    mask = {"mask_thresh": threshold} | {key: known[key] for key in keys if key in known}
+    if "mask_full_threshold" in mask:
+        mask["mask_is_all_gradients"] = threshold >= mask["mask_full_threshold"]
+    return mask
+
+
+def _print_references(args, record, base_note, retrains, request):
+    from unlearn.lineage.parents import RETRAIN, seed_of
+
     print()
     if base_note:
         print(f"note: {base_note}")
     elif "parent_id" in record:
         print(f"base model: {record['parent_id']}")
-    if retrain_ids:
-        print(f"Retrain: {', '.join(retrain_ids)}")
-    elif record.get("method") != "Retrain":
-        print("Retrain: none available; create one with main_unlearn.py --unlearn Retrain")
+    seeds = [seed_of(other) for _, other in retrains.values()]
+    is_retrain = record.get("method") == RETRAIN
+    used = [*seeds, seed_of(record)] if is_retrain else seeds
+    command = _retrain_command(args, record, request, used)
+    if retrains:
+        print(f"Retrain: {next(iter(retrains))}")
+    elif not is_retrain:
+        print(f"Retrain: none available; create one with {command}")
+    if len(retrains) > 1:
+        print(f"Retrains of other seeds: {', '.join(map(str, seeds[1:]))}")
+    elif retrains and "distance" in args.measures and args.retrain_model_id is None:
+        print(f"no Retrain of another seed is available; create one with {command}")
+
+
+def _retrain_command(args, record, request, used):
+    """Return the command that creates a Retrain by the base model's recipe. used: its seeds."""
+    base_seed = record.get("recipe", {}).get("seed", 1)
+    seed = next(seed for seed in (base_seed, *range(1, len(used) + 2)) if seed not in used)
+    flags = request_arguments(args)
+    if request.classes:
+        flags = ["--class_to_forget", *map(str, request.classes)]
+    words = ["--model_id", record.get("parent_id", args.model_id), "--dataset", args.dataset]
+    words += ["--unlearn", "Retrain", *flags, "--seed", str(seed)]
+    command = shlex.join(["python", "main_unlearn.py", *words])
+    return command if flags else f"{command} and the flags of the request"
 
 
 def _print_section(text):

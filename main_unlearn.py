@@ -81,12 +81,11 @@ def _unlearn(args, argv, job, record, model, dataset):
     from models.checkpoint import weights_digest
 
     method, request, device = job.method, job.config.request, dataset.train.device
+    forget_set, retain_set = request.split_for_unlearning(dataset)
     mask = None
     if method.uses_mask:
-        mask = _load_mask(args, model, dataset, request, record["parent_digest"])
-        print(f"mask {args.mask_thresh:g}: {100 * mask.fraction():.2f}% of the weights may change")
+        mask = _load_mask(args, model, dataset, forget_set, request, record["parent_digest"])
     progress = job.open_progress(record, mask, resume=args.resume, overwrite=args.overwrite)
-    forget_set, retain_set = request.split_for_unlearning(dataset)
     print(
         f"{method.name}: {args.model_id} forgets {request.description}, {len(forget_set):,} of "
         f"{len(dataset.train):,} images; {job.describe_schedule()} on {describe(device)}"
@@ -105,21 +104,27 @@ def _unlearn(args, argv, job, record, model, dataset):
     print(f"unlearned in {seconds:.1f} s\nmodel: {path}\nmodel_id: {job.model_id}")
 
 
-def _load_mask(args, model, dataset, request, base_digest):
+def _load_mask(args, model, dataset, forget_set, request, base_digest):
+    """Load and describe the mask; warn of one that restricts nothing."""
     from unlearn.saliency import (
-        load_percentiles,
-        mask_from_percentiles,
+        full_mask_warning,
+        load_saliency_map,
         saliency_origin,
         saliency_path,
+        with_zeros,
     )
 
     path = saliency_path(args.model_id, request)
     flags = ["--model_id", args.model_id, "--dataset", args.dataset, *request_arguments(args)]
     command = shlex.join(["python", "generate_mask.py", *flags])
     origin = saliency_origin(model, dataset, base_digest)
-    return mask_from_percentiles(
-        load_percentiles(path, model, request, origin, command), args.mask_thresh
-    )
+    saliency_map = load_saliency_map(path, model, request, origin, command)
+    mask = with_zeros(saliency_map, model, forget_set, request).mask(args.mask_thresh)
+    print(f"mask {args.mask_thresh:g}: {100 * mask.fraction():.2f}% of the weights may change")
+    warning = full_mask_warning(mask.threshold, mask.full_threshold, model.spec)
+    if warning:
+        print(f"WARNING: {warning}")
+    return mask
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from timing import compare, measure
 
 from unlearn.engine.config import UnlearnConfig
 from unlearn.registry import METHODS
-from unlearn.saliency import mask_from_percentiles
 from utils.runtime.errors import UserError
 from utils.text import format_table
 
@@ -37,7 +36,7 @@ def methods_table(work: Workload, rounds: int, base_epochs: int, quick: bool) ->
     ]
     retrain = statistics.median(epochs) * work.recipe.epochs * len(retain_set) / len(work.train)
     base = work.train_for(base_epochs, work.recipe)
-    mask = mask_from_percentiles(work.percents(work.request), HALF)
+    mask = work.saliency_map(work.request).mask(HALF)
     sets, few = (forget_set, retain_set), QUICK_OPTIONS if quick else {}
     rows = [_row(method, work, base, sets, mask, few, retrain, rounds) for method in TIMED]
     title = (

@@ -15,10 +15,10 @@ from evaluation.audit import MODEL, Audit
 from models.architectures import Classifier, build_model, make_spec
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import (
-    compute_percentiles,
+    SaliencyMap,
+    compute_saliency_map,
     gradient_saliency,
-    mask_from_percentiles,
-    save_percentiles,
+    save_saliency_map,
 )
 from utils.data.loading import load_dataset
 from utils.train.prediction import predict
@@ -142,12 +142,12 @@ class Workload:
         """Write the masks of all classes, and compute each threshold."""
         for number in range(self.classes):
             request = ForgetRequest((number,))
-            percents = self.percents(request)
-            save_percentiles(self.folder / f"class_{number}.pt", percents, request, {})
+            saliency_map = self.saliency_map(request)
+            save_saliency_map(self.folder / f"class_{number}.pt", saliency_map, request, {})
             for threshold in plain.THRESHOLDS:
-                mask_from_percentiles(percents, threshold)
+                saliency_map.mask(threshold)
 
-    def percents(self, request: ForgetRequest) -> dict[str, torch.Tensor]:
-        """Return the entry percents of all weights for a request."""
+    def saliency_map(self, request: ForgetRequest) -> SaliencyMap:
+        """Return the saliency map of a request."""
         forget_set, _ = request.split(self.dataset, "train")
-        return compute_percentiles(gradient_saliency(self.model, forget_set, request))
+        return compute_saliency_map(gradient_saliency(self.model, forget_set, request))

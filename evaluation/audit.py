@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -133,7 +133,7 @@ class Audit:
         models = {BASE: base, MODEL: model, RETRAIN: self.retrains[0] if retrains else None}
         self._models = {title: part for title, part in models.items() if part}
         self._records = {MODEL: record or {}, RETRAIN: next(iter(retrain_records), {})}
-        self.measured, self._others = set(), {}
+        self.measured, self._others, self._computed = set(), {}, {}
 
     @property
     def figures(self) -> dict[str, dict[str, Figure]]:
@@ -172,6 +172,12 @@ class Audit:
         for context in self.contexts.values():
             context.figures |= self.measures[name].compute(context)
         self._warn(name)
+
+    def shared(self, compute: Callable[[Context], object]) -> object:
+        """Return `compute` of the tested model, computed once for all measures and models."""
+        if compute not in self._computed:
+            self._computed[compute] = compute(self.contexts[MODEL])
+        return self._computed[compute]
 
     def warn(self, lines: Sequence[str], source: str = "") -> None:
         """Add warnings; source: the name of the measure that they come from."""

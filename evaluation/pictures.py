@@ -13,7 +13,6 @@ from evaluation.audit import BASE, MODEL
 from evaluation.metrics.destinations import destinations
 from evaluation.metrics.membership import membership_scores
 from evaluation.outputs import sets_of
-from unlearn.saliency import mask_from_percentiles
 from utils.plots.bars import forgotten_destinations, saliency_by_layer
 from utils.plots.before_after import (
     confidence_histograms,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from evaluation.outputs import Outputs
     from unlearn.request.request import ForgetRequest
+    from unlearn.saliency import SaliencyMap
     from utils.data.datasets import MedicalDataset
 
 MAPPED = 1500  # images of a feature map; more would hide each other
@@ -82,15 +82,20 @@ def before_and_after(
     return figures
 
 
-def layer_saliency(percents: Mapping, heading: str, threshold: float) -> Figure:
+def layer_saliency(saliency_map: SaliencyMap, heading: str, threshold: float) -> Figure:
     """Return the picture of the percentage of each layer that the mask at `threshold` contains.
 
-    percents: of each weight, as unlearn.saliency.load_percentiles returns them.
+    Where the zeros of the map are known, it also shows the percentage of each layer without a
+    gradient.
     """
-    mask = mask_from_percentiles(percents, threshold).changeable
-    layers = {name.removeprefix("network."): part for name, part in mask.items() if part.ndim > 1}
-    percentages = [100 * part.float().mean().item() for part in layers.values()]
-    return saliency_by_layer(list(layers), percentages, f"{heading}, mask {threshold:g}")
+    mask, zeros = saliency_map.mask(threshold).changeable, saliency_map.zeros
+    layers = {name: part for name, part in mask.items() if part.ndim > 1}
+    return saliency_by_layer(
+        [name.removeprefix("network.") for name in layers],
+        [100 * part.float().mean().item() for part in layers.values()],
+        zeros and [100 * zeros[name] / part.numel() for name, part in layers.items()],
+        f"{heading}, mask {threshold:g}",
+    )
 
 
 def _confidences(outputs, request):

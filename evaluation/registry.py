@@ -18,6 +18,7 @@ ORDER = (  # files; those not named here follow by name
     "destinations",
     "mia_efficacy",
     "membership",
+    "paired_memory",
     "blind",
     "probe",
     "relearn",

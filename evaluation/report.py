@@ -129,7 +129,7 @@ def format_figure(key: str, figure: Figure) -> str:
     """Return a figure such as `93.75% [88.1, 97.2]`, in the unit that the key names."""
     if not figure.is_defined:
         return "undefined"
-    if key.endswith("_p_value"):
+    if key.endswith(("_p_value", "_p")):
         return f"{figure.value:.2g}"
     digits, unit = _digits_and_unit(key)
     text = f"{figure.value:,.{digits}f}{unit}{NOTE_MARK if figure.note else ''}"
@@ -141,7 +141,7 @@ def format_figure(key: str, figure: Figure) -> str:
 def _digits_and_unit(key):
     if "_percent" in key:
         return 2, "%"
-    if key.endswith("_points") or "_ratio_" in key:
+    if key.endswith(("_points", "_memory", "_power")) or "_ratio_" in key:
         return 2, ""
     if key.endswith(("_steps", "_images", "_class")):
         return 0, ""

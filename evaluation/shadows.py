@@ -9,7 +9,7 @@ trained model, so an attack on a Retrain trains none.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from models.architectures import Classifier, ModelSpec, build_model
 from models.checkpoint import LOAD_ERRORS, load_with_digest, save_with_digest
 from unlearn.engine.method import Method
 from unlearn.engine.settings import config_from_record
-from unlearn.lineage.parents import RETRAIN
+from unlearn.lineage.parents import RETRAIN, describe_setting_differences
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import compute_mask
@@ -37,6 +37,7 @@ from utils.train.training import TrainingRun
 SHADOW_FOLDER = MODEL_FOLDER / "shadows"
 FORMAT = "medical-unlearning-shadow-1"
 SHOWN_DIGITS = 12  # of a digest
+BASE_PATTERN = "[0-9]" * 3  # file names of trained shadow models
 ADVICE = "delete it and start again"
 
 
@@ -217,6 +218,31 @@ def query_margins(setting: ShadowSetting, model: Classifier) -> np.ndarray:
     if not logits.isfinite().all():
         raise UserError("the model is broken: its outputs are not finite")
     return margins(*setting.request.scored_logits(logits, queries.labels.cpu()))
+
+
+def load_base_shadows(setting: ShadowSetting) -> Iterator[tuple[Classifier, np.ndarray]]:
+    """Yield (trained shadow model, (Q,) bool: queries that it is trained on) of each saved one."""
+    for path in sorted(setting.folder.glob(f"{BASE_PATTERN}.pt")):
+        number = int(path.stem)
+        content = load_with_digest(path, "shadow model", ADVICE)
+        seen = np.array(content.get("origin", {}).get("seen", ()), bool)
+        origin = setting.origin | {"number": number, "seen": seen.tolist()}
+        if content.get("format") != FORMAT or content["origin"] != origin:
+            raise _foreign(path)
+        model = build_model(setting.spec, initial_weights=False).to(setting.pool.device)
+        _load_weights(model, content, path)
+        yield model.eval(), seen
+
+
+def load_retrain_shadows(setting: ShadowSetting) -> Iterator[np.ndarray]:
+    """Yield the (Q,) margins of each shadow model of an attack on a Retrain with this recipe."""
+    recipe = {key: value for key, value in setting.record["recipe"].items() if key != "seed"}
+    for path in sorted(setting.folder.glob(f"{BASE_PATTERN}_*.pt")):
+        content = load_with_digest(path, "shadow model", ADVICE)
+        origin = content.get("origin", {})
+        is_retrain = origin.get("method") == RETRAIN
+        if is_retrain and not describe_setting_differences(origin, recipe):
+            yield _saved_margins(content, path, len(setting.queries))
 
 
 def _unseen_queries(dataset, request, non_members, most, seed):

@@ -183,7 +183,7 @@ class UnlearnJob:
         """Save the unlearned model with its `record` and how it was made; return the path."""
         made = {"seconds": seconds, "device": describe(device), "command": command}
         if mask is not None:
-            made["mask_digest"] = mask.digest
+            made |= mask.record()
         return save_model(self.model_id, model, record | made)
 
 

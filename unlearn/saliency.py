@@ -8,17 +8,25 @@ The masks of one request are nested, so one integer per weight describes all of 
 from the top, 1 for the most salient percent of the weights and 100 for the least salient. The mask
 at a threshold of p percent contains the weights with percentiles up to p. A saliency map file holds
 these percentiles.
+
+A weight without a gradient has a saliency of exactly 0, as most weights of a 3x3 kernel that is
+applied to a 1x1 map. A mask that contains all other weights restricts nothing but weights that
+hardly move anyway. The percentiles do not show this, because equal saliencies have different ranks:
+at a threshold of 50%, the mask of a model with 63% zeros contains all others, and 13% that are 0.
+So the file also counts the zeros of each parameter. Files of earlier versions do not; `with_zeros`
+counts them again.
 """
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from models.architectures import SMALL_BELOW, SMALL_STEM
 from models.checkpoint import load_tensors, save_tensors, weights_digest
 from unlearn.engine.masking import WeightMask
 from unlearn.mask_threshold import PERCENTS, threshold_to_percent
@@ -33,6 +41,49 @@ if TYPE_CHECKING:
     from utils.data.datasets import ImageSet, MedicalDataset
 
 FORMAT = "medical-unlearning-saliency-1"
+MIN_THRESHOLD = 1 / PERCENTS
+
+
+@dataclass(frozen=True)
+class SaliencyMap:
+    """The saliency of a model's weights for a request: their ranks, and how many have none.
+
+    percentiles: by parameter name, uint8 from 1 to 100 of the parameter's shape. zeros: by
+    parameter name, how many of its weights have a saliency of exactly 0; None if unknown.
+    """
+
+    percentiles: Mapping[str, torch.Tensor]
+    zeros: Mapping[str, int] | None = None
+
+    def weight_count(self) -> int:
+        """Return the number of all weights."""
+        return sum(part.numel() for part in self.percentiles.values())
+
+    def zero_count(self) -> int | None:
+        """Return how many weights have a saliency of exactly 0, None if unknown."""
+        return None if self.zeros is None else sum(self.zeros.values())
+
+    def full_threshold(self) -> float | None:
+        """Return the lowest threshold whose mask contains every weight with a gradient.
+
+        It is a whole percent in (0, 1], at which masks restrict nothing; None if unknown.
+        """
+        zeros, count = self.zero_count(), self.weight_count()
+        if zeros is None:
+            return None
+        percent = int(np.searchsorted(_mask_sizes(count), count - zeros)) + 1
+        return percent / PERCENTS
+
+    def mask(self, threshold: float) -> WeightMask:
+        """Return the mask at a threshold: the fraction of weights, a whole percent in (0, 1]."""
+        percent, zeros = threshold_to_percent(threshold), self.zero_count()
+        return WeightMask(
+            {name: part <= percent for name, part in self.percentiles.items()},
+            digest=weights_digest(self.percentiles),
+            threshold=percent / PERCENTS,
+            full_threshold=self.full_threshold(),
+            zero_fraction=None if zeros is None else zeros / self.weight_count(),
+        )
 
 
 def gradient_saliency(
@@ -76,19 +127,53 @@ def compute_percentiles(saliency: Mapping[str, torch.Tensor]) -> dict[str, torch
     }
 
 
-def mask_from_percentiles(percentiles: Mapping[str, torch.Tensor], threshold: float) -> WeightMask:
-    """Return the mask at a threshold: the fraction of weights, a whole percent in (0, 1]."""
-    percent = threshold_to_percent(threshold)
-    changeable = {name: part <= percent for name, part in percentiles.items()}
-    return WeightMask(changeable, weights_digest(percentiles))
+def compute_saliency_map(saliency: Mapping[str, torch.Tensor]) -> SaliencyMap:
+    """Return the map of saliencies by parameter name. Raises UserError if one is not finite."""
+    return SaliencyMap(compute_percentiles(saliency), _count_zeros(saliency))
+
+
+def with_zeros(
+    saliency_map: SaliencyMap,
+    model: "Classifier",
+    forget_set: "ImageSet",
+    request: "ForgetRequest",
+    batch_size: int = PREDICTION_BATCH,
+) -> SaliencyMap:
+    """Return the map with its zeros, which are counted again if they are unknown.
+
+    On another device or with another batch size, rounding may change a few of them.
+    """
+    if saliency_map.zeros is not None:
+        return saliency_map
+    zeros = _count_zeros(gradient_saliency(model, forget_set, request, batch_size))
+    return replace(saliency_map, zeros=zeros)
+
+
+def full_mask_warning(
+    threshold: float | None, full_threshold: float | None, spec: "ModelSpec"
+) -> str | None:
+    """Return a warning if the mask at `threshold` contains every weight that has a gradient.
+
+    full_threshold: see SaliencyMap; None if unknown. spec: of the model.
+    """
+    if threshold is None or full_threshold is None or threshold < full_threshold:
+        return None
+    advice = []
+    if full_threshold > MIN_THRESHOLD:
+        advice.append(f"a threshold below {full_threshold:g}")
+    if spec.stem == "imagenet" and (spec.network_size or spec.input_size) < SMALL_BELOW:
+        advice.append(f"a model with --stem {SMALL_STEM}")
+    return (
+        f"the mask at {threshold:g} contains every weight that has a gradient: it changes next to "
+        "nothing; " + (f"choose {', or '.join(advice)}" if advice else "every other mask does, too")
+    )
 
 
 def compute_mask(
     model: "Classifier", forget_set: "ImageSet", request: "ForgetRequest", threshold: float
 ) -> WeightMask:
     """Return the mask of a model at a threshold, computed without any file."""
-    percentiles = compute_percentiles(gradient_saliency(model, forget_set, request))
-    return mask_from_percentiles(percentiles, threshold)
+    return compute_saliency_map(gradient_saliency(model, forget_set, request)).mask(threshold)
 
 
 def saliency_path(model_id: str, request: "ForgetRequest") -> Path:
@@ -114,18 +199,21 @@ def origin_from_digests(model_digest: str, spec: "ModelSpec", train_digest: str)
     return {"model_digest": model_digest, "spec": asdict(spec), "train_digest": train_digest}
 
 
-def save_percentiles(
-    path: Path, percentiles: Mapping[str, torch.Tensor], request: "ForgetRequest", origin: dict
+def save_saliency_map(
+    path: Path, saliency_map: SaliencyMap, request: "ForgetRequest", origin: dict
 ) -> None:
-    """Write a saliency map file: percentiles, and the request and origin they belong to."""
+    """Write a saliency map file: the map, and the request and origin that it belongs to."""
+    percentiles = saliency_map.percentiles
     content = {"format": FORMAT, "origin": origin | request.record(), "percents": percentiles}
+    if saliency_map.zeros is not None:
+        content["zeros"] = dict(saliency_map.zeros)
     save_tensors(path, content | {"percents_digest": weights_digest(percentiles)})
 
 
-def load_percentiles(
+def load_saliency_map(
     path: Path, model: "Classifier", request: "ForgetRequest", origin: dict, command: str
-) -> dict[str, torch.Tensor]:
-    """Read the percentiles of a saliency map file.
+) -> SaliencyMap:
+    """Read a saliency map file; its zeros are unknown if an earlier version wrote it.
 
     command: the command that creates the file, for messages. Raises UserError if the file is
     missing, damaged, or belongs to other weights, data or another request.
@@ -142,9 +230,9 @@ def load_percentiles(
         raise UserError(
             f"{path} belongs to other weights or data: create it again with {command} --overwrite"
         )
-    if content.get("percents_digest") != weights_digest(percentiles):
+    if not _is_undamaged(content):
         raise UserError(f"{path} is damaged or altered: create it again with {command} --overwrite")
-    return percentiles
+    return SaliencyMap(percentiles, content.get("zeros"))
 
 
 def matches_origin(path: Path, request: "ForgetRequest", origin: dict) -> bool | None:
@@ -163,7 +251,25 @@ def matches_origin(path: Path, request: "ForgetRequest", origin: dict) -> bool |
         return None
     if content.get("origin") != origin | request.record():
         return False
-    return True if content.get("percents_digest") == weights_digest(percentiles) else None
+    return True if _is_undamaged(content) else None
+
+
+def _is_undamaged(content):
+    """Whether the percentiles of a file have their digest, and its zeros, if any, can be true."""
+    percentiles, zeros = content["percents"], content.get("zeros")
+    if content.get("percents_digest") != weights_digest(percentiles):
+        return False
+    if zeros is None:
+        return True
+    return (
+        isinstance(zeros, dict)
+        and zeros.keys() == percentiles.keys()
+        and all(type(n) is int and 0 <= n <= percentiles[k].numel() for k, n in zeros.items())
+    )
+
+
+def _count_zeros(saliency):
+    return {name: part.numel() - int(part.count_nonzero()) for name, part in saliency.items()}
 
 
 def _mask_sizes(count):

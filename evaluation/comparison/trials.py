@@ -19,14 +19,15 @@ from unlearn.engine.method import Method
 from unlearn.job import UnlearnJob
 from unlearn.registry import METHODS
 from unlearn.saliency import (
-    compute_percentiles,
+    compute_saliency_map,
+    full_mask_warning,
     gradient_saliency,
-    load_percentiles,
-    mask_from_percentiles,
+    load_saliency_map,
     matches_origin,
     saliency_origin,
     saliency_path,
-    save_percentiles,
+    save_saliency_map,
+    with_zeros,
 )
 from utils.io.files import check_overwrite, ensure_folder, write_atomically
 from utils.io.locks import exclusive_lock
@@ -143,6 +144,20 @@ class Comparison:
             return str(error)
         return None
 
+    def mask_warning(self) -> str | None:
+        """Return a warning if the mask of the recorded trials restricts nothing, else None."""
+        key = "mask_full_threshold"
+        in_mask = [
+            figures
+            for figures in self.kept.values()
+            if (method := METHODS.get(figures.get("method"))) and method.uses_mask
+        ]
+        if not in_mask:
+            return None
+        known = [figures[key] for figures in in_mask if key in figures]
+        full = known[0] if known else self._mask.full_threshold  # trials of an earlier version
+        return full_mask_warning(self.mask_thresh, full, self.model.spec)
+
     def _job(self, trial):
         return UnlearnJob.create(
             self.base_id,
@@ -176,6 +191,7 @@ class Comparison:
         model, record = load_model(job.model_id, self.dataset.train.device)
         found = self._measure(model, record)
         known = ("weights_digest", "seconds", "device", "method")
+        known += ("mask_zero_fraction", "mask_full_threshold")
         found |= {key: record[key] for key in known if key in record}
         found["seed"] = job.config.recipe.seed
         self._keep(job.model_id, found)
@@ -213,16 +229,17 @@ class Comparison:
         origin = saliency_origin(self.model, self.dataset, self.base_digest)
         exists = matches_origin(path, self.request, origin)
         if exists:
-            percentiles = load_percentiles(
+            saliency_map = load_saliency_map(
                 path, self.model, self.request, origin, "generate_mask.py"
             )
-            return mask_from_percentiles(percentiles, self.mask_thresh)
+            saliency_map = with_zeros(saliency_map, self.model, self.sets[0], self.request)
+            return saliency_map.mask(self.mask_thresh)
         saliency = gradient_saliency(self.model, self.sets[0], self.request)
-        percentiles = compute_percentiles(saliency)
+        saliency_map = compute_saliency_map(saliency)
         ensure_folder(path.parent)
         if self.overwrite or exists is None:
-            save_percentiles(path, percentiles, self.request, origin)
-        return mask_from_percentiles(percentiles, self.mask_thresh)
+            save_saliency_map(path, saliency_map, self.request, origin)
+        return saliency_map.mask(self.mask_thresh)
 
     def _measure(self, model, record):
         """The figures of MEASURED as plain data, None for those that the measure does not have."""

@@ -28,10 +28,10 @@ from models.architectures import build_model, make_spec
 from models.checkpoint import load_model, save_model
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import (
-    compute_percentiles,
-    load_percentiles,
+    compute_saliency_map,
+    load_saliency_map,
     origin_from_digests,
-    save_percentiles,
+    save_saliency_map,
 )
 from utils.data.npz import ARRAY_KEYS, read_npz
 from utils.io.tensor_files import content_digest
@@ -65,7 +65,7 @@ class SampleFiles:
             origin = origin_from_digests(
                 hashlib.sha256(path.read_bytes()).hexdigest(), spec, "0" * 64
             )
-            save_percentiles(mask, compute_percentiles(saliency), REQUEST, origin)
+            save_saliency_map(mask, compute_saliency_map(saliency), REQUEST, origin)
             self.masks[mask] = model, origin
             for save in (np.savez, np.savez_compressed):
                 data = Path(f"data_{model_id}_{save.__name__}.npz")
@@ -85,7 +85,8 @@ class SampleFiles:
             return content_digest({"weights": dict(model.network.state_dict()), "record": record})
         if kind == "mask":
             model, origin = self.masks[path]
-            return content_digest(load_percentiles(path, model, REQUEST, origin, "create it"))
+            found = load_saliency_map(path, model, REQUEST, origin, "create it")
+            return content_digest(vars(found))
         return data_digest(read_npz(path))
 
 

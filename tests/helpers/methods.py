@@ -15,7 +15,7 @@ from tests.helpers.tiny import (
 from unlearn.engine.config import UnlearnConfig
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
-from unlearn.saliency import compute_percentiles, gradient_saliency, mask_from_percentiles
+from unlearn.saliency import compute_saliency_map, gradient_saliency
 from utils.train.prediction import predict
 from utils.train.recipe import Recipe
 
@@ -41,7 +41,7 @@ def config_for(method, image_set, *, seed=1, epochs=3):
     mask, recipe = None, replace(method.recipe or RECIPE, seed=seed)
     if method.uses_mask:
         saliency = gradient_saliency(trained_model(), split_set(REQUEST, image_set)[0], REQUEST)
-        mask = mask_from_percentiles(compute_percentiles(saliency), 0.5)
+        mask = compute_saliency_map(saliency).mask(0.5)
     if method.recipe and not method.one_step:
         recipe = replace(recipe, epochs=epochs, lr=0.01, batch_size=7)
     return UnlearnConfig(

@@ -7,7 +7,7 @@ from tests.helpers.environment import BASE, model_flags, train_flags
 from tests.helpers.tiny import same_weights
 from unlearn.engine import loop
 from unlearn.request.request import ForgetRequest
-from unlearn.saliency import save_percentiles
+from unlearn.saliency import SaliencyMap, save_saliency_map
 from utils.train import training
 
 UNLEARN = ("--unlearn", "FT", "--class_to_forget", "3", "--unlearn_epochs", "2")
@@ -101,7 +101,7 @@ def test_a_comparison_keeps_a_finished_model_whose_overwrite_used_another_mask(
     mask = trained / "SaliencyMaps" / BASE / "class_3.pt"
     saved = load_tensors(mask, "saliency map")
     other = {name: 101 - part for name, part in saved["percents"].items()}
-    save_percentiles(mask, other, ForgetRequest((3,)), saved["origin"])
+    save_saliency_map(mask, SaliencyMap(other), ForgetRequest((3,)), saved["origin"])
     printed = done("main_compare", *flags)
     assert "FT_with_SalUn failed: seed 1: --resume: " in printed
     assert "another mask" in printed

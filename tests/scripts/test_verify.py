@@ -17,7 +17,7 @@ from models.checkpoint import (
 from tests.helpers.environment import BASE, FORGOTTEN, UNLEARN_ONCE
 from tests.helpers.small_net import SMALL_ARCH
 from unlearn.request.request import ForgetRequest
-from unlearn.saliency import save_percentiles
+from unlearn.saliency import SaliencyMap, save_saliency_map
 
 MASK = Path("SaliencyMaps") / BASE / "class_3.pt"
 RETRAIN = ("--unlearn", "Retrain", "--class_to_forget", "3")
@@ -143,7 +143,7 @@ def test_a_valid_mask_is_kept_and_used(trained, done, run_here, data_files, undr
     content = load_tensors(MASK, "saliency map")
     request, percentiles = ForgetRequest((3,)), content["percents"]
     percentiles["network.fc.weight"] = percentiles["network.fc.weight"].flip(0).clone()
-    save_percentiles(MASK, percentiles, request, content["origin"])
+    save_saliency_map(MASK, SaliencyMap(percentiles), request, content["origin"])
     kept = MASK.read_bytes()
     done("main_unlearn", *grey, *UNLEARN_ONCE, "--overwrite")
     options = ("--class_to_forget", "3")

@@ -19,15 +19,16 @@ from tests.helpers.tiny import (
 from unlearn.mask_threshold import threshold_to_percent
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import (
+    SaliencyMap,
     _percentiles_by_rank,
     _percentiles_by_sort,
     compute_percentiles,
+    compute_saliency_map,
     gradient_saliency,
-    load_percentiles,
-    mask_from_percentiles,
+    load_saliency_map,
     saliency_origin,
     saliency_path,
-    save_percentiles,
+    save_saliency_map,
 )
 from utils.runtime.errors import UserError
 
@@ -76,7 +77,7 @@ def test_masks_equal_the_reference(kind):
     saliency = example_saliency(kind)
     percentiles = compute_percentiles(saliency)
     for threshold in [*TEN_THRESHOLDS, 0.01, 0.29, 0.57, 0.99]:
-        mask = mask_from_percentiles(percentiles, threshold).changeable
+        mask = SaliencyMap(percentiles).mask(threshold).changeable
         reference = reference_mask(saliency, round(100 * threshold))
         assert mask.keys() == reference.keys()
         assert all(torch.equal(mask[name], reference[name]) for name in mask)
@@ -97,7 +98,7 @@ def test_masks_of_a_real_network_equal_the_reference():
     saliency = gradient_saliency(model, forget_set, REQUEST)
     percentiles = compute_percentiles(saliency)
     for threshold in TEN_THRESHOLDS:
-        mask = mask_from_percentiles(percentiles, threshold).changeable
+        mask = SaliencyMap(percentiles).mask(threshold).changeable
         reference = reference_mask(saliency, round(100 * threshold))
         assert all(torch.equal(mask[name], reference[name]) for name in mask)
 
@@ -108,7 +109,7 @@ def test_masks_are_nested_and_have_exact_sizes(kind):
     assert all(part.dtype == torch.uint8 for part in percentiles.values())
     before = torch.zeros(10037, dtype=torch.bool)
     for percent in range(1, 101):
-        mask = mask_from_percentiles(percentiles, percent / 100)
+        mask = SaliencyMap(percentiles).mask(percent / 100)
         flat = torch.cat([part.flatten() for part in mask.changeable.values()])
         assert flat.sum() == 10037 * percent // 100
         assert mask.fraction() == int(flat.sum()) / 10037
@@ -127,7 +128,7 @@ def test_a_model_with_fewer_than_100_weights():
 
 def test_weights_inside_the_mask_are_more_salient():
     saliency = example_saliency("different")
-    mask = mask_from_percentiles(compute_percentiles(saliency), 0.3).changeable
+    mask = compute_saliency_map(saliency).mask(0.3).changeable
     inside = torch.cat([saliency[name][mask[name]] for name in mask])
     outside = torch.cat([saliency[name][~mask[name]] for name in mask])
     assert inside.min() > outside.max()
@@ -205,16 +206,18 @@ def test_existing_gradients_do_not_matter():
 
 def saved_saliency(model, folder):
     origin = saliency_origin(model, tiny_dataset())
-    percentiles = compute_percentiles(gradient_saliency(model, tiny_set(8), REQUEST))
+    saliency_map = compute_saliency_map(gradient_saliency(model, tiny_set(8), REQUEST))
     path = folder / "class_1.pt"
-    save_percentiles(path, percentiles, REQUEST, origin)
-    return path, percentiles, origin
+    save_saliency_map(path, saliency_map, REQUEST, origin)
+    return path, saliency_map, origin
 
 
 def test_percentiles_are_read_from_their_file(tmp_path):
     model = tiny_model()
-    path, percentiles, origin = saved_saliency(model, tmp_path / "new" / "folder")
-    assert same_weights(load_percentiles(path, model, REQUEST, origin, "make"), percentiles)
+    path, saved, origin = saved_saliency(model, tmp_path / "new" / "folder")
+    found = load_saliency_map(path, model, REQUEST, origin, "make")
+    assert same_weights(found.percentiles, saved.percentiles)
+    assert found.zeros == saved.zeros
 
 
 def test_the_file_of_a_resnet18_has_one_byte_per_weight(tmp_path):
@@ -223,12 +226,12 @@ def test_the_file_of_a_resnet18_has_one_byte_per_weight(tmp_path):
     saliency = {
         name: torch.rand(part.shape, generator=generator) for name, part in model.named_parameters()
     }
-    save_percentiles(tmp_path / "class_0.pt", compute_percentiles(saliency), REQUEST, {})
+    save_saliency_map(tmp_path / "class_0.pt", compute_saliency_map(saliency), REQUEST, {})
     size = (tmp_path / "class_0.pt").stat().st_size
     assert count_parameters(model) <= size < 1.01 * count_parameters(model)
     assert size < 15e6
-    loaded = load_percentiles(tmp_path / "class_0.pt", model, REQUEST, {}, "make")
-    assert same_weights(loaded, compute_percentiles(saliency))
+    loaded = load_saliency_map(tmp_path / "class_0.pt", model, REQUEST, {}, "make")
+    assert same_weights(loaded.percentiles, compute_percentiles(saliency))
 
 
 def test_a_mask_of_other_weights_is_refused(tmp_path):
@@ -238,9 +241,9 @@ def test_a_mask_of_other_weights_is_refused(tmp_path):
     with pytest.raises(
         UserError, match="belongs to other weights or data: create it again with make it"
     ):
-        load_percentiles(path, other, REQUEST, other_origin, "make it so")
+        load_saliency_map(path, other, REQUEST, other_origin, "make it so")
     with pytest.raises(UserError, match="belongs to other weights or data"):
-        load_percentiles(path, tiny_model(num_classes=5), REQUEST, origin, "make")
+        load_saliency_map(path, tiny_model(num_classes=5), REQUEST, origin, "make")
 
 
 def test_a_mask_of_other_data_or_another_class_is_refused(tmp_path):
@@ -248,24 +251,24 @@ def test_a_mask_of_other_data_or_another_class_is_refused(tmp_path):
     path, _, origin = saved_saliency(model, tmp_path)
     other_data = saliency_origin(model, tiny_dataset(train=25))
     with pytest.raises(UserError, match="belongs to other weights or data"):
-        load_percentiles(path, model, REQUEST, other_data, "make")
+        load_saliency_map(path, model, REQUEST, other_data, "make")
     with pytest.raises(UserError, match="belongs to other weights or data"):
-        load_percentiles(path, model, ForgetRequest((0,)), origin, "make")
+        load_saliency_map(path, model, ForgetRequest((0,)), origin, "make")
 
 
 def test_other_files_are_refused(tmp_path):
     model = tiny_model()
     with pytest.raises(UserError, match="there is no mask .*class_7.pt: create it with make it so"):
-        load_percentiles(tmp_path / "class_7.pt", model, REQUEST, {}, "make it so")
+        load_saliency_map(tmp_path / "class_7.pt", model, REQUEST, {}, "make it so")
     path, _, origin = saved_saliency(model, tmp_path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="cut short, damaged, or not a saliency map"):
-        load_percentiles(path, model, REQUEST, origin, "make")
+        load_saliency_map(path, model, REQUEST, origin, "make")
     for content in ({}, {"format": "other"}, {"percents": torch.zeros(3)}):
         save_tensors(path, content)
         with pytest.raises(UserError, match="not a saliency map: create it"):
-            load_percentiles(path, model, REQUEST, origin, "make")
+            load_saliency_map(path, model, REQUEST, origin, "make")
 
 
 def test_each_model_and_class_has_its_own_file():

@@ -8,14 +8,37 @@ import torch
 class WeightMask:
     """Which weights an unlearning run may change.
 
-    changeable: for each parameter, by name, a bool tensor of its shape. digest: of the percentiles
-    that the mask was computed from, for the model's record. The running statistics of batch
-    normalisation are not weights; they have no saliency and are updated wherever a method trains.
+    changeable: for each parameter, by name, a bool tensor of its shape. The running statistics of
+    batch normalisation are not weights; they have no saliency and are updated wherever a method
+    trains. The others describe where the mask comes from, None if unknown. digest: of the
+    percentiles. threshold: the fraction of weights inside. full_threshold: the lowest threshold
+    whose mask contains every weight with a gradient. zero_fraction: of all weights, those with a
+    saliency of exactly 0.
     """
 
-    def __init__(self, changeable: Mapping[str, torch.Tensor], digest: str | None = None):
+    def __init__(
+        self,
+        changeable: Mapping[str, torch.Tensor],
+        *,
+        digest: str | None = None,
+        threshold: float | None = None,
+        full_threshold: float | None = None,
+        zero_fraction: float | None = None,
+    ):
         self.changeable = changeable
         self.digest = digest
+        self.threshold = threshold
+        self.full_threshold = full_threshold
+        self.zero_fraction = zero_fraction
+
+    def record(self) -> dict[str, str | float]:
+        """Return what the record of a model unlearned in this mask holds of it, as plain data."""
+        found = {
+            "mask_digest": self.digest,
+            "mask_zero_fraction": self.zero_fraction,
+            "mask_full_threshold": self.full_threshold,
+        }
+        return {key: value for key, value in found.items() if value is not None}
 
     def fraction(self) -> float:
         """Return the fraction of all weights that may change."""

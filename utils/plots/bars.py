@@ -152,15 +152,28 @@ def method_comparison(rows: Sequence[dict], title: str) -> Figure:
     return figure
 
 
-def saliency_by_layer(names: Sequence[str], kept_percent: Sequence[float], title: str) -> Figure:
-    """Plot the percentage of each layer's weights inside the mask, first layer first."""
-    figure = new_figure(WIDTH_INCHES, _rows_inches(len(names), 1), title)
+def saliency_by_layer(
+    names: Sequence[str],
+    inside_percent: Sequence[float],
+    zero_percent: Sequence[float] | None,
+    title: str,
+) -> Figure:
+    """Plot the percentage of each layer's weights inside the mask, first layer first.
+
+    zero_percent: of each layer's weights, those with a saliency of exactly 0; None if unknown.
+    """
+    series = {"inside the mask": inside_percent}
+    if zero_percent is not None:
+        series["no gradient (saliency 0)"] = zero_percent
+    figure = new_figure(WIDTH_INCHES, _rows_inches(len(names), len(series)), title)
     axes = figure.subplots()
-    _draw_bars(axes, {"kept": kept_percent}, {"kept": RETAIN}, "{:.1f}%".format)
+    colors = dict(zip(series, (RETAIN, GREY), strict=False))
+    bars = _draw_bars(axes, series, colors, "{:.1f}%".format)
     label_rows(axes, names, max_lines=1)
     _use_percent_axis(axes)
-    axes.set_xlabel("weights of the layer inside the mask")
+    axes.set_xlabel("percentage of the weights of the layer")
     axes.set_ylabel("layer, input first")
+    legend_below(figure, bars, list(series))
     return figure
 
 

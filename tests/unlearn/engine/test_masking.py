@@ -10,7 +10,7 @@ from unlearn.engine.config import UnlearnConfig
 from unlearn.engine.masking import WeightMask
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
-from unlearn.saliency import compute_percentiles, gradient_saliency, mask_from_percentiles
+from unlearn.saliency import compute_saliency_map, gradient_saliency
 from utils.train.recipe import OPTIMIZERS, Recipe
 
 MASKED_METHODS = [method for method in METHODS.values() if method.uses_mask]
@@ -29,9 +29,7 @@ def base_and_sets(multi_label=False):
 
 def mask_of(threshold, multi_label=False):
     model, forget_set, _ = base_and_sets(multi_label)
-    return mask_from_percentiles(
-        compute_percentiles(gradient_saliency(model, forget_set, REQUEST)), threshold
-    )
+    return compute_saliency_map(gradient_saliency(model, forget_set, REQUEST)).mask(threshold)
 
 
 def unlearned(method, mask=None, optimizer="sgd", multi_label=False):

@@ -27,7 +27,7 @@ def all_figures(class_names):
         "destinations": forgotten_destinations(percent, percent, class_names, [1], "model"),
         "destinations_of_one": forgotten_destinations(None, percent, class_names, [1], "model"),
         "method_comparison": method_comparison(ROWS * count, "models"),
-        "saliency_by_layer": saliency_by_layer(layers, percent, "mask"),
+        "saliency_by_layer": saliency_by_layer(layers, percent, percent, "mask"),
         "class_counts": class_counts(
             {"train": percent, "val": percent, "test": percent}, class_names, "data"
         ),

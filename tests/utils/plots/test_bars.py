@@ -66,21 +66,27 @@ def test_bars_run_from_the_top_in_the_order_given():
 
 
 def test_saliency_by_layer():
-    axes = saliency_by_layer(["conv1", "layer1.0.conv1", "fc"], [10, 50, 100], "mask").axes[0]
-    assert bar_widths(axes.containers[0]) == [10, 50, 100]
-    assert texts_of(axes) == ["10.0%", "50.0%", "100.0%"]
-    assert [label.get_text() for label in axes.get_yticklabels()] == [
-        "conv1",
-        "layer1.0.conv1",
-        "fc",
-    ]
+    names = ["conv1", "layer1.0.conv1", "fc"]
+    figure = saliency_by_layer(names, [10, 50, 100], [0, 88.9, 2], "mask")
+    axes = figure.axes[0]
+    assert [bar_widths(each) for each in axes.containers] == [[10, 50, 100], [0, 88.9, 2]]
+    assert texts_of(axes) == ["10.0%", "50.0%", "100.0%", "0.0%", "88.9%", "2.0%"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == names
+    assert legend_texts(figure) == ["inside the mask", "no gradient (saliency 0)"]
+
+
+def test_a_mask_whose_zeros_are_unknown_has_one_bar_per_layer():
+    figure = saliency_by_layer(["conv1", "fc"], [10, 50], None, "mask")
+    assert [bar_widths(each) for each in figure.axes[0].containers] == [[10, 50]]
+    assert legend_texts(figure) == ["inside the mask"]
 
 
 def test_very_many_layers_keep_every_bar_and_some_names():
     names = [f"layer {index}" for index in range(3 * MAX_NAMED_ROWS)]
-    figure = saliency_by_layer(names, np.arange(len(names)) / 10, "mask")
+    percent = np.arange(len(names)) / 10
+    figure = saliency_by_layer(names, percent, percent, "mask")
     axes = figure.axes[0]
-    assert bar_widths(axes.containers[0]) == list(np.arange(len(names)) / 10)
+    assert [bar_widths(each) for each in axes.containers] == [list(percent)] * 2
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == names[::3] and not axes.texts
 

@@ -1,0 +1,137 @@
+"""Memory of a few images, such as those of one patient, by the paired test (evaluation/paired.py).
+
+An attack on a dozen images has to distinguish them from other images, whose margins differ by more
+than what a model remembers. The paired test compares each image with itself under the Retrains.
+
+What the test cannot see: memory that does not show in the margins (relearning, probes), and memory
+that is smaller than the differences of Retrains on as few images. So the base model, which was
+trained on them, is the positive control: if the test does not find its memory, a model in which
+nothing is found may remember as much.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evaluation.figure import Figure, undefined
+from evaluation.measure import Measure, Row
+from evaluation.metrics.klom import margins
+from evaluation.metrics.ratio import too_few_retrains
+from evaluation.paired import MAX_RETRAINS, PairedTest, paired_test, power, retrains_needed
+from evaluation.relative import MIN_RETRAINS
+from evaluation.shadow_retrains import shadow_margins
+
+if TYPE_CHECKING:
+    from evaluation.audit import Context
+
+STILL_KNOWN = "still known: the forgotten images are known better than Retrain knows them"
+UNKNOWN = "conspicuously unknown: the forgotten images are known worse than Retrain knows them"
+NOTHING_FOUND = "no memory found, and the test finds that of the base model"
+CANNOT_TELL = "this test cannot tell"
+NO_CONTROL = f"{CANNOT_TELL}: without the base model there is no positive control"
+
+
+def compute(context: Context) -> dict[str, Figure]:
+    """Return the test of any model; of Retrain, that of the first against the others.
+
+    Of the tested model also the power: the probability that the test finds what the base model
+    remembers.
+    """
+    references = [image_margins(each) for each in context.retrains()]
+    references += context.audit.shared(shadow_margins)
+    target, *others = references if context.is_retrain else [image_margins(context), *references]
+    if len(others) < MIN_RETRAINS:
+        if not context.is_tested:
+            return {}
+        return dict.fromkeys(KEYS, undefined(too_few_retrains(MIN_RETRAINS, len(others))))
+    test = _test(context, target, others)
+    if isinstance(test, Figure):
+        return dict.fromkeys(KEYS, test) if context.is_tested else {}
+    figures = {
+        "paired_memory": Figure(test.difference, test.low, test.high),
+        "paired_memory_p": Figure(test.p_value),
+    }
+    if context.is_tested:
+        control = context.base and _test(context, image_margins(context.base), others)
+        note = _answer(test, control or None)
+        figures["paired_memory"] = Figure(test.difference, test.low, test.high, note=note)
+        figures["paired_memory_power"] = (
+            Figure(power(max(0.0, control.difference), control.error, control.retrains))
+            if control
+            else undefined("no base model is available")
+        )
+    return figures
+
+
+def image_margins(context: Context) -> np.ndarray:
+    """Return the (F + U,) margins of the forgotten and the comparable unseen images."""
+    forget, unseen = _parts(context)
+    return np.concatenate(
+        [
+            margins(*context.request.scored_logits(part.logits, part.labels))
+            for part in (forget, unseen)
+        ]
+    )
+
+
+def warnings(context: Context) -> list[str]:
+    """Return the answer as a line if the model is distinguished from Retrain."""
+    note = context.figures["paired_memory"].note if "paired_memory" in context.figures else None
+    found = note in (STILL_KNOWN, UNKNOWN)
+    p_value = context.figures["paired_memory_p"].value if found else None
+    return [f"paired test: {note} (p = {p_value:.2g})"] if found else []
+
+
+def _test(context, target, references):
+    """The PairedTest of a model, or an undefined Figure with the reason."""
+    forget, unseen = _parts(context)
+    if len(forget) == 0 or len(unseen) == 0:
+        return undefined(
+            f"no {context.non_members if len(forget) else 'forgotten'} image to compare"
+        )
+    labels = np.concatenate([forget.labels.numpy(), unseen.labels.numpy()])
+    kinds = labels if labels.ndim == 1 else np.zeros(len(labels), int)
+    test = paired_test(target, np.array(references), np.arange(len(labels)) < len(forget), kinds)
+    return test or undefined("the Retrains do not differ")
+
+
+def _parts(context):
+    return context.outputs["train"].split()[0], context.outputs[
+        context.non_members
+    ].comparable_part()
+
+
+def _answer(test: PairedTest, control: PairedTest | None) -> str:
+    if test.is_found:
+        return STILL_KNOWN if test.difference > 0 else UNKNOWN
+    if control is None:
+        return NO_CONTROL
+    if control.is_found and control.difference > 0:
+        return NOTHING_FOUND
+    needed = None
+    if control.difference > 0:
+        needed = retrains_needed(control.difference, control.error, control.retrains)
+    if needed is None:
+        help_ = f"{MAX_RETRAINS} Retrains would not help, these images left too little memory"
+    else:
+        help_ = f"about {needed} Retrains may be enough, and there are {control.retrains:.0f}"
+    return f"{CANNOT_TELL}, because it does not find the memory of the base model: {help_}"
+
+
+KEYS = ("paired_memory", "paired_memory_p", "paired_memory_power")
+MEASURE = Measure(
+    name="paired test for memory of a few images",
+    group="privacy",
+    explanation="How far the margins log(p / (1 - p)) of the forgotten images lie from those of "
+    "several Retrains, less the same of unseen images of the same classes. Above 0 the images are "
+    "still known, below 0 they are conspicuously unknown. The base model is the positive control.",
+    compute=compute,
+    rows=(
+        Row("paired_memory", "paired test: difference of margins, nats"),
+        Row("paired_memory_p", "  p-value, two-sided"),
+        Row("paired_memory_power", "  power to find the base model's memory"),
+    ),
+    warnings=warnings,
+)

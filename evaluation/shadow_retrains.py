@@ -1,0 +1,59 @@
+"""Shadow models of main_mia.py as further Retrains, for the images that they were not trained on.
+
+A shadow model that attacks train is trained on the retain set and on half of the forgotten images,
+so for the other half it is a Retrain of another seed. The shadow models of an attack on a Retrain
+are Retrains altogether.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from evaluation.metrics.klom import margins
+from evaluation.shadows import ShadowSetting, load_base_shadows, load_retrain_shadows
+from utils.runtime.errors import UserError
+from utils.train.prediction import predict
+
+if TYPE_CHECKING:
+    from evaluation.audit import Context
+
+
+def shadow_margins(context: Context) -> list[np.ndarray]:
+    """Return the margins of each existing shadow model of an attack on this model.
+
+    Each (F + U,): of the F forgotten images and the U comparable unseen ones, NaN for images that
+    the model was trained on or has no outputs for. Empty for a request of classes, because every
+    shadow model was trained on images of them. Raises UserError if a file is damaged.
+    """
+    dataset, request = context.dataset, context.request
+    if request.indices is None:
+        return []
+    try:
+        setting = ShadowSetting.of(
+            dataset, request, context.model, context.record, context.non_members, context.seed
+        )
+    except UserError:  # no attack with shadow models is possible, so there are none
+        return []
+    unseen = context.outputs[context.non_members].comparable.nonzero()[:, 0]
+    places = {int(row): setting.members + place for place, row in enumerate(unseen)}
+    places = [
+        place if place < setting.members else places[setting.origin_of(place)[1]]
+        for place in range(len(setting.queries))
+    ]
+    count = setting.members + len(unseen)
+    found = []
+    for own in load_retrain_shadows(setting):
+        each = np.full(count, np.nan)
+        each[places] = own
+        found.append(each)
+    rows = torch.cat([setting.queries[: setting.members].cpu(), unseen + len(dataset.train)])
+    images = setting.pool.subset(rows.to(setting.pool.device))
+    for model, seen in load_base_shadows(setting):
+        logits = predict(model, images).cpu()
+        each = margins(*request.scored_logits(logits, images.labels.cpu()))
+        each[np.array(places)[seen]] = np.nan
+        found.append(each)
+    return found
