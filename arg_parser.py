@@ -16,7 +16,7 @@ from flags.request import (
     request_for_model,
 )
 from flags.running import device_flags, overwrite_flag, resume_flag
-from flags.training import DEFAULT_LR, shards_flag, training_flags
+from flags.training import DEFAULT_LR, seeds_flag, shards_flag, training_flags
 from flags.unlearning import (
     MASK_THRESH,
     compare_flags,
@@ -49,6 +49,7 @@ __all__ = [
     "request_flags",
     "request_for_model",
     "resume_flag",
+    "seeds_flag",
     "shards_flag",
     "trained_model_flags",
     "training_flags",

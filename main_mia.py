@@ -52,14 +52,16 @@ def _attack(args, argv):
     from evaluation.results import flatten, heading, results_name, to_json
     from evaluation.shadows import ShadowSetting, query_margins
     from models.loading import load_model_and_data
-    from unlearn.lineage.parents import load_retrains
+    from unlearn.lineage.parents import find_retrains, load_retrains
 
     device = pick_device(args.device, args.threads)
     print_busy_note(device)
     model, record, dataset = load_model_and_data(device=device, **open_model_arguments(args))
     request = request_for_model(args, record, dataset)
     path = RESULT_FOLDER / f"{results_name(args.model_id, record, request)}_mia"
-    retrains = load_retrains(args.retrain_model_id, args.model_id, model, record, request, dataset)
+    # the control needs one Retrain
+    retrain_ids = args.retrain_model_id or find_retrains(args.model_id, record, request)[:1]
+    retrains = load_retrains(retrain_ids, args.model_id, model, record, request, dataset)
     setting = ShadowSetting.of(dataset, request, model, record, args.non_members, args.seed)
     ensure_folder(setting.folder)
 

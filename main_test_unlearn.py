@@ -5,6 +5,7 @@ if __name__ == "__main__":  # before the other imports: Ctrl-C during them print
 
     startup.end_on_ctrl_c()
 
+import shlex
 import sys
 from functools import partial
 
@@ -16,6 +17,7 @@ from arg_parser import (
     load_dataset_arguments,
     make_parser,
     open_model_arguments,
+    request_arguments,
     request_for_model,
     trained_model_flags,
 )
@@ -132,7 +134,7 @@ def _test(args, argv):
         value = headlines[key].value
         print(f"{label}: {percent(value if value is None else value / 100)}", flush=True)
     audit.add_references()
-    _print_references(record, base_note, list(retrains))
+    _print_references(args, record, base_note, retrains, request)
     patient_groups = [] if groups is None else sorted(set(map(str, groups)))
     for group in GROUPS.values():
         if group.name in args.measures:
@@ -146,9 +148,10 @@ def _test(args, argv):
         **mask,
         "notes": [base_note] if base_note else [],
         "retrain_model_ids": list(retrains),
-        "retrain_weights_digests": [other["weights_digest"] for _, other in retrains.values()],
         "seed_model_ids": args.seed_model_id,
-        **input_digests(costs, groups, [peer for _, peer in peers.values()]),
+        **input_digests(
+            costs, groups, *([other for _, other in part.values()] for part in (peers, retrains))
+        ),
         "non_members": args.non_members,
         "command": command_line(argv, __file__),
         **flatten(audit.figures),
@@ -170,7 +173,7 @@ def _test(args, argv):
 
 def _warnings(record, mask, spec, retrains, dataset):
     """Return warnings about the model and its figures that are known before any is measured."""
-    from unlearn.lineage.parents import describe_setting_differences
+    from unlearn.lineage.parents import describe_recipe_differences
     from unlearn.saliency import full_mask_warning
 
     lines = []
@@ -183,7 +186,7 @@ def _warnings(record, mask, spec, retrains, dataset):
             "are of images that it never saw"
         )
     for each, (_, other) in list(retrains.items())[:1]:
-        differing = describe_setting_differences(other, record.get("recipe", {}))
+        differing = describe_recipe_differences(other, record)
         if differing:
             lines.append(f"Retrain {each} differs from the base model's recipe: {differing}")
     return lines
@@ -235,16 +238,39 @@ def _describe_mask(record, saliency_map):
     return mask
 
 
-def _print_references(record, base_note, retrain_ids):
+def _print_references(args, record, base_note, retrains, request):
+    from unlearn.lineage.parents import RETRAIN, seed_of
+
     print()
     if base_note:
         print(f"note: {base_note}")
     elif "parent_id" in record:
         print(f"base model: {record['parent_id']}")
-    if retrain_ids:
-        print(f"Retrain: {', '.join(retrain_ids)}")
-    elif record.get("method") != "Retrain":
-        print("Retrain: none available; create one with main_unlearn.py --unlearn Retrain")
+    seeds = [seed_of(other) for _, other in retrains.values()]
+    is_retrain = record.get("method") == RETRAIN
+    used = [*seeds, seed_of(record)] if is_retrain else seeds
+    command = _retrain_command(args, record, request, used)
+    if retrains:
+        print(f"Retrain: {next(iter(retrains))}")
+    elif not is_retrain:
+        print(f"Retrain: none available; create one with {command}")
+    if len(retrains) > 1:
+        print(f"Retrains of other seeds: {', '.join(map(str, seeds[1:]))}")
+    elif retrains and "distance" in args.measures and args.retrain_model_id is None:
+        print(f"no Retrain of another seed is available; create one with {command}")
+
+
+def _retrain_command(args, record, request, used):
+    """Return the command that creates a Retrain by the base model's recipe. used: its seeds."""
+    base_seed = record.get("recipe", {}).get("seed", 1)
+    seed = next(seed for seed in (base_seed, *range(1, len(used) + 2)) if seed not in used)
+    flags = request_arguments(args)
+    if request.classes:
+        flags = ["--class_to_forget", *map(str, request.classes)]
+    words = ["--model_id", record.get("parent_id", args.model_id), "--dataset", args.dataset]
+    words += ["--unlearn", "Retrain", *flags, "--seed", str(seed)]
+    command = shlex.join(["python", "main_unlearn.py", *words])
+    return command if flags else f"{command} and the flags of the request"
 
 
 def _print_section(text):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from evaluation.relative import MeanDistances, Measurement
+from evaluation.relative import Measurement
 
 
 def js_divergences(
@@ -38,54 +38,48 @@ def disagreements(
 
 def mean_distances(
     distance: Callable[[torch.Tensor, torch.Tensor, bool], np.ndarray],
-    models: Sequence[torch.Tensor],
-    retrains: Sequence[torch.Tensor],
+    outputs: Sequence[torch.Tensor],
     multi_label: bool,
 ) -> Measurement:
-    """Return the function of image weights that gives the MeanDistances of models and Retrains.
+    """Return the function of image weights that gives the mean distances between M models.
 
-    distance: js_divergences or disagreements. models, retrains: the (N, K) logits of each.
+    distance: js_divergences or disagreements. outputs: the (N, K) logits of each model.
     """
-    to_retrains = np.array(
-        [[distance(model, retrain, multi_label) for retrain in retrains] for model in models]
+    count = len(outputs)
+    rows, columns = np.triu_indices(count, 1)
+    by_image = np.array(
+        [distance(outputs[i], outputs[j], multi_label) for i, j in zip(rows, columns, strict=True)]
     )
-    between = np.zeros((len(retrains), len(retrains), to_retrains.shape[-1]))
-    for first in range(len(retrains)):
-        for second in range(first):
-            between[first, second] = between[second, first] = distance(
-                retrains[first], retrains[second], multi_label
-            )
 
     def measure(weights):
-        return MeanDistances(*(_weighted(part, weights) for part in (to_retrains, between)))
+        means = np.zeros((len(weights), count, count))
+        means[:, rows, columns] = weights @ by_image.T
+        return means + means.transpose(0, 2, 1)
 
     return measure
 
 
 def confusion_distances(
-    models: Sequence[torch.Tensor],
-    retrains: Sequence[torch.Tensor],
-    labels: torch.Tensor,
-    multi_label: bool,
+    outputs: Sequence[torch.Tensor], labels: torch.Tensor, multi_label: bool
 ) -> Measurement:
-    """Return the function of image weights that gives the squared MeanDistances of confusions.
+    """Return the function of image weights that gives the squared distances of confusions.
 
     The distance of two models is the total variation distance, 0 to 1, of where the images go: half
     the sum over true and predicted classes of the absolute difference between the fractions of
     images; in multi-label data the difference between the fractions of images that a finding is
     predicted for, averaged over the findings. Squared, as evaluation.relative expects distances.
 
-    models, retrains: the (N, K) logits of each. labels: (N,), or (N, K) for multi-label data.
+    outputs: the (N, K) logits of each of M models. labels: (N,), or (N, K) for multi-label data.
     """
-    cells = [_cells(logits, labels, multi_label) for logits in (*models, *retrains)]
-    count = len(models)
+    cells = [_cells(logits, labels, multi_label) for logits in outputs]
 
     def measure(weights):
-        fractions = np.stack([weights @ each for each in cells], 1)  # (B, models, cells)
-        gaps = np.abs(fractions[:, :, None] - fractions[:, None, :])
-        distances = gaps.mean(-1) if multi_label else gaps.sum(-1) / 2
-        squared = distances**2
-        return MeanDistances(squared[:, :count, count:], squared[:, count:, count:])
+        fractions = np.stack([weights @ each for each in cells], 1)  # (B, M, cells)
+        squared = np.empty((len(weights), len(cells), len(cells)))
+        for model in range(len(cells)):  # all pairs together would need too much memory
+            gaps = np.abs(fractions - fractions[:, model, None])
+            squared[:, model] = (gaps.mean(-1) if multi_label else gaps.sum(-1) / 2) ** 2
+        return squared
 
     return measure
 
@@ -99,12 +93,6 @@ def _cells(logits, labels, multi_label):
     found, cells = torch.unique(labels, return_inverse=True)
     cells = cells * classes + predicted
     return torch.nn.functional.one_hot(cells, len(found) * classes).double().numpy()
-
-
-def _weighted(distances, weights):
-    """(B, ...) means of (..., N) distances with (B, N) weights of the images."""
-    flat = distances.reshape(-1, distances.shape[-1])
-    return (weights @ flat.T).reshape(len(weights), *distances.shape[:-1])
 
 
 def _predictions(logits, multi_label):

@@ -1,10 +1,10 @@
 """The results of a test as one flat file of plain data.
 
 results/{results_name}.json: a figure under its key, its interval under {key}_low and {key}_high; an
-undefined figure is null, and {key}_undefined gives the reason; {key}_note says what is special
-about a value. The base model's and Retrain's
-figures have the prefixes base_ and retrain_. Units are in the keys: _percent, _points (differences
-of percentages), _seconds, _steps, _images, _nats; an _auc is 0 to 1, a js_divergence in bits.
+undefined figure is null, and {key}_undefined gives the reason; {key}_note is what a reader must
+know of a value. The base model's and Retrain's figures have the prefixes base_ and retrain_. Units
+are in the keys: _percent, _points (differences of percentages), _seconds, _steps, _images, _nats;
+an _auc is 0 to 1, a js_divergence in bits, a _ratio_ has no unit.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ SAME = (  # keys in which two runs must agree for their figures to be in one fil
     "test_digest",
     "seed",
     "non_members",
-    "retrain_weights_digests",
 )
+RETRAINS = "retrain_weights_digests"  # key; runs must agree in the first one, see with_earlier
 PREFIXES = {BASE: "base_", MODEL: "", RETRAIN: "retrain_"}
 ENDINGS = ("", "_low", "_high", "_undefined", "_note")
 
@@ -89,13 +89,16 @@ def heading(
 
 
 def input_digests(
-    costs: numpy.ndarray | None, groups: numpy.ndarray | None, peer_records: Iterable[Mapping]
+    costs: numpy.ndarray | None,
+    groups: numpy.ndarray | None,
+    peer_records: Iterable[Mapping],
+    retrain_records: Iterable[Mapping],
 ) -> dict[str, object]:
     """Return the keys of Measure.inputs with a value that identifies each input that was given.
 
     costs, groups: see evaluation.audit.Context. peer_records: of the models of other seeds.
     """
-    digests = {}
+    digests = {RETRAINS: [record["weights_digest"] for record in retrain_records]}
     if costs is not None:
         digests["cost_matrix_digest"] = hashlib.sha256(costs.tobytes()).hexdigest()
     if groups is not None:
@@ -128,12 +131,15 @@ def with_earlier(
 
     A run with a few --measures thus removes nothing. Of the earlier run, figures and warnings of
     a measure are dropped if it was computed again, or if its inputs (Measure.inputs) changed. An
-    input that was not given is unchanged if this run computed no measure that needs it.
+    input that was not given is unchanged if this run computed no measure that needs it. Measures
+    that use further Retrains than the first one have RETRAINS as an input.
 
     path: of the results file. measured: names, as in MEASURES, of what this run computed.
     """
     earlier = _read(path)
     if any(earlier.get(key) != results[key] for key in SAME):
+        return results
+    if _first_retrain(earlier) != _first_retrain(results):
         return results
     if results["weights_digest"] is None:  # bare weights may have changed
         return results
@@ -175,6 +181,11 @@ def _read(path):
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _first_retrain(results):
+    digests = results.get(RETRAINS)
+    return digests[0] if digests and isinstance(digests, list) else None
 
 
 def _warnings(results):

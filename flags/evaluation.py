@@ -94,8 +94,8 @@ def _tested_model_flags(group):
         action=ExtendValues,
         nargs="+",
         metavar="MODEL_ID",
-        help="one or more Retrains of the same request, with different seeds, to compare with; by "
-        "default the Retrain of the same base model, if it exists",
+        help="Retrains of the same request that differ in the seed only, to compare with; by "
+        "default those of the same base model and its recipe",
     )
     group.add_argument(
         "--non_members",

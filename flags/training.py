@@ -3,6 +3,7 @@
 from argparse import ArgumentParser
 
 from flags.data import input_size_flag
+from flags.parser import ExtendValues, OneLineParser, StoreOnce
 from flags.running import DEFAULT_SEED
 from flags.types import integer, learning_rate, weight_decay
 from models.stems import STEMS
@@ -48,6 +49,7 @@ def training_flags(parser: ArgumentParser, epochs: int = 20) -> None:
     group.add_argument(
         "--seed",
         type=integer(0),
+        action=StoreOnce,
         default=DEFAULT_SEED,
         help="seed of the initial weights, the order of the images and the augmentation",
     )
@@ -60,6 +62,27 @@ def training_flags(parser: ArgumentParser, epochs: int = 20) -> None:
         "--pretrained", action="store_true", help="start from torchvision's ImageNet weights"
     )
     input_size_flag(model)
+
+
+def seeds_flag(parser: OneLineParser) -> None:
+    """Add the seeds of several base models, in place of --seed."""
+    group = parser.add_argument_group("several base models")
+    group.add_argument(
+        "--seeds",
+        type=integer(0),
+        action=ExtendValues,
+        nargs="+",
+        metavar="SEED",
+        help="in place of --seed: train a model with each of these seeds, one after the other, "
+        "with the ids {save_model_id}_seed{n}_best and _last; by default one model is trained",
+    )
+    parser.checks.append(
+        lambda args: (
+            "--seed and --seeds exclude each other: give one of them"
+            if args.seeds and "seed" in parser.given
+            else None
+        )
+    )
 
 
 def shards_flag(parser: ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from utils.runtime.errors import UserError
 from utils.train.recipe import OPTIMIZERS, Recipe
 
 IDS = ("model_id", "parent_id")
-DIGESTS = ("weights_digest", "parent_digest", "train_digest", "mask_digest")
+DIGESTS = ("weights_digest", "parent_digest", "train_digest", "val_digest", "mask_digest")
 TEXTS = (
     "kind",
     "dataset",

@@ -137,5 +137,6 @@ MEASURE = Measure(
         *(Row(f"js_divergence_{name}", f"JS divergence, {name} set, bits") for name in SETS),
     ),
     warnings=warnings,
+    inputs=("retrain_weights_digests",),  # the column of Retrain is of the second one
     columns=(Column("average_gap_points", "average gap", derive=gap_of_trials),),
 )

@@ -141,5 +141,5 @@ MEASURE = Measure(
     "have that do not differ.",
     compute=compute,
     rows=tuple(Row(f"klom_{name}_nats", f"KLOM, {name} set, nats") for name in SETS),
-    inputs=("seed_weights_digests",),
+    inputs=("seed_weights_digests", "retrain_weights_digests"),
 )

@@ -134,4 +134,5 @@ MEASURE = Measure(
         Row("paired_memory_power", "  power to find the base model's memory"),
     ),
     warnings=warnings,
+    inputs=("retrain_weights_digests",),
 )

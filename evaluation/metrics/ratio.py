@@ -13,18 +13,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from scipy.stats import gmean
 
-from evaluation.figure import Figure, undefined
+from evaluation.figure import IS_RETRAIN, Figure, undefined
 from evaluation.measure import SETS, Measure, Row
 from evaluation.outputs import LabelledLogits, sets_of
 from evaluation.pairwise import confusion_distances, disagreements, js_divergences, mean_distances
 from evaluation.relative import (
     MIN_RETRAINS,
     mean_between,
-    mean_distances_of,
+    measure_distances,
     relative_distance,
 )
+from unlearn.lineage.parents import RETRAIN
 
 if TYPE_CHECKING:
     from evaluation.audit import Context
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 # no consequence, and a quotient of two of them would be noise.
 FLOOR = 0.005
 MIN_LEFT_OUT = MIN_RETRAINS + 1  # Retrains, of which one is compared with the others
+DISTANCES = {"js": js_divergences, "disagreement": disagreements}
+CONFUSION = "confusion_ratio_forget"
+KEYS = (*(f"{stem}_ratio_{name}" for stem in DISTANCES for name in SETS), CONFUSION)
 Sets = Mapping[str, LabelledLogits]  # by the names of SETS
 
 
@@ -45,9 +50,12 @@ def compute(context: Context) -> dict[str, Figure]:
         if context.is_retrain:
             return leave_one_out(retrains, context.seed)
         return ratio_figures([comparable_sets(context)], retrains, context.seed)
-    if context.is_tested or len(retrains) == MIN_RETRAINS:
-        return dict.fromkeys(KEYS, undefined(too_few_retrains(minimum, len(retrains))))
-    return {}
+    if not context.is_tested and len(retrains) < MIN_RETRAINS:
+        return {}
+    reason = too_few_retrains(minimum, len(retrains))
+    if context.record.get("method") == RETRAIN and context.is_tested:
+        reason = f"{IS_RETRAIN}: besides it, {reason}"
+    return dict.fromkeys(KEYS, undefined(reason))
 
 
 def comparable_sets(context: Context) -> dict[str, LabelledLogits]:
@@ -80,17 +88,9 @@ def ratio_figures(
     models: of one method with different seeds, whose mean distances are compared. Both: the
     comparable_sets of each model.
     """
-    figures = {}
-    for key, (name, measurement) in _measurements(models, retrains).items():
-        images = len(retrains[0][name])
-        if images == 0:
-            figures[key] = undefined("no image")
-            continue
-        squared = key == CONFUSION
-        floor = FLOOR**2 if squared else FLOOR
-        figure = relative_distance(measurement, images, floor, seed, 0.5 if squared else 1.0)
-        figures[key] = replace(figure, note=_floor_note(key, measurement, images, floor))
-    return figures
+    distances = _distances([*models, *retrains], seed, KEYS)
+    places = range(len(models)), range(len(models), len(models) + len(retrains))
+    return {key: _figure(key, each, *places) for key, each in distances.items()}
 
 
 def leave_one_out(retrains: Sequence[Sets], seed: int = 1) -> dict[str, Figure]:
@@ -100,43 +100,66 @@ def leave_one_out(retrains: Sequence[Sets], seed: int = 1) -> dict[str, Figure]:
     interval is from the least to the greatest. Raises ValueError with fewer than MIN_LEFT_OUT
     Retrains.
     """
-    if len(retrains) < MIN_LEFT_OUT:
-        raise ValueError(too_few_retrains(MIN_LEFT_OUT, len(retrains)))
-    found = []
-    for left_out in range(len(retrains)):
-        others = [*retrains[:left_out], *retrains[left_out + 1 :]]
-        found.append(ratio_figures([retrains[left_out]], others, seed))
+    found = left_out_figures(retrains, seed)
     return {key: _geometric_mean([figures[key] for figures in found]) for key in KEYS}
 
 
-def _floor_note(key, measurement, images, floor):
-    """What a reader must know if the floor takes the denominator's place, None if it does not."""
-    between = float(mean_between(mean_distances_of(measurement, images).between))
-    if between >= floor:
-        return None
+def left_out_figures(
+    retrains: Sequence[Sets], seed: int = 1, keys: Sequence[str] = KEYS
+) -> list[dict[str, Figure]]:
+    """Return for each Retrain its relative distances from the others, Figures by key.
+
+    keys: some of KEYS. Raises ValueError with fewer than MIN_LEFT_OUT Retrains.
+    """
+    if len(retrains) < MIN_LEFT_OUT:
+        raise ValueError(too_few_retrains(MIN_LEFT_OUT, len(retrains)))
+    distances, places = _distances(retrains, seed, keys), range(len(retrains))
+    return [
+        {
+            key: _figure(key, each, [left_out], [one for one in places if one != left_out])
+            for key, each in distances.items()
+        }
+        for left_out in places
+    ]
+
+
+def _distances(models, seed, keys):
+    """Key -> the Distances of models from each other, None where there is no image."""
+    labels = models[0]["forget"].labels
+    multi_label = labels.ndim == 2
+    found = {}
+    for name in SETS:
+        outputs = [sets[name].logits for sets in models]
+        images = len(outputs[0])
+        if images == 0:
+            continue
+        measurements = {
+            key: mean_distances(distance, outputs, multi_label)
+            for stem, distance in DISTANCES.items()
+            if (key := f"{stem}_ratio_{name}") in keys
+        }
+        if name == "forget" and CONFUSION in keys:
+            measurements[CONFUSION] = confusion_distances(outputs, labels, multi_label)
+        measured = measure_distances(list(measurements.values()), images, seed)
+        found |= zip(measurements, measured, strict=True)
+    return {key: found.get(key) for key in keys}
+
+
+def _figure(key, distances, models, retrains):
+    """The Figure of models and Retrains by their places in the Distances."""
+    if distances is None:
+        return undefined("no image")
+    is_squared = key == CONFUSION
+    floor = FLOOR**2 if is_squared else FLOOR
+    figure = relative_distance(distances, models, retrains, floor, 0.5 if is_squared else 1.0)
+    if mean_between(distances.observed[np.ix_(retrains, retrains)]) >= floor:
+        return figure
     unit = " bits" if key.startswith("js") else ""
-    return (
+    note = (
         f"the Retrains differ by less than {FLOOR:g}{unit}, which takes the place of their "
         "distance: up to 1 is no distance"
     )
-
-
-def _measurements(models, retrains):
-    """Key -> (name of the set, function of image weights that gives the mean distances)."""
-    labels = retrains[0]["forget"].labels
-    multi_label = labels.ndim == 2
-    sides = {
-        name: [[sets[name].logits for sets in side] for side in (models, retrains)] for name in SETS
-    }
-    found = {}
-    for stem, distance in (("js", js_divergences), ("disagreement", disagreements)):
-        for name in SETS:
-            found[f"{stem}_ratio_{name}"] = (
-                name,
-                mean_distances(distance, *sides[name], multi_label),
-            )
-    found[CONFUSION] = "forget", confusion_distances(*sides["forget"], labels, multi_label)
-    return found
+    return replace(figure, note=note)
 
 
 def _geometric_mean(figures):
@@ -144,14 +167,10 @@ def _geometric_mean(figures):
     if None in values:
         return next(figure for figure in figures if not figure.is_defined)
     note = next((figure.note for figure in figures if figure.note), None)
-    return Figure(float(gmean(values)), min(values), max(values), note=note)
+    mean = float(gmean(values)) if min(values) > 0 else 0.0  # one is 0 only if all Retrains agree
+    return Figure(mean, min(values), max(values), note=note)
 
 
-CONFUSION = "confusion_ratio_forget"
-KEYS = (
-    *(f"{stem}_ratio_{name}" for stem in ("js", "disagreement") for name in SETS),
-    CONFUSION,
-)
 MEASURE = Measure(
     name="distance relative to Retrain's own spread",
     group="distance",
@@ -167,4 +186,5 @@ MEASURE = Measure(
         ),
         Row(CONFUSION, "ratio of confusions, forget set"),
     ),
+    inputs=("retrain_weights_digests",),
 )

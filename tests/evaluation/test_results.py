@@ -9,7 +9,7 @@ import pytest
 from evaluation.audit import BASE, MODEL, RETRAIN
 from evaluation.figure import Figure, undefined
 from evaluation.registry import MEASURES
-from evaluation.results import SAME, flatten, input_digests, to_json, with_earlier
+from evaluation.results import RETRAINS, SAME, flatten, input_digests, to_json, with_earlier
 
 FIGURES = {
     RETRAIN: {"loss_auc": Figure(0.5, 0.4, 0.6)},
@@ -92,7 +92,7 @@ def test_files_are_strict_json_that_comes_back():
             to_json({"figure": value})
 
 
-RUN = dict.fromkeys(SAME, "same") | {"command": "first", "seed_model_ids": []}
+RUN = dict.fromkeys(SAME, "same") | {"command": "first", "seed_model_ids": [], RETRAINS: ["a"]}
 NO_WARNINGS = {"warnings": [], "warning_sources": []}
 GROUPS_A, GROUPS_B = {"group_file_digest": "a"}, {"group_file_digest": "b"}
 FAIRNESS = {
@@ -171,6 +171,22 @@ def test_warnings_go_with_their_measure(merged):
     assert (found["warnings"], found["warning_sources"]) == ([], [])
 
 
+def test_more_retrains_remove_only_what_depends_on_them(merged):
+    one, two = {RETRAINS: ["a"]}, {RETRAINS: ["a", "b"]}
+    of_several = {"js_ratio_forget": 2.0, "js_ratio_forget_low": 1.0, "klom_test_nats": 3.0}
+    of_several |= {"base_js_ratio_test_note": "a floor", "average_gap_points": 1.0}
+    found = merged(one | of_several | OTHERS, two, "cost")
+    assert found == RUN | NO_WARNINGS | {"command": "second"} | two | OTHERS
+    same = merged(two | of_several | OTHERS, two, "cost")
+    assert same.keys() >= {*of_several, *OTHERS}
+    first = merged(two | of_several | OTHERS, {RETRAINS: ["b", "a"]}, "cost")
+    assert first == RUN | NO_WARNINGS | {"command": "second", RETRAINS: ["b", "a"]}
+    none = merged({RETRAINS: []} | OTHERS, one, "cost")
+    assert not OTHERS.keys() & none.keys()
+    damaged = merged({RETRAINS: 5} | OTHERS, {RETRAINS: []}, "cost")
+    assert damaged.keys() >= OTHERS.keys()
+
+
 @pytest.mark.parametrize("key", SAME)
 def test_runs_that_differ_in_what_they_test_are_not_merged(merged, key):
     now = {key: "another"}
@@ -179,12 +195,13 @@ def test_runs_that_differ_in_what_they_test_are_not_merged(merged, key):
 
 def test_inputs_are_identified_by_their_content():
     costs, groups = np.ones((2, 2)), np.array(["f", "m"])
-    peers = [{"weights_digest": "12ab"}]
-    found = input_digests(costs, groups, peers)
-    assert list(found) == ["cost_matrix_digest", "group_file_digest", "seed_weights_digests"]
-    assert found["seed_weights_digests"] == ["12ab"]
-    assert input_digests(costs.copy(), groups.copy(), peers) == found
-    assert input_digests(2 * costs, groups[::-1], []) != found
-    assert input_digests(None, None, []) == {}
+    peers, retrains = [{"weights_digest": "12ab"}], [{"weights_digest": "34cd"}]
+    found = input_digests(costs, groups, peers, retrains)
+    files = {"cost_matrix_digest", "group_file_digest"}
+    assert set(found) == files | {"seed_weights_digests", RETRAINS}
+    assert (found["seed_weights_digests"], found[RETRAINS]) == (["12ab"], ["34cd"])
+    assert input_digests(costs.copy(), groups.copy(), peers, retrains) == found
+    assert input_digests(2 * costs, groups[::-1], [], []) != found
+    assert input_digests(None, None, [], []) == {RETRAINS: []}
     keys = {key for measure in MEASURES.values() for key in measure.inputs}
     assert keys == set(found)

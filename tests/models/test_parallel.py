@@ -201,18 +201,20 @@ def test_torchrun_trains_and_unlearns_and_each_file_is_written_once(workplace, d
             timeout=240,
         )
 
-    trained = run("main_train", "--save_model_id", "tiny", *TRAIN, "--epochs", "1")
+    seeds = ("--epochs", "1", "--seeds", "1", "2")
+    trained = run("main_train", "--save_model_id", "tiny", *TRAIN, *seeds)
     assert trained.returncode == 0, trained
-    assert trained.stdout.count("epoch 1/1:") == 1
-    assert sorted(os.listdir("model_weights")) == ["tiny_best.pt", "tiny_last.pt"]
-    unlearned = run("main_unlearn", "--model_id", "tiny_best", *FORGET)
+    assert trained.stdout.count("epoch 1/1:") == 2
+    assert trained.stdout.splitlines()[-1] == "tiny_seed1_best tiny_seed2_best"
+    made = {f"tiny_seed{seed}_{end}.pt" for seed in (1, 2) for end in ("best", "last")}
+    assert set(os.listdir("model_weights")) == made
+    unlearned = run("main_unlearn", "--model_id", "tiny_seed2_best", *FORGET)
     assert unlearned.returncode == 0, unlearned
     (model_id,) = (
         line.removeprefix("model_id: ")
         for line in unlearned.stdout.splitlines()
         if line.startswith("model_id: ")
     )
-    expected = {f"{model_id}.pt", "tiny_best.pt", "tiny_last.pt"}
-    assert set(os.listdir("model_weights")) == expected
+    assert set(os.listdir("model_weights")) == {f"{model_id}.pt", *made}
     assert read_record(model_id)["device"].endswith("2 processes")
     assert "Traceback" not in trained.stderr + unlearned.stderr

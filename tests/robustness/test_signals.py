@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from models import checkpoint
+from models import training_job
 from models.checkpoint import load_model
 from tests.helpers.environment import (
     assert_one_line,
@@ -135,7 +135,7 @@ def test_an_interrupted_overwrite_of_a_base_model_is_resumed(
 
 
 def test_a_removed_training_state_is_reported_and_saved_again(trained, done, grey, monkeypatch):
-    save, path = checkpoint.save_training_state, trained / "model_weights" / "new_resume.pt"
+    save, path = training_job.save_training_state, trained / "model_weights" / "new_resume.pt"
 
     def removing(*arguments):
         save(*arguments)
@@ -143,7 +143,7 @@ def test_a_removed_training_state_is_reported_and_saved_again(trained, done, gre
             removed.append(path.unlink())
 
     removed = []
-    monkeypatch.setattr(checkpoint, "save_training_state", removing)
+    monkeypatch.setattr(training_job, "save_training_state", removing)
     printed = done("main_train", *train_flags(grey, "new"))
     says = "note: model_weights/new_resume.pt was removed during training; it is saved again"
     assert printed.count(says) == 1

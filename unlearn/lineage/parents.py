@@ -44,34 +44,50 @@ def load_parent(
     return base, None
 
 
-def find_retrain(model_id: str, record: dict, request: ForgetRequest) -> str | None:
-    """Return the id of the Retrain of the same base model and request, None if there is none.
+def find_retrains(model_id: str, record: dict, request: ForgetRequest) -> list[str]:
+    """Return the ids of the Retrains of the same base model, data and request.
 
-    It must have been trained with the base model's recipe; others have to be given by their id.
+    They have the base model's recipe and differ in the seed only; others have to be given by their
+    id. The one with the base model's seed is the first, the others follow by their seeds. Of
+    several with the same seed it is one.
     """
     base_id = record.get("parent_id", model_id)
     digest = record.get("parent_digest", record.get("weights_digest"))
+    recipe = record.get("recipe", {})
+    by_seed = {}
     for path in sorted(MODEL_FOLDER.glob(f"{base_id}{FORGOTTEN}{request.id_part()}_*.pt")):
         if RETRAIN.upper() not in path.stem or path.stem == model_id:
             continue
         found = read_record(path.stem)
-        same_base = found.get("method") == RETRAIN and found.get("parent_digest") == digest
+        is_same_kind = (
+            found.get("method") == RETRAIN
+            and found.get("parent_digest") == digest
+            and found.get("train_digest") == record.get("train_digest", found.get("train_digest"))
+            and not describe_setting_differences(found, _without_seed(recipe))
+        )
         is_another = (
             found.get("weights_digest") != record.get("weights_digest")
             or record.get("method") in EXACT_METHODS
         )
-        if (
-            same_base
-            and is_another
-            and not describe_setting_differences(found, record.get("recipe", {}))
-        ):
-            return path.stem
-    return None
+        if is_same_kind and is_another:
+            by_seed.setdefault(seed_of(found), path.stem)
+    seeds = sorted(by_seed, key=lambda seed: (seed != recipe.get("seed"), seed is None, seed or 0))
+    return [by_seed[seed] for seed in seeds]
+
+
+def seed_of(record: dict) -> int | None:
+    """Return the seed that a model was unlearned with, None if its record has none."""
+    return record.get("settings", {}).get("seed")
 
 
 def describe_setting_differences(record: dict, settings: dict) -> str:
     """Return how an unlearned model's settings differ: `epochs 1 (not 12)`, or ""."""
     return describe_differences(record.get("settings", {}), settings)
+
+
+def describe_recipe_differences(record: dict, base_record: dict) -> str:
+    """Return how a Retrain's settings differ from the base model's recipe in more than the seed."""
+    return describe_setting_differences(record, _without_seed(base_record.get("recipe", {})))
 
 
 def load_retrains(
@@ -84,18 +100,19 @@ def load_retrains(
 ) -> Loaded:
     """Load the Retrains that a model is compared with: id -> (model, record).
 
-    ids: None for the one that `find_retrain` finds, if any. Raises UserError if a model is not a
-    Retrain of the same request and data, or has the weights of another one or of the model itself;
-    only an exact method may have the weights of its Retrain.
+    ids: None for those that `find_retrains` finds. Raises UserError if a model is not a Retrain of
+    the same request and data, if one has the weights of another one or of the model itself (only
+    an exact method may have the weights of its Retrain), or if they do not differ in the seed and
+    in nothing else.
     """
     if ids is None:
-        found = find_retrain(model_id, record, request)
-        ids = [] if found is None else [found]
+        ids = find_retrains(model_id, record, request)
     seen = set() if record.get("method") in EXACT_METHODS else {model_digest(model, record)}
     loaded = _load_distinct(ids, "--retrain_model_id", seen, record, request, dataset)
     for name, (_, other) in loaded.items():
         if other.get("method") != RETRAIN:
             raise UserError(f"--retrain_model_id {name} is not a Retrain but {other.get('method')}")
+    _check_seeds_only({name: other for name, (_, other) in loaded.items()})
     return loaded
 
 
@@ -117,7 +134,7 @@ def load_seed_models(
         )
     seen = {model_digest(model, record)}
     loaded = _load_distinct(ids, "--seed_model_id", seen, record, request, dataset)
-    settings = {key: value for key, value in record.get("settings", {}).items() if key != "seed"}
+    settings = _without_seed(record.get("settings", {}))
     for name, (_, other) in loaded.items():
         differing = describe_setting_differences(other, settings)
         if other.get("method") != record.get("method"):
@@ -125,6 +142,29 @@ def load_seed_models(
         if differing:
             raise UserError(f"--seed_model_id {name} differs in more than the seed: {differing}")
     return loaded
+
+
+def _check_seeds_only(records):
+    """Raise UserError if Retrains differ in more than the seed, or two have the same seed."""
+    first, by_seed = next(iter(records), None), {}
+    for name, record in records.items():
+        wanted = {**_without_seed(records[first]["settings"]), "spec": records[first].get("spec")}
+        differing = describe_differences({**record, **record["settings"]}, wanted)
+        if differing:
+            raise UserError(
+                f"--retrain_model_id {name} differs from {first} in more than the seed: "
+                f"{differing}: give Retrains of one recipe"
+            )
+        other = by_seed.setdefault(seed_of(record), name)
+        if other != name:
+            raise UserError(
+                f"--retrain_model_id {name} has the same seed as {other}: give Retrains of "
+                "different seeds"
+            )
+
+
+def _without_seed(settings):
+    return {key: value for key, value in settings.items() if key != "seed"}
 
 
 def _load_distinct(ids, flag, seen, record, request, dataset):

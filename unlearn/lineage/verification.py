@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from models.checkpoint import load_model, model_digest, model_path, read_record, weights_digest
-from unlearn.lineage.parents import RETRAIN, find_retrain
+from unlearn.lineage.parents import RETRAIN, find_retrains
 from unlearn.mask_threshold import threshold_to_percent
 from unlearn.model_ids import parse_unlearned_model_id
 from unlearn.request.request import ForgetRequest
@@ -190,7 +190,7 @@ def _check_mask(child, parent, threshold):
 
 
 def _check_retrains(link, request):
-    """Check the Retrains named in the model's results, or else the one that a test would find."""
+    """Check the Retrains named in the model's results, or else those that a test would find."""
     path = check_inside(RESULT_FOLDER / f"{link.model_id}.json")
     if path.exists():
         try:
@@ -200,8 +200,8 @@ def _check_retrains(link, request):
             return
         yield Finding(HOLDS, f"results {path}: belong to these weights")
     else:
-        found = find_retrain(link.model_id, link.record, request)
-        ids, digests = ([], []) if found is None else ([found], [None])
+        ids = find_retrains(link.model_id, link.record, request)
+        digests = [None] * len(ids)
     for retrain_id, digest in zip(ids, digests, strict=True):
         yield from _check_retrain(retrain_id, digest, link, request)
     if not ids:

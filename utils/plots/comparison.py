@@ -3,8 +3,10 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import AutoLocator
 
 from utils.plots.figures import (
     BLUE,
@@ -22,6 +24,15 @@ LINES_PER_INCH = 6.5  # of that list
 MIN_AREA, MAX_AREA = 25, 500  # of marks, in square points
 RETRAIN_COLOR, BASE_COLOR = BLUE, GREY
 MIN_DISTANCE = 0.025  # of the axes: closer marks share one label
+
+
+class PercentLocator(AutoLocator):
+    """Matplotlib's usual ticks, without those that no percentage can have in the margins."""
+
+    def tick_values(self, vmin: float, vmax: float) -> np.ndarray:
+        """Return the places of the ticks for these ends of the axis."""
+        ticks = super().tick_values(vmin, vmax)
+        return ticks[(ticks >= 0) & (ticks <= 100)]
 
 
 def forgetting_against_utility(rows: Sequence[dict], title: str) -> Figure:
@@ -58,6 +69,9 @@ def forgetting_against_utility(rows: Sequence[dict], title: str) -> Figure:
     axes.set_xlabel("unlearn accuracy (%): forgotten training images not recognised")
     axes.set_ylabel("test accuracy (%)")
     axes.margins(0.08)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(PercentLocator())
+    axes.ticklabel_format(useOffset=False)
     style_axes(axes, "both")
     _list_names(names, rows, longest)
     return figure

@@ -20,15 +20,18 @@ def label_rows(
     points: float | None = None,
     forgotten: Collection[int] = (),
     max_named: int = MAX_NAMED_ROWS,
+    characters: int | None = None,
 ) -> None:
     """Label the rows 0, 1, ... of `axes`, forgotten classes in bold and marked "(forgotten)".
 
     Where there are more than `max_named` names, only some are shown, as far apart as `max_named`
-    evenly spaced names are: first those of forgotten classes, then others.
+    evenly spaced names are: first those of forgotten classes, then others. characters: per line, by
+    default LABEL_CHARACTERS, or ONE_LINE_CHARACTERS where labels have one line.
     """
     if points is None:
         points = LABEL_POINTS if len(names) <= LONG_LIST else SMALL_POINTS
-    characters = LABEL_CHARACTERS if max_lines > 1 else ONE_LINE_CHARACTERS
+    if characters is None:
+        characters = LABEL_CHARACTERS if max_lines > 1 else ONE_LINE_CHARACTERS
     rows = _named_rows(len(names), set(forgotten), max_named)
     labels = []
     for row in rows:

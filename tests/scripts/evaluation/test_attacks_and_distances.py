@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from evaluation.metrics.blind import blind_attack
 from tests.helpers.environment import BASE, FORGOTTEN, model_flags
-from tests.helpers.output import check_plain, results_of
+from tests.helpers.output import cells, check_plain, results_of
 from tests.helpers.reference import percentage, predictions, softmax
 from tests.helpers.tiny import split_set
 from tests.scripts.evaluation.shared import (
@@ -85,6 +85,35 @@ def test_distances_from_retrain(measured, in_family, grey):
     for prefix in ("", "base_"):
         gaps = [abs(results[prefix + key] - results[f"retrain_{key}"]) for key in GAPS]
         assert results[f"{prefix}average_gap_points"] == pytest.approx(np.mean(gaps))
+
+
+def test_distances_relative_to_retrains_own_spread(measured, in_family, grey):
+    """The mean divergence from three Retrains over that of their three pairs, or 0.005 bits."""
+    printed, results = measured
+    retrains = [outputs_by_set(model_id, grey) for model_id in RETRAINS]
+
+    def divergence(first, second, name):
+        p, q = (softmax(each[name][0]) for each in (first, second))
+        return np.mean(jensenshannon(p, q, base=2, axis=1) ** 2)
+
+    for prefix, model_id in {"": FORGOTTEN, "base_": BASE}.items():
+        ours = outputs_by_set(model_id, grey)
+        for name in ("forget", "retain", "test"):
+            to_retrains = np.mean([divergence(ours, each, name) for each in retrains])
+            pairs = [(0, 1), (0, 2), (1, 2)]
+            between = np.mean([divergence(retrains[i], retrains[j], name) for i, j in pairs])
+            key = f"{prefix}js_ratio_{name}"
+            expected = to_retrains / max(between, 0.005)
+            assert results[key] == pytest.approx(expected, rel=1e-4)
+            assert results[f"{key}_low"] <= results[key] <= results[f"{key}_high"]
+            floored = f"{key}_note" in results
+            assert floored == (between < 0.005)
+            cell = cells(printed, f"JS ratio, {name} set")[prefix and "base model" or "this model"]
+            assert cell.split(" ")[0] == f"{results[key]:,.2f}{'*' * floored}"
+    assert results["base_js_ratio_forget_low"] > 1
+    for key in ("js_ratio_forget", "disagreement_ratio_test", "confusion_ratio_forget"):
+        low, mean, high = (results[f"retrain_{key}{end}"] for end in ("_low", "", "_high"))
+        assert low <= mean <= high
 
 
 def test_the_distance_between_two_retrains(measured, family, done, grey):

@@ -1,6 +1,7 @@
 """Which base model, Retrains and models of other seeds a model is compared with."""
 
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -19,16 +20,29 @@ from tests.scripts.evaluation.shared import (
     forbid_training,
 )
 
+NEXT_RETRAIN = f"python main_unlearn.py --model_id {BASE} --dataset {{}} --unlearn Retrain"
 
-def test_retrain_is_found_without_a_flag(family, done, grey):
+
+def test_retrains_are_found_without_a_flag(family, done, grey):
     flags = (*model_flags(grey, FORGOTTEN), "--measures", "forgetting")
     printed = done("main_test_unlearn", *flags)
-    assert f"\nbase model: {BASE}\nRetrain: {RETRAIN}\n" in printed
-    assert results_of(FORGOTTEN)["retrain_model_ids"] == [RETRAIN]  # with the base model's seed
+    found = f"\nbase model: {BASE}\nRetrain: {RETRAIN}\nRetrains of other seeds: 2, 3\n"
+    assert found in printed
+    assert results_of(FORGOTTEN)["retrain_model_ids"] == list(RETRAINS)
     (family / "model_weights" / f"{RETRAIN}.pt").unlink()
-    flags = (*flags, "distance", "cost")
-    message = "Retrain: none available; create one with main_unlearn.py --unlearn Retrain\n"
-    assert message in done("main_test_unlearn", *flags)
+    printed = done("main_test_unlearn", *flags)
+    assert f"\nRetrain: {SECOND_RETRAIN}\nRetrains of other seeds: 3\n" in printed
+    results = results_of(FORGOTTEN)
+    assert results["retrain_model_ids"] == [SECOND_RETRAIN, THIRD_RETRAIN]
+    assert results["warnings"] == []
+
+
+def test_without_a_retrain(couple, done, grey):
+    (couple / "model_weights" / f"{RETRAIN}.pt").unlink()
+    flags = (*model_flags(grey, FORGOTTEN), "--measures", "forgetting", "distance", "cost")
+    printed = done("main_test_unlearn", *flags)
+    command = f"{NEXT_RETRAIN.format(grey)} --class_to_forget 3 --seed 1\n"
+    assert f"\nRetrain: none available; create one with {command}" in printed
     results = results_of(FORGOTTEN)
     check_plain(results)
     assert (results["retrain_model_ids"], results["retrain_weights_digests"]) == ([], [])
@@ -40,14 +54,37 @@ def test_retrain_is_found_without_a_flag(family, done, grey):
         )
 
 
-def test_a_retrain_by_another_recipe_is_used_only_on_request(family, done, grey):
+def test_the_command_for_a_second_retrain_works(couple, done, grey):
+    flags = (*model_flags(grey, FORGOTTEN), "--measures", "distance")
+    printed = done("main_test_unlearn", *flags)
+    command = f"{NEXT_RETRAIN.format(grey)} --class_to_forget 3 --seed 2"
+    assert f"no Retrain of another seed is available; create one with {command}\n" in printed
+    results = results_of(FORGOTTEN)
+    assert results["js_ratio_forget"] is None
+    reason = "2 Retrains of different seeds are needed, and there is 1: create more with"
+    assert results["js_ratio_forget_undefined"].startswith(reason)
+    assert re.search(f"^undefined: JS ratio, forget set and 6 more: {reason}", printed, re.M)
+    done("main_unlearn", *shlex.split(command)[2:], "--device", "cpu")
+    printed = done("main_test_unlearn", *flags)
+    assert "Retrains of other seeds: 2\n" in printed
+    results = results_of(FORGOTTEN)
+    check_plain(results)
+    assert 0 < results["js_ratio_forget_low"] < results["js_ratio_forget"]
+    assert results["js_ratio_forget"] < results["js_ratio_forget_high"]
+    reason = "3 Retrains of different seeds are needed, and there are 2"
+    assert results["retrain_js_ratio_forget_undefined"].startswith(reason)
+
+
+def test_a_retrain_by_another_recipe_is_used_only_on_request(couple, done, grey):
     flags = (*model_flags(grey, FORGOTTEN), "--measures", "forgetting")
-    printed = done("main_test_unlearn", *flags, "--retrain_model_id", *RETRAINS[1:])
-    message = f"Retrain {SECOND_RETRAIN} differs from the base model's recipe: seed 2 (not 1)"
+    retrain = ("--unlearn", "Retrain", "--class_to_forget", "3", "--unlearn_epochs", "2")
+    other = done("main_unlearn", *model_flags(grey), *retrain).split()[-1]
+    printed = done("main_test_unlearn", *flags, "--retrain_model_id", other)
+    message = f"Retrain {other} differs from the base model's recipe: epochs 2 (not 6)"
     assert f"\nWARNING: {message}\n" in printed
     results = results_of(FORGOTTEN)
     assert results["warnings"] == [message]
-    assert results["retrain_model_ids"] == [SECOND_RETRAIN, THIRD_RETRAIN]
+    assert results["retrain_model_ids"] == [other]
     done("main_test_unlearn", *flags)
     assert results_of(FORGOTTEN)["warnings"] == []
 
@@ -86,6 +123,18 @@ def test_a_model_that_is_no_retrain_of_the_request(couple, refused, grey, script
     flags = (*model_flags(grey, FORGOTTEN), "--retrain_model_id")
     assert refused(f"--retrain_model_id {message}", script, *flags, "other") == []
     assert refused(f"--retrain_model_id {message}", script, *flags, RETRAIN, "other") == []
+
+
+@pytest.mark.parametrize("script", ["main_test_unlearn", "main_mia"])
+def test_retrains_that_differ_in_more_than_the_seed(couple, refused, grey, script):
+    settings = read_record(RETRAIN)["settings"]
+    changed_copy(RETRAIN, "other", settings={**settings, "seed": 5, "epochs": 7})
+    flags = (*model_flags(grey, FORGOTTEN), "--retrain_model_id", RETRAIN)
+    message = rf"other differs from {RETRAIN} in more than the seed: epochs 7 \(not 6\): give"
+    assert refused(message, script, *flags, "other") == []
+    changed_copy(RETRAIN, "again")
+    message = f"again has the same seed as {RETRAIN}: give Retrains of different seeds"
+    assert refused(message, script, *flags, "again") == []
 
 
 @pytest.mark.parametrize("script", ["main_test_unlearn", "main_mia"])

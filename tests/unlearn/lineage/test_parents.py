@@ -11,8 +11,9 @@ from models.checkpoint import load_model, model_path, save_model, save_tensors
 from tests.helpers.small_net import SMALL_ARCH
 from tests.helpers.tiny import SIZE, same_weights, tiny_dataset, tiny_model
 from unlearn.lineage.parents import (
+    describe_recipe_differences,
     describe_setting_differences,
-    find_retrain,
+    find_retrains,
     load_parent,
     load_retrains,
     load_seed_models,
@@ -109,11 +110,11 @@ def test_no_retrain(family):
 
 
 @pytest.mark.parametrize(
-    "other", [{"epochs": 1}, {"lr": 0.1}, {"seed": 2}, {"batch_size": 8}, {"optimizer": "adamw"}]
+    "other", [{"epochs": 1}, {"lr": 0.1}, {"batch_size": 8}, {"optimizer": "adamw"}]
 )
 def test_a_retrain_with_another_recipe_must_be_given(family, other):
     shorter = save_retrain(2, **other)
-    assert find_retrain(MODEL_ID, family[1], REQUEST) is None
+    assert find_retrains(MODEL_ID, family[1], REQUEST) == []
     assert opened(family, None) == {}
     assert list(opened(family, [shorter])) == [shorter]
 
@@ -131,9 +132,31 @@ def test_the_retrain_with_the_same_recipe_is_found(family):
 
 def test_the_retrain_of_a_base_model_is_found(family):
     found = save_retrain(2)
-    assert find_retrain(BASE, load_model(BASE)[1], REQUEST) == found
-    assert find_retrain(found, load_model(found)[1], REQUEST) is None  # not the model itself
-    assert find_retrain(BASE, load_model(BASE)[1], ForgetRequest((1,))) is None
+    assert find_retrains(BASE, load_model(BASE)[1], REQUEST) == [found]
+    assert find_retrains(found, load_model(found)[1], REQUEST) == []  # not the model itself
+    assert find_retrains(BASE, load_model(BASE)[1], ForgetRequest((1,))) == []
+
+
+def test_all_retrains_that_differ_in_the_seed_are_found(family):
+    """That with the base model's seed comes first, even if other seeds are smaller."""
+    ids = {seed: save_retrain(10 + seed, ("seed", seed), seed=seed) for seed in (10, 0, 2, 1)}
+    save_retrain(20, ("seed", 3), seed=3, epochs=1)
+    save_retrain(21, ("seed", 4), seed=4, record={"train_digest": "of other images"})
+    save_retrain(22, ("seed", 5), seed=5, record={"parent_digest": "of an earlier base model"})
+    ordered = [ids[seed] for seed in (1, 0, 2, 10)]
+    assert find_retrains(MODEL_ID, family[1], REQUEST) == ordered
+    assert list(opened(family, None)) == ordered
+    of_another = [ids[seed] for seed in (1, 2, 10)]  # the tested model is a Retrain itself
+    assert find_retrains(ids[0], load_model(ids[0])[1], REQUEST) == of_another
+    model_path(ids[1]).unlink()
+    assert find_retrains(MODEL_ID, family[1], REQUEST) == [ids[seed] for seed in (0, 2, 10)]
+
+
+def test_one_retrain_of_each_seed_is_found(family):
+    """Machines may round differently; such models are too alike to show how seeds differ."""
+    first = save_retrain(2, ("batch", 50))
+    save_retrain(3, ("seed", 1))
+    assert find_retrains(MODEL_ID, family[1], REQUEST) == [first]
 
 
 def test_a_copy_of_a_retrain_is_not_compared_with_itself(family):
@@ -182,6 +205,30 @@ def test_duplicate_weights_are_refused(family):
     refused(message.format("copy"), opened, family, [good, copy])
     model_itself = save_retrain(1, name="itself")
     refused(message.format("itself"), opened, family, [model_itself])
+
+
+def test_given_retrains_differ_in_the_seed_only(family):
+    first = save_retrain(2, epochs=7)  # another recipe than the base model's
+    same = save_retrain(3, ("seed", 2), seed=2, epochs=7)
+    assert list(opened(family, [first, same])) == [first, same]
+    other = save_retrain(4, ("seed", 3), seed=3)
+    message = rf"{other} differs from {first} in more than the seed: epochs 12 \(not 7\): give"
+    refused(message, opened, family, [first, same, other])
+    settings = RECIPE | {"seed": 4, "epochs": 7}
+    larger = build_model(make_spec(SMALL_ARCH, 4, 1, 2 * SIZE), seed=5)
+    save_model("larger", larger, unlearned_record("Retrain", settings))
+    message = rf"larger differs from {first} in more than the seed: input_size 16 \(not 8\)"
+    refused(message, opened, family, [first, "larger"])
+    again = save_retrain(6, ("batch", 50), epochs=7)
+    message = f"{again} has the same seed as {first}: give Retrains of different seeds"
+    refused(message, opened, family, [first, again])
+
+
+def test_describe_recipe_differences():
+    record = {"settings": {"epochs": 1, "lr": 0.1, "seed": 2, "options": {}}}
+    base = {"recipe": {"epochs": 12, "lr": 0.1, "seed": 1}}
+    assert describe_recipe_differences(record, base) == "epochs 1 (not 12)"
+    assert describe_recipe_differences(record, {}) == ""
 
 
 def test_describe_setting_differences():

@@ -61,6 +61,15 @@ def test_any_number_of_rows_can_be_drawn(rows):
     assert png_bytes(forgetting_against_utility(rows, "title")).startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("value", [0.0, 100.0])
+def test_no_tick_is_outside_of_0_to_100_percent(value):
+    rows = [row(name, value, other) for name, other in (("A", value), ("B", 50.0))]
+    axes = forgetting_against_utility(rows, "title").axes[0]
+    for axis in (axes.xaxis, axes.yaxis):
+        ticks = axis.get_majorticklocs()
+        assert len(ticks) > 1 and min(ticks) >= 0 and max(ticks) <= 100
+
+
 def test_format_ranges():
     assert format_ranges([1, 2, 3, 5, 8, 9]) == "1-3, 5, 8-9"
     assert format_ranges([4]) == "4"
