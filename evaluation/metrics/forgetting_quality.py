@@ -6,9 +6,10 @@ the outputs of several unlearned models from those of several Retrains. The best
 epsilon of (epsilon, delta)-unlearning, and an image scores 1 for an epsilon below 0.5, half of it
 for one below 1, and so on. The forgetting quality is the mean score.
 
-What it cannot see: the challenge had 512 models of each kind. With three to ten, rates are multiples
-of a third to a tenth, epsilon has few values, and two kinds that do not differ are often separated
-by chance; so the figures have to be compared with those by chance, which stand next to them.
+What it cannot see: the challenge had 512 models of each kind. With three to ten, rates are
+multiples of a third to a tenth, epsilon has few values, and two kinds that do not differ are often
+separated by chance. So the figures have to be compared with those by chance, which stand next to
+them.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Advantage of an attacker in the SWAP test, from pairs of shadow models.
 
 Tu, Hu and Ma, "A reliable cryptographic framework for empirical machine unlearning evaluation",
-NeurIPS 2025, arXiv:2404.11577. An attacker has to distinguish forgotten images from unseen ones. Any
-attack on one model can succeed because the images differ by themselves. So the test is made twice:
-once as it is, and once with a model for which forgotten and unseen images have changed places. What
-the images give away by themselves cancels out, so that the advantage of every attack on Retrain,
-which depends on neither, is 0 by construction.
+NeurIPS 2025, arXiv:2404.11577. An attacker has to distinguish forgotten images from unseen ones.
+An attack on one model can succeed because the images differ by themselves. So the test is made
+twice: once as it is, and once with a model for which forgotten and unseen images have changed
+places. What the images give away by themselves cancels out, so that the advantage of every attack
+on Retrain, which depends on neither, is 0 by construction.
 
 Consecutive shadow models of U-LiRA are such a pair: one is trained on a random half of the queries
 and forgets it, the other one on the other half (evaluation.metrics.lira.shadow_memberships). So
