@@ -19,7 +19,7 @@ import numpy as np
 import main_unlearn
 from evaluation.metrics.klom import margins
 from evaluation.metrics.membership import attack
-from evaluation.paired import paired_test
+from evaluation.retrains.paired import paired_test
 from models.checkpoint import load_model
 from models.loading import load_model_and_data
 from unlearn.request.request import ForgetRequest
