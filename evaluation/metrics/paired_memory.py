@@ -54,8 +54,8 @@ def compute(context: Context) -> dict[str, Figure]:
         "paired_memory_p": Figure(test.p_value),
     }
     if context.is_tested:
-        control = context.base and _test(context, image_margins(context.base), others)
-        note = _answer(test, control or None)
+        control = _control(context, test, others)
+        note = _answer(test, control)
         figures["paired_memory"] = Figure(test.difference, test.low, test.high, note=note)
         figures["paired_memory_power"] = (
             Figure(power(max(0.0, control.difference), control.error, control.retrains))
@@ -101,6 +101,13 @@ def _parts(context):
     return context.outputs["train"].split()[0], context.outputs[
         context.non_members
     ].comparable_part()
+
+
+def _control(context, test, references):
+    """The PairedTest of the base model, None if it is not available."""
+    if "method" not in context.record:  # the tested model is a base model
+        return test
+    return context.base and _test(context, image_margins(context.base), references)
 
 
 def _answer(test: PairedTest, control: PairedTest | None) -> str:
