@@ -36,9 +36,9 @@ from evaluation.measure import SETS
 from evaluation.metrics.membership import attack
 from evaluation.metrics.paired_memory import image_margins
 from evaluation.metrics.ratio import FLOOR, comparable_sets
-from evaluation.paired import paired_test
-from evaluation.pairwise import js_divergences, mean_distances
-from evaluation.relative import (
+from evaluation.retrains.paired import paired_test
+from evaluation.retrains.pairwise import js_divergences, mean_distances
+from evaluation.retrains.relative import (
     degrees_of_freedom,
     mean_between,
     measure_distances,

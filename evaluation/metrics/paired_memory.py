@@ -1,4 +1,4 @@
-"""Memory of a few images, such as those of one patient, by the paired test (evaluation/paired.py).
+"""Memory of a few images, such as those of one patient, by the paired test.
 
 An attack on a dozen images has to distinguish them from other images, whose margins differ by more
 than what a model remembers. The paired test compares each image with itself under the Retrains.
@@ -19,9 +19,9 @@ from evaluation.figure import Figure, undefined
 from evaluation.measure import Measure, Row
 from evaluation.metrics.klom import margins
 from evaluation.metrics.ratio import too_few_retrains
-from evaluation.paired import MAX_RETRAINS, PairedTest, paired_test, power, retrains_needed
-from evaluation.relative import MIN_RETRAINS
-from evaluation.shadow_retrains import shadow_margins
+from evaluation.retrains.paired import MAX_RETRAINS, PairedTest, paired_test, power, retrains_needed
+from evaluation.retrains.relative import MIN_RETRAINS
+from evaluation.retrains.shadow_retrains import shadow_margins
 
 if TYPE_CHECKING:
     from evaluation.audit import Context

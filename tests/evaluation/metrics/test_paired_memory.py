@@ -19,7 +19,7 @@ from evaluation.metrics.paired_memory import (
     warnings,
 )
 from evaluation.outputs import Outputs
-from evaluation.paired import paired_test, power
+from evaluation.retrains.paired import paired_test, power
 from tests.evaluation.contexts import make_context
 from unlearn.request.request import ForgetRequest
 

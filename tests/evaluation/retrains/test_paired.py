@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evaluation.paired import (
+from evaluation.retrains.paired import (
     LEVEL,
     MAX_RETRAINS,
     WANTED_POWER,
