@@ -195,17 +195,17 @@ def _warnings(record, mask, spec, retrains, dataset):
 
 def _save_before_and_after(args, audit, seeds, dataset, request, file_name):
     """Save the pictures of the model next to its base model and Retrains of these seeds."""
-    from evaluation.pictures import before_and_after, distances_from_retrain
+    from evaluation.pictures import before_and_after, distances_from_retrain, memory_of_images
     from utils.plots.saving import save_picture
 
     ending = file_name.removeprefix(args.model_id)
     title = f"{args.model_id}\n{request.description}"
     pictures = before_and_after(audit.outputs, dataset, request, title, args.seed)
-    distances = distances_from_retrain(audit, seeds, title)
-    if distances:
-        pictures["distance"] = distances
+    pictures["distance"] = distances_from_retrain(audit, seeds, title)
+    pictures["memory"] = memory_of_images(audit, seeds, title)
     for name, picture in pictures.items():
-        save_picture(picture, PICTURE_FOLDER / args.model_id / f"{name}{ending}.png")
+        if picture:
+            save_picture(picture, PICTURE_FOLDER / args.model_id / f"{name}{ending}.png")
 
 
 def _load_saliency_map(args, record, base, dataset, request):

@@ -13,6 +13,7 @@ from evaluation.audit import BASE, MODEL
 from evaluation.measure import SETS
 from evaluation.metrics.destinations import destinations
 from evaluation.metrics.membership import membership_scores
+from evaluation.metrics.paired_memory import left_out_tests
 from evaluation.metrics.ratio import MIN_LEFT_OUT, comparable_sets, left_out_figures
 from evaluation.outputs import sets_of
 from utils.plots.bars import forgotten_destinations, saliency_by_layer
@@ -21,6 +22,7 @@ from utils.plots.before_after import (
     confusion_before_and_after,
     feature_map,
 )
+from utils.plots.memory import memory_differences
 from utils.plots.ratios import relative_distances
 from utils.train.metrics import confusion_counts
 
@@ -113,6 +115,28 @@ def distances_from_retrain(
         for name, key in keys.items()
     }
     return relative_distances(panels, f"{heading}: distance from Retrain, JS ratio")
+
+
+def memory_of_images(audit: Audit, seeds: Sequence[int | None], heading: str) -> Figure | None:
+    """Return the picture of the paired test, None if it was not made.
+
+    seeds: of the Retrains. Each of them is compared with the others, if there are enough.
+    """
+    model = audit.contexts[MODEL]
+    memory = model.figures.get("paired_memory")
+    if memory is None or not memory.is_defined:
+        return None
+    rows = [{"name": MODEL, "value": memory.value, "role": "method"}]
+    if model.base and "paired_memory" in model.base.figures:
+        value = model.base.figures["paired_memory"].value
+        rows.insert(0, {"name": BASE, "value": value, "role": "base"})
+    rows += [
+        {"name": f"Retrain, seed {seed}", "value": test.difference, "role": "reference"}
+        for seed, test in zip(seeds, left_out_tests(model), strict=True)
+        if test is not None
+    ]
+    band = memory.high - memory.value
+    return memory_differences(rows, band, f"{heading}: paired test")
 
 
 def layer_saliency(saliency_map: SaliencyMap, heading: str, threshold: float) -> Figure:

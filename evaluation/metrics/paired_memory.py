@@ -65,6 +65,18 @@ def compute(context: Context) -> dict[str, Figure]:
     return figures
 
 
+def left_out_tests(context: Context) -> list[PairedTest | None]:
+    """Return the test of each Retrain against the others, None where there is none."""
+    shadows = context.audit.shared(shadow_margins)
+    retrains = [image_margins(each) for each in context.retrains()]
+    found = []
+    for left_out, target in enumerate(retrains):
+        others = [*retrains[:left_out], *retrains[left_out + 1 :], *shadows]
+        test = _test(context, target, others) if len(others) >= MIN_RETRAINS else None
+        found.append(test if isinstance(test, PairedTest) else None)
+    return found
+
+
 def image_margins(context: Context) -> np.ndarray:
     """Return the (F + U,) margins of the forgotten and the comparable unseen images."""
     forget, unseen = _parts(context)
