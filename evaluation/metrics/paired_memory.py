@@ -20,7 +20,7 @@ from evaluation.measure import Measure, Row
 from evaluation.metrics.klom import margins
 from evaluation.metrics.ratio import too_few_retrains
 from evaluation.paired import MAX_RETRAINS, PairedTest, paired_test, power, retrains_needed
-from evaluation.relative import MIN_RETRAINS
+from evaluation.settings import MIN_RETRAINS
 from evaluation.shadow_retrains import shadow_margins
 
 if TYPE_CHECKING:
