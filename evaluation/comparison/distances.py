@@ -16,8 +16,8 @@ from evaluation.comparison.ranks import Estimate
 from evaluation.figure import Figure
 from evaluation.measure import SETS
 from evaluation.metrics.ratio import FLOOR, left_out_figure, relative_figure
-from evaluation.pairwise import js_divergences
-from evaluation.relative import (
+from evaluation.retrains.pairwise import js_divergences
+from evaluation.retrains.relative import (
     Distances,
     mean_between,
     measure_distances,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t
 
-from evaluation.relative import TAIL
+from evaluation.retrains.relative import TAIL
 
 SMALLEST = 1e-12  # in place of a distance of 0, which has no logarithm
 

@@ -14,7 +14,7 @@ from evaluation.comparison.ranks import (
     ranks_by_value,
     ranks_of,
 )
-from evaluation.relative import Distances, relative_distance
+from evaluation.retrains.relative import Distances, relative_distance
 
 DIRECTIONS = 10  # in which simulated Retrains differ
 

@@ -41,7 +41,7 @@ def test_too_little_memory(refused, grey, monkeypatch, error):
             raise error
         torch.zeros(10**15)  # torch's own error
 
-    monkeypatch.setattr("models.shards.training_run", hungry)
+    monkeypatch.setattr("models.training_job.training_run", hungry)
     refused("out of memory: lower the batch size", "main_train", *train_flags(grey))
 
 
@@ -49,7 +49,7 @@ def test_a_bug_is_not_reported_as_bad_input(run_here, workplace, grey, monkeypat
     def broken(*args, **kwargs):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("models.shards.training_run", broken)
+    monkeypatch.setattr("models.training_job.training_run", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         run_here("main_train", *train_flags(grey))
 
