@@ -1,4 +1,4 @@
-"""Ranks with intervals: methods that cannot be told apart share a rank.
+"""Ranks with intervals: methods that cannot be distinguished share a rank.
 
 Method A is surely better than B if the 95% interval of the difference of the logarithms of their
 distances excludes 0. With K methods, the rank of one is 1 + the number of surely better ones, and

@@ -40,7 +40,7 @@ JOINT_INTERVAL_RULE = (
 )
 RANK_RULE = (
     "The rank is 1 + the number of methods that are surely better: the 95% interval of the "
-    "difference, {pairs}, excludes 0. Methods that cannot be told apart share a rank; in brackets: "
+    "difference, {pairs}, excludes 0. Methods that cannot be distinguished share a rank; in brackets: "
     "the lowest and the highest rank that a method may have. Pairs are compared one by one, "
     "without a correction for their number."
 )

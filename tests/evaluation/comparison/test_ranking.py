@@ -119,7 +119,7 @@ def test_a_method_that_changed_nothing_says_so_and_has_no_rank():
 
 
 def test_ranks_by_a_figure_with_intervals():
-    """A and B cannot be told apart, C is surely worse than A."""
+    """A and B cannot be distinguished, C is surely worse than A."""
     better = np.array([[0, 0, 1], [0, 0, 0], [0, 0, 0]], bool)
     keeping = {"test_accuracy_percent": 0.0}
     rows = [
