@@ -40,9 +40,9 @@ JOINT_INTERVAL_RULE = (
 )
 RANK_RULE = (
     "The rank is 1 + the number of methods that are surely better: the 95% interval of the "
-    "difference, {pairs}, excludes 0. Methods that cannot be distinguished share a rank; in brackets: "
-    "the lowest and the highest rank that a method may have. Pairs are compared one by one, "
-    "without a correction for their number."
+    "difference, {pairs}, excludes 0. Methods that cannot be distinguished share a rank; in "
+    "brackets: the lowest and the highest rank that a method may have. Pairs are compared one by "
+    "one, without a correction for their number."
 )
 NO_INTERVAL = "The rank follows the mean; this figure has no interval."
 
