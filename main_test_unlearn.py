@@ -86,7 +86,7 @@ def _test(args, argv):
         with_earlier,
     )
     from models.loading import load_model_and_data
-    from unlearn.lineage.parents import load_parent, load_retrains, load_seed_models
+    from unlearn.lineage.parents import load_parent, load_retrains, load_seed_models, seed_of
     from utils.io.csv_files import read_cost_matrix, read_groups
     from utils.plots.saving import save_picture
 
@@ -162,7 +162,8 @@ def _test(args, argv):
     results = with_earlier(path, results, audit.measured)
     write_atomically(path, to_json(results))
     print(f"results: {path}")
-    _save_before_and_after(args, audit, dataset, request, file_name)
+    seeds = [seed_of(other) for _, other in retrains.values()]
+    _save_before_and_after(args, audit, seeds, dataset, request, file_name)
     if no_saliency:
         print(f"no picture of the saliency: {no_saliency}")
     elif saliency_map:
@@ -192,14 +193,17 @@ def _warnings(record, mask, spec, retrains, dataset):
     return lines
 
 
-def _save_before_and_after(args, audit, dataset, request, file_name):
-    """Save the pictures of the model next to its base model."""
-    from evaluation.pictures import before_and_after
+def _save_before_and_after(args, audit, seeds, dataset, request, file_name):
+    """Save the pictures of the model next to its base model and Retrains of these seeds."""
+    from evaluation.pictures import before_and_after, distances_from_retrain
     from utils.plots.saving import save_picture
 
     ending = file_name.removeprefix(args.model_id)
     title = f"{args.model_id}\n{request.description}"
     pictures = before_and_after(audit.outputs, dataset, request, title, args.seed)
+    distances = distances_from_retrain(audit, seeds, title)
+    if distances:
+        pictures["distance"] = distances
     for name, picture in pictures.items():
         save_picture(picture, PICTURE_FOLDER / args.model_id / f"{name}{ending}.png")
 

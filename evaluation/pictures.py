@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +10,10 @@ import torch
 from sklearn.decomposition import PCA
 
 from evaluation.audit import BASE, MODEL
+from evaluation.measure import SETS
 from evaluation.metrics.destinations import destinations
 from evaluation.metrics.membership import membership_scores
+from evaluation.metrics.ratio import MIN_LEFT_OUT, comparable_sets, left_out_figures
 from evaluation.outputs import sets_of
 from utils.plots.bars import forgotten_destinations, saliency_by_layer
 from utils.plots.before_after import (
@@ -19,11 +21,13 @@ from utils.plots.before_after import (
     confusion_before_and_after,
     feature_map,
 )
+from utils.plots.ratios import relative_distances
 from utils.train.metrics import confusion_counts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from evaluation.audit import Audit
     from evaluation.outputs import Outputs
     from unlearn.request.request import ForgetRequest
     from unlearn.saliency import SaliencyMap
@@ -82,6 +86,35 @@ def before_and_after(
     return figures
 
 
+def distances_from_retrain(
+    audit: Audit, seeds: Sequence[int | None], heading: str
+) -> Figure | None:
+    """Return the picture of JS ratios, a panel for each set; None if they were not measured.
+
+    seeds: of the Retrains. Each of them is compared with the others, if there are enough.
+    """
+    keys = {name: f"js_ratio_{name}" for name in SETS}
+    model = audit.contexts[MODEL]
+    if not any(key in model.figures and model.figures[key].is_defined for key in keys.values()):
+        return None
+    rows = [(MODEL, model.figures, "method")]
+    if model.base:
+        rows.insert(0, (BASE, model.base.figures, "base"))
+    retrains = model.retrains()
+    if len(retrains) >= MIN_LEFT_OUT:
+        sets = [comparable_sets(each) for each in retrains]
+        left_out = left_out_figures(sets, model.seed, tuple(keys.values()))
+        rows += [
+            (f"Retrain, seed {seed}", figures, "reference")
+            for seed, figures in zip(seeds, left_out, strict=True)
+        ]
+    panels = {
+        f"{name} set": [_ratio_row(title, figures[key], role) for title, figures, role in rows]
+        for name, key in keys.items()
+    }
+    return relative_distances(panels, f"{heading}: distance from Retrain, JS ratio")
+
+
 def layer_saliency(saliency_map: SaliencyMap, heading: str, threshold: float) -> Figure:
     """Return the picture of the percentage of each layer that the mask at `threshold` contains.
 
@@ -96,6 +129,16 @@ def layer_saliency(saliency_map: SaliencyMap, heading: str, threshold: float) ->
         zeros and [100 * zeros[name] / part.numel() for name, part in layers.items()],
         f"{heading}, mask {threshold:g}",
     )
+
+
+def _ratio_row(title, figure, role):
+    return {
+        "name": title,
+        "value": figure.value,
+        "low": figure.low,
+        "high": figure.high,
+        "role": role,
+    }
 
 
 def _confidences(outputs, request):

@@ -117,7 +117,7 @@ def figure_table(rows: Iterable[Row], columns: Columns) -> str:
                 notes.setdefault(figure.note, []).append(label.strip())
     lines = [format_table(["", *columns], cells)] if cells else []
     for note, labels in notes.items():
-        lines.append(f"{NOTE_MARK} {', '.join(dict.fromkeys(labels))}: {note}")
+        lines.append(f"{NOTE_MARK} {'; '.join(dict.fromkeys(labels))}: {note}")
     for reason, labels in reasons.items():
         first, *more = dict.fromkeys(labels)
         others = f" and {len(more)} more" if more else ""

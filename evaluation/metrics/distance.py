@@ -11,7 +11,7 @@ from evaluation.figure import IS_RETRAIN, NO_RETRAIN, Figure, undefined
 from evaluation.measure import SETS, Column, Measure, Row
 from evaluation.metrics.mia_efficacy import compute as mia_efficacy_figures
 from evaluation.outputs import sets_of
-from evaluation.pairwise import disagreements, js_divergences
+from evaluation.retrains.pairwise import disagreements, js_divergences
 from unlearn.lineage.parents import RETRAIN
 
 if TYPE_CHECKING:

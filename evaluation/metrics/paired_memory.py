@@ -1,4 +1,4 @@
-"""Memory of a few images, such as those of one patient, by the paired test (evaluation/paired.py).
+"""Memory of a few images, such as those of one patient, by the paired test.
 
 An attack on a dozen images has to distinguish them from other images, whose margins differ by more
 than what a model remembers. The paired test compares each image with itself under the Retrains.
@@ -19,9 +19,9 @@ from evaluation.figure import Figure, undefined
 from evaluation.measure import Measure, Row
 from evaluation.metrics.klom import margins
 from evaluation.metrics.ratio import too_few_retrains
-from evaluation.paired import MAX_RETRAINS, PairedTest, paired_test, power, retrains_needed
-from evaluation.relative import MIN_RETRAINS
-from evaluation.shadow_retrains import shadow_margins
+from evaluation.retrains.paired import MAX_RETRAINS, PairedTest, paired_test, power, retrains_needed
+from evaluation.retrains.relative import MIN_RETRAINS
+from evaluation.retrains.shadow_retrains import shadow_margins
 
 if TYPE_CHECKING:
     from evaluation.audit import Context
@@ -54,8 +54,8 @@ def compute(context: Context) -> dict[str, Figure]:
         "paired_memory_p": Figure(test.p_value),
     }
     if context.is_tested:
-        control = context.base and _test(context, image_margins(context.base), others)
-        note = _answer(test, control or None)
+        control = _control(context, test, others)
+        note = _answer(test, control)
         figures["paired_memory"] = Figure(test.difference, test.low, test.high, note=note)
         figures["paired_memory_power"] = (
             Figure(power(max(0.0, control.difference), control.error, control.retrains))
@@ -101,6 +101,13 @@ def _parts(context):
     return context.outputs["train"].split()[0], context.outputs[
         context.non_members
     ].comparable_part()
+
+
+def _control(context, test, references):
+    """The PairedTest of the base model, None if it is not available."""
+    if "method" not in context.record:  # the tested model is a base model
+        return test
+    return context.base and _test(context, image_margins(context.base), references)
 
 
 def _answer(test: PairedTest, control: PairedTest | None) -> str:

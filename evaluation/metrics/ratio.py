@@ -19,8 +19,13 @@ from scipy.stats import gmean
 from evaluation.figure import IS_RETRAIN, Figure, undefined
 from evaluation.measure import SETS, Measure, Row
 from evaluation.outputs import LabelledLogits, sets_of
-from evaluation.pairwise import confusion_distances, disagreements, js_divergences, mean_distances
-from evaluation.relative import (
+from evaluation.retrains.pairwise import (
+    confusion_distances,
+    disagreements,
+    js_divergences,
+    mean_distances,
+)
+from evaluation.retrains.relative import (
     MIN_RETRAINS,
     mean_between,
     measure_distances,
@@ -176,15 +181,12 @@ MEASURE = Measure(
     group="distance",
     explanation="The mean distance from several Retrains over their mean distance from each other: "
     "1 means as near as another Retrain. The column of Retrain compares each Retrain with the "
-    "others: the mean, from the least to the greatest.",
+    "others: the geometric mean, from the least to the greatest.",
     compute=compute,
     rows=(
         *(Row(f"js_ratio_{name}", f"JS ratio, {name} set") for name in SETS),
-        *(
-            Row(f"disagreement_ratio_{name}", f"ratio of other predictions, {name} set")
-            for name in SETS
-        ),
-        Row(CONFUSION, "ratio of confusions, forget set"),
+        *(Row(f"disagreement_ratio_{name}", f"disagreement ratio, {name} set") for name in SETS),
+        Row(CONFUSION, "confusion ratio, forget set"),
     ),
     inputs=("retrain_weights_digests",),
 )

@@ -46,8 +46,8 @@ def relative_distances(panels: Mapping[str, Sequence[dict]], title: str) -> Figu
         None where there is none), role ("method", "unranked", "base" or "reference", which is
         Retrain), and optionally `marks`, further values of the row such as one per base model. A
         row whose value is None has no mark in this panel. Rows are drawn from the top, in the order
-        in which the names first appear. The interval of the reference is drawn as a band over all
-        rows.
+        in which the names first appear. The interval of a single reference is drawn as a band over
+        all rows.
     """
     names = list(dict.fromkeys(row["name"] for rows in panels.values() for row in rows))
     row_inches = ROW_INCHES if len(names) <= LONG_LIST else LONG_ROW_INCHES
@@ -73,6 +73,7 @@ def _draw_panel(axes: Axes, rows: Sequence[dict], places: Mapping[str, int]) -> 
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     _set_ticks(axes, low, high)
+    has_band = _is_single_reference(rows)
     style_axes(axes, grid="x")
     axes.axvline(1, color="black", linewidth=0.9, zorder=1)
     for row in rows:
@@ -81,7 +82,7 @@ def _draw_panel(axes: Axes, rows: Sequence[dict], places: Mapping[str, int]) -> 
         place, color = places[row["name"]], COLORS[row["role"]]
         ends = [None if end is None else max(end, low) for end in (row["low"], row["high"])]
         if None not in ends:
-            if row["role"] == "reference":
+            if row["role"] == "reference" and has_band:
                 axes.axvspan(*ends, color=color, alpha=0.12, linewidth=0, zorder=0)
             axes.plot(ends, [place, place], color=color, linewidth=1.6, zorder=2)
         if row.get("marks"):
@@ -101,6 +102,10 @@ def _mark_style(role: str) -> dict:
         "markeredgewidth": 1.2 if role == "unranked" else 0.6,
         "linestyle": "none",
     }
+
+
+def _is_single_reference(rows: Iterable[dict]) -> bool:
+    return len({row["name"] for row in rows if row["role"] == "reference"}) == 1
 
 
 def _limits(rows: Sequence[dict]) -> tuple[float, float]:
@@ -132,10 +137,10 @@ def _legend(rows: Iterable[dict]) -> list:
         for role, name in ROLE_NAMES.items()
         if role in roles
     ]
-    reference = [row for row in rows if row["role"] == "reference"]
-    if any(row["low"] is not None for row in reference):
+    with_interval = {row["role"] for row in rows if row["low"] is not None}
+    if "reference" in with_interval and _is_single_reference(rows):
         handles.append(Patch(color=BLUE, alpha=0.12, label="range of the Retrains"))
-    if any(row["low"] is not None for row in rows if row["role"] != "reference"):
+    if with_interval - {"reference"}:
         handles.append(Line2D([], [], color=FORGET, linewidth=1.6, label="95% interval"))
     if any(row.get("marks") for row in rows):
         handles.append(

@@ -7,7 +7,6 @@ import pytest
 import torch
 from scipy.stats import gmean
 
-from evaluation import relative
 from evaluation.audit import BASE, RETRAIN
 from evaluation.figure import Figure
 from evaluation.measure import SETS, Row
@@ -20,9 +19,10 @@ from evaluation.metrics.ratio import (
     ratio_figures,
 )
 from evaluation.outputs import LabelledLogits
-from evaluation.pairwise import confusion_distances, disagreements, js_divergences
 from evaluation.report import figure_table
 from evaluation.results import flatten
+from evaluation.retrains import relative
+from evaluation.retrains.pairwise import confusion_distances, disagreements, js_divergences
 from tests.evaluation.contexts import make_context, make_outputs
 from unlearn.request.request import ForgetRequest
 

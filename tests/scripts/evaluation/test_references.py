@@ -41,6 +41,7 @@ def test_without_a_retrain(couple, done, grey):
     (couple / "model_weights" / f"{RETRAIN}.pt").unlink()
     flags = (*model_flags(grey, FORGOTTEN), "--measures", "forgetting", "distance", "cost")
     printed = done("main_test_unlearn", *flags)
+    assert "distance.png" not in printed
     command = f"{NEXT_RETRAIN.format(grey)} --class_to_forget 3 --seed 1\n"
     assert f"\nRetrain: none available; create one with {command}" in printed
     results = results_of(FORGOTTEN)
@@ -57,6 +58,7 @@ def test_without_a_retrain(couple, done, grey):
 def test_the_command_for_a_second_retrain_works(couple, done, grey):
     flags = (*model_flags(grey, FORGOTTEN), "--measures", "distance")
     printed = done("main_test_unlearn", *flags)
+    assert "distance.png" not in printed
     command = f"{NEXT_RETRAIN.format(grey)} --class_to_forget 3 --seed 2"
     assert f"no Retrain of another seed is available; create one with {command}\n" in printed
     results = results_of(FORGOTTEN)
@@ -67,6 +69,7 @@ def test_the_command_for_a_second_retrain_works(couple, done, grey):
     done("main_unlearn", *shlex.split(command)[2:], "--device", "cpu")
     printed = done("main_test_unlearn", *flags)
     assert "Retrains of other seeds: 2\n" in printed
+    assert f"\npicture: pics/{FORGOTTEN}/distance.png\n" in printed
     results = results_of(FORGOTTEN)
     check_plain(results)
     assert 0 < results["js_ratio_forget_low"] < results["js_ratio_forget"]

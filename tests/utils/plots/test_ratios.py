@@ -46,6 +46,15 @@ def test_marks_and_intervals_have_the_places_of_the_values():
     assert labels == [each["name"] for each in FORGET]
 
 
+def test_several_references_have_intervals_and_no_band():
+    rows = [row(f"Retrain, seed {seed}", seed, 0.5, 4, "reference") for seed in (1, 2)]
+    figure = relative_distances({"forget set": [*rows, row("FT", 3.0, 1.0, 5.0)]}, "title")
+    (axes,) = figure.axes
+    assert not axes.patches
+    assert marks(axes) == [(1, 0), (2, 1), (3, 2)]
+    assert legend_texts(figure) == ["Retrain", "method", "95% interval"]
+
+
 def test_the_axis_is_logarithmic_and_contains_all_values_but_not_endless_intervals():
     rows = [row("A", 3.0, 0.9, 1e9), row("B", 0.0, 0.0, 1.0)]
     (axes,) = relative_distances({"forget set": rows}, "title").axes

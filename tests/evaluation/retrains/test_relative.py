@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from evaluation import relative
-from evaluation.relative import (
+from evaluation.retrains import relative
+from evaluation.retrains.relative import (
     USUAL_DEGREES,
     degrees_of_freedom,
     mean_between,

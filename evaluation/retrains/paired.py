@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import nct
+from scipy.stats import hmean, nct
 from scipy.stats import t as t_distribution
 
 LEVEL = 0.05  # of false alarms
@@ -68,20 +68,20 @@ def paired_test(
     difference = _difference(model[usable] - means, forgotten, kinds)
     others = [_difference(each[usable] - means, forgotten, kinds) for each in retrains]
     own = np.array([each for each in others if each is not None])
-    compared = 1 / np.mean(1 / counts[forgotten])
+    compared = round(float(hmean(counts[forgotten])), 9)  # a whole number stays one
     variance = float(np.mean(own**2)) * compared / (compared - 1)
     if variance == 0:
         return None
     error = math.sqrt(variance * (1 + 1 / compared))
     t_values = t_distribution(compared - 1)
-    half = error * t_values.ppf(1 - LEVEL / 2)
+    half = float(error * t_values.ppf(1 - LEVEL / 2))
     return PairedTest(
         difference,
         difference - half,
         difference + half,
         float(2 * t_values.sf(abs(difference) / error)),
         error,
-        float(compared),
+        compared,
     )
 
 

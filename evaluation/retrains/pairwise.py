@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from evaluation.relative import Measurement
+from evaluation.retrains.relative import Measurement
 
 
 def js_divergences(
@@ -67,7 +67,7 @@ def confusion_distances(
     The distance of two models is the total variation distance, 0 to 1, of where the images go: half
     the sum over true and predicted classes of the absolute difference between the fractions of
     images; in multi-label data the difference between the fractions of images that a finding is
-    predicted for, averaged over the findings. Squared, as evaluation.relative expects distances.
+    predicted for, averaged over the findings. Squared, as a Measurement has to be.
 
     outputs: the (N, K) logits of each of M models. labels: (N,), or (N, K) for multi-label data.
     """

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 
-from evaluation.pairwise import (
+from evaluation.retrains.pairwise import (
     confusion_distances,
     disagreements,
     js_divergences,

@@ -1,0 +1,1 @@
+"""What compares a model with several Retrains: relative distances, and the paired test."""

@@ -1,0 +1,143 @@
+"""The measure of the paired test: which models are compared, and what the answer says."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from evaluation.audit import BASE, MODEL, RETRAIN
+from evaluation.metrics import paired_memory
+from evaluation.metrics.paired_memory import (
+    CANNOT_TELL,
+    NO_CONTROL,
+    NOTHING_FOUND,
+    STILL_KNOWN,
+    UNKNOWN,
+    compute,
+    image_margins,
+    warnings,
+)
+from evaluation.outputs import Outputs
+from evaluation.retrains.paired import paired_test, power
+from tests.evaluation.contexts import make_context
+from unlearn.request.request import ForgetRequest
+
+IMAGES, FORGOTTEN = 40, 12
+REQUEST = ForgetRequest((), tuple(range(FORGOTTEN)))
+LABELS = torch.arange(IMAGES) % 2
+
+
+def logits_of(seed, known):
+    """Two-class logits whose margins differ by model; known: what is added to forgotten images."""
+    rng = np.random.default_rng(seed)
+    margins = 2 + rng.normal(scale=0.3, size=IMAGES)
+    margins[:FORGOTTEN] += known
+    signs = np.where(LABELS.numpy() == 1, 1, -1)
+    return torch.tensor(np.stack([np.zeros(IMAGES), signs * margins], 1))
+
+
+def outputs_of(seed, known):
+    logits, covered = logits_of(seed, known), torch.arange(IMAGES) < FORGOTTEN
+    return {
+        "train": Outputs(logits, LABELS, None, covered, covered),
+        "val": Outputs(logits.flip(0), LABELS.flip(0), None, ~covered, ~covered.flip(0)),
+    }
+
+
+def context_of(title, seed, known, **fields):
+    outputs = outputs_of(seed, known)
+    return make_context(REQUEST, outputs, title=title, task="multi-class", **fields)
+
+
+def model_under_test(known, *, base=3.0, retrains=4, shadows=(), record=None, title=MODEL):
+    """The Context of a model whose forgotten images have margins that are higher by `known`."""
+    others = [context_of(RETRAIN, 100 + number, 0.0) for number in range(retrains)]
+    base = None if base is None else context_of(BASE, 50, base)
+    record = {"method": "FT"} if record is None else record
+    first = others[0] if others else None
+    if title == RETRAIN:
+        context = first
+    else:
+        context = context_of(title, 1, known, base=base, retrain=first, record=record)
+    context.audit = SimpleNamespace(
+        contexts={BASE: base, RETRAIN: first, title: context},
+        others=lambda _: others[1:],
+        shared=lambda _: list(shadows),
+    )
+    context.audit.contexts = {key: each for key, each in context.audit.contexts.items() if each}
+    return context
+
+
+def test_figures_are_those_of_the_test():
+    context = model_under_test(1.0)
+    figures = compute(context)
+    others = np.array([image_margins(each) for each in context.retrains()])
+    forgotten = np.arange(len(others[0])) < FORGOTTEN
+    kinds = np.concatenate([LABELS[:FORGOTTEN], LABELS.flip(0)[: len(others[0]) - FORGOTTEN]])
+    test = paired_test(image_margins(context), others, forgotten, kinds)
+    control = paired_test(image_margins(context.base), others, forgotten, kinds)
+    memory = figures["paired_memory"]
+    assert (memory.value, memory.low, memory.high) == (test.difference, test.low, test.high)
+    assert figures["paired_memory_p"].value == test.p_value
+    expected = power(control.difference, control.error, 4)
+    assert figures["paired_memory_power"].value == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "known, base, answer",
+    [
+        (3.0, 3.0, STILL_KNOWN),
+        (-3.0, 3.0, UNKNOWN),
+        (0.0, 3.0, NOTHING_FOUND),
+        (0.0, 0.0, CANNOT_TELL),
+        (0.0, -3.0, CANNOT_TELL),
+        (0.0, None, NO_CONTROL),
+    ],
+)
+def test_the_answer(known, base, answer):
+    context = model_under_test(known, base=base)
+    context.figures |= compute(context)
+    note = context.figures["paired_memory"].note
+    assert note.startswith(answer)
+    assert bool(warnings(context)) == (answer in (STILL_KNOWN, UNKNOWN))
+
+
+def test_the_base_model_is_its_own_control():
+    context = model_under_test(0.0, base=None, record={"kind": "base"})
+    assert compute(context)["paired_memory"].note.startswith(CANNOT_TELL)
+    assert NO_CONTROL not in compute(context)["paired_memory"].note
+
+
+def test_cannot_tell_says_how_many_retrains_may_be_enough(monkeypatch):
+    monkeypatch.setattr(paired_memory, "retrains_needed", lambda *_: 9)
+    note = compute(model_under_test(0.0, base=0.1))["paired_memory"].note
+    assert "about 9 Retrains may be enough, and there are 4" in note
+    monkeypatch.setattr(paired_memory, "retrains_needed", lambda *_: None)
+    note = compute(model_under_test(0.0, base=0.1))["paired_memory"].note
+    assert "Retrains would not help" in note
+
+
+def test_too_few_retrains_are_a_reason():
+    for count in (0, 1):
+        figures = compute(model_under_test(0.0, retrains=count))
+        assert {figure.value for figure in figures.values()} == {None}
+        assert "2 Retrains of different seeds" in figures["paired_memory"].why_undefined
+
+
+def test_shadow_models_count_as_retrains():
+    model = model_under_test(0.0)
+    shadows = [image_margins(each) for each in model.retrains()]
+    found = compute(model_under_test(0.0, retrains=1, shadows=shadows[1:]))
+    assert found["paired_memory_p"].value == compute(model)["paired_memory_p"].value
+
+
+def test_retrain_is_compared_with_the_other_retrains():
+    context = model_under_test(0.0, title=RETRAIN)
+    first, *others = (image_margins(each) for each in context.retrains())
+    forgotten = np.arange(len(first)) < FORGOTTEN
+    kinds = np.concatenate([LABELS[:FORGOTTEN], LABELS.flip(0)[: len(first) - FORGOTTEN]])
+    test = paired_test(first, np.array(others), forgotten, kinds)
+    figures = compute(context)
+    assert figures["paired_memory_p"].value == test.p_value
+    assert "paired_memory_power" not in figures
