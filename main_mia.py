@@ -47,8 +47,11 @@ def main(argv: list[str] | None = None) -> dict:
 
 
 def _attack(args, argv):
+    import numpy as np
+
     from evaluation.audit import MODEL, RETRAIN
     from evaluation.metrics.lira import ULIRA, likelihood_ratios, shadow_memberships
+    from evaluation.metrics.swap import SWAP
     from evaluation.results import flatten, heading, results_name, to_json
     from evaluation.shadows import ShadowSetting, query_margins
     from models.loading import load_model_and_data
@@ -82,7 +85,9 @@ def _attack(args, argv):
         title: ULIRA.compute(each[: setting.members], each[setting.members :], args.seed)
         for title, each in ratios.items()
     }
-    print(f"\n{explain(Group(ULIRA.group), [ULIRA])}\n\n{figure_table(ULIRA.rows, figures)}")
+    figures[MODEL] |= SWAP.compute(np.stack(shadows), seen)
+    rows = ULIRA.rows + SWAP.rows
+    print(f"\n{explain(Group(ULIRA.group), [ULIRA, SWAP])}\n\n{figure_table(rows, figures)}")
     warnings = ULIRA.warnings(figures.get(RETRAIN, {}))
     for line in warnings:
         print(f"WARNING: {line}")

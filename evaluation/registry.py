@@ -25,6 +25,7 @@ ORDER = (  # files; those not named here follow by name
     "ratio",
     "distance",
     "klom",
+    "forgetting_quality",
     "sensitivity",
     "expected_cost",
     "fairness",
