@@ -7,7 +7,7 @@ the names that users of SalUn's code know. An invalid value is refused in one li
 
 from flags.data import data_flags, input_size_flag, load_dataset_arguments, window_flags
 from flags.evaluation import attack_flags, evaluation_flags, measures_flag, prediction_flags
-from flags.model import open_model_arguments, trained_model_flags
+from flags.model import base_models_flags, open_model_arguments, trained_model_flags
 from flags.parser import command_line, make_parser
 from flags.request import (
     read_request,
@@ -30,6 +30,7 @@ __all__ = [
     "DEFAULT_LR",
     "MASK_THRESH",
     "attack_flags",
+    "base_models_flags",
     "command_line",
     "compare_flags",
     "data_flags",

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 SETS = ("forget", "retain", "test")  # the sets of images that models are compared on
+RATIO_KEYS = tuple(f"js_ratio_{name}" for name in SETS)  # see evaluation/metrics/ratio.py
+AVERAGE_GAP = "average_gap_points"
+RANK_KEYS = (*RATIO_KEYS, AVERAGE_GAP)  # figures that main_compare can rank by: smaller is better
 CLASS, GROUP = "{class}", "{group}"  # in a row: repeated for each class, for each patient group
 
 

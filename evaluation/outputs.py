@@ -81,14 +81,21 @@ def compute_outputs(
         logits, features = predict_with_features(model, split, batch_size)
         if not logits.isfinite().all():
             raise UserError(f"the model is broken: its outputs for {name} images are not finite")
-        covered, comparable = (
-            request.in_forget_set(dataset, name),
-            request.matches_forget_set(dataset, name),
-        )
-        outputs[name] = Outputs(
-            logits, split.labels.cpu(), features, covered.cpu(), comparable.cpu()
-        )
+        outputs[name] = label_outputs(logits, features, dataset, request, name)
     return outputs
+
+
+def label_outputs(
+    logits: torch.Tensor,
+    features: torch.Tensor | None,
+    dataset: MedicalDataset,
+    request: ForgetRequest,
+    split: str,
+) -> Outputs:
+    """Return the Outputs for a split. logits (N, K) and features (N, D): on the CPU."""
+    masks = request.in_forget_set(dataset, split), request.matches_forget_set(dataset, split)
+    labels = dataset.splits[split].labels
+    return Outputs(logits, labels.cpu(), features, *(mask.cpu() for mask in masks))
 
 
 def sets_of(outputs: dict[str, Outputs]) -> dict[str, LabelledLogits]:

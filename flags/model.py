@@ -4,20 +4,39 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from flags.data import load_dataset_arguments
+from flags.parser import ExtendValues
 from flags.types import integer
 from models.stems import STEMS
 from utils.data.settings import MAX_SIDE, MIN_SIDE
+
+MODEL_ID_HELP = (
+    "name of the file in model_weights/, without .pt; main_train.py adds _best or _last to the name"
+)
 
 
 def trained_model_flags(parser: ArgumentParser) -> None:
     """Add the model's id, and the flags that describe a file of bare weights."""
     group = parser.add_argument_group("model")
+    group.add_argument("--model_id", required=True, help=MODEL_ID_HELP)
+    _description_flags(parser, group)
+
+
+def base_models_flags(parser: ArgumentParser) -> None:
+    """Add the ids of one or more base models, and the flags that describe bare weights."""
+    group = parser.add_argument_group("model")
     group.add_argument(
         "--model_id",
+        action=ExtendValues,
+        nargs="+",
         required=True,
-        help="name of the file in model_weights/, without .pt; main_train.py adds _best or _last "
-        "to the name",
+        metavar="MODEL_ID",
+        help=f"{MODEL_ID_HELP}; several base models must differ in the seed only, as main_train.py "
+        "--seeds makes them",
     )
+    _description_flags(parser, group)
+
+
+def _description_flags(parser, group):
     group.add_argument(
         "--allow_other_data",
         action="store_true",
@@ -33,11 +52,14 @@ def trained_model_flags(parser: ArgumentParser) -> None:
     )
 
 
-def open_model_arguments(args: Namespace) -> dict[str, Any]:
-    """Return the arguments of models.loading.load_model_and_data, except for the device."""
+def open_model_arguments(args: Namespace, model_id: str | None = None) -> dict[str, Any]:
+    """Return the arguments of models.loading.load_model_and_data, except for the device.
+
+    model_id: one of those of `base_models_flags`.
+    """
     source = load_dataset_arguments(args)
     return {
-        "model_id": args.model_id,
+        "model_id": args.model_id if model_id is None else model_id,
         "dataset_name": source.pop("name"),
         **source,
         "arch": args.arch,

@@ -4,6 +4,8 @@ from argparse import Action, ArgumentParser, Namespace, _ArgumentGroup
 from collections.abc import Sequence
 from typing import Any
 
+from evaluation.measure import RANK_KEYS
+from evaluation.settings import MIN_RETRAINS
 from flags.parser import ExtendValues
 from flags.request import request_flags
 from flags.running import DEFAULT_SEED
@@ -85,6 +87,21 @@ def compare_flags(parser: ArgumentParser) -> None:
         default=[DEFAULT_SEED],
         metavar="SEED",
         help="each method, Retrain included, runs once with each of these seeds",
+    )
+    group.add_argument(
+        "--retrains",
+        type=integer(MIN_RETRAINS),
+        metavar="N",
+        help="smallest number of Retrains; further ones have the seeds after those of --seeds, and "
+        "make the intervals narrower; by default as many as --seeds, and at least "
+        f"{MIN_RETRAINS}",
+    )
+    group.add_argument(
+        "--rank_by",
+        choices=RANK_KEYS,
+        default=RANK_KEYS[0],
+        metavar="FIGURE",
+        help=f"figure that methods are ranked by: {', '.join(RANK_KEYS)}",
     )
     mask_flag(group)
 

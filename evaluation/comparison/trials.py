@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluation.audit import MODEL, Audit
+from evaluation.comparison.kept_outputs import SPLITS, load_outputs, save_outputs
+from evaluation.metrics.ratio import comparable_outputs
+from evaluation.outputs import LabelledLogits, label_outputs
 from evaluation.registry import MEASURES
 from evaluation.results import to_json
 from models.checkpoint import load_model, model_digest, model_path
@@ -32,7 +35,8 @@ from unlearn.saliency import (
 from utils.io.files import check_overwrite, ensure_folder, write_atomically
 from utils.io.locks import exclusive_lock
 from utils.runtime.errors import UserError, wrap_os_errors
-from utils.runtime.processes import world_size
+from utils.runtime.processes import all_ranks_true, world_size
+from utils.train.prediction import predict
 
 if TYPE_CHECKING:
     from models.architectures import Classifier
@@ -100,7 +104,7 @@ class Comparison:
     def base_figures(self) -> Mapping:
         """Return the figures of the base model."""
         if not _is_complete(self.kept.get(self.base_id)):
-            figures = self._measure(self.model, self.record)
+            figures = self._measure(self.base_id, self.model, self.record)
             figures["weights_digest"] = self.base_digest
             self._keep(self.base_id, figures)
         return self.kept[self.base_id]
@@ -143,6 +147,30 @@ class Comparison:
         except UserError as error:
             return str(error)
         return None
+
+    def model_id(self, trial: Trial) -> str:
+        """Return the id of the trial's model."""
+        return self._job(trial).model_id
+
+    def outputs(self, model_id: str) -> dict[str, LabelledLogits]:
+        """Return the comparable_outputs of the base model or of a finished trial.
+
+        model_id: a key of `kept`. Outputs that were not kept, as in earlier versions, or whose file
+        is damaged, are predicted again and kept. Raises UserError if the model is missing, too.
+        """
+        digest = self.kept[model_id]["weights_digest"]
+        logits = load_outputs(model_id, digest, self.dataset)
+        if not all_ranks_true(logits is not None):
+            model = self.model
+            if model_id != self.base_id:
+                model, _ = load_model(model_id, self.dataset.train.device)
+            logits = {split: predict(model, self.dataset.splits[split]).cpu() for split in SPLITS}
+            save_outputs(model_id, digest, self.dataset, logits)
+        outputs = {
+            split: label_outputs(found, None, self.dataset, self.request, split)
+            for split, found in logits.items()
+        }
+        return comparable_outputs(outputs, self.request)
 
     def mask_warning(self) -> str | None:
         """Return a warning if the mask of the recorded trials restricts nothing, else None."""
@@ -189,7 +217,7 @@ class Comparison:
     def _run(self, job):
         self._make(job)
         model, record = load_model(job.model_id, self.dataset.train.device)
-        found = self._measure(model, record)
+        found = self._measure(job.model_id, model, record)
         known = ("weights_digest", "seconds", "device", "method")
         known += ("mask_zero_fraction", "mask_full_threshold")
         found |= {key: record[key] for key in known if key in record}
@@ -241,10 +269,16 @@ class Comparison:
             save_saliency_map(path, saliency_map, self.request, origin)
         return saliency_map.mask(self.mask_thresh)
 
-    def _measure(self, model, record):
-        """The figures of MEASURED as plain data, None for those that the measure does not have."""
+    def _measure(self, model_id, model, record):
+        """The figures of MEASURED as plain data, None for those that the measure does not have.
+
+        The outputs that they are computed from are kept, too.
+        """
         audit = Audit(model, self.dataset, self.request, record=record)
-        figures = audit.add(MODEL).figures
+        context = audit.add(MODEL)
+        logits = {split: context.outputs[split].logits for split in SPLITS}
+        save_outputs(model_id, model_digest(model, record), self.dataset, logits)
+        figures = context.figures
         for name in dict.fromkeys(MEASURED.values()):
             if not MEASURES[name].always:
                 audit.run(name)

@@ -20,8 +20,8 @@ from evaluation.measure import Measure, Row
 from evaluation.metrics.klom import margins
 from evaluation.metrics.ratio import too_few_retrains
 from evaluation.retrains.paired import MAX_RETRAINS, PairedTest, paired_test, power, retrains_needed
-from evaluation.retrains.relative import MIN_RETRAINS
 from evaluation.retrains.shadow_retrains import shadow_margins
+from evaluation.settings import MIN_RETRAINS
 
 if TYPE_CHECKING:
     from evaluation.audit import Context

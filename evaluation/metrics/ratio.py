@@ -18,7 +18,7 @@ from scipy.stats import gmean
 
 from evaluation.figure import IS_RETRAIN, Figure, undefined
 from evaluation.measure import SETS, Measure, Row
-from evaluation.outputs import LabelledLogits, sets_of
+from evaluation.outputs import LabelledLogits, Outputs, sets_of
 from evaluation.retrains.pairwise import (
     confusion_distances,
     disagreements,
@@ -26,15 +26,17 @@ from evaluation.retrains.pairwise import (
     mean_distances,
 )
 from evaluation.retrains.relative import (
-    MIN_RETRAINS,
+    Distances,
     mean_between,
     measure_distances,
     relative_distance,
 )
+from evaluation.settings import MIN_RETRAINS
 from unlearn.lineage.parents import RETRAIN
 
 if TYPE_CHECKING:
     from evaluation.audit import Context
+    from unlearn.request.request import ForgetRequest
 
 # Two models whose outputs are opposite and certain on one image in 200, and equal on all others,
 # are 0.005 bits apart, and disagree on 0.005 of the images. Smaller differences of Retrains are of
@@ -68,10 +70,17 @@ def comparable_sets(context: Context) -> dict[str, LabelledLogits]:
 
     In multi-label data all findings are compared, on the forget set those of the request.
     """
-    sets = sets_of(context.outputs)
+    return comparable_outputs(context.outputs, context.request)
+
+
+def comparable_outputs(
+    outputs: Mapping[str, Outputs], request: ForgetRequest
+) -> dict[str, LabelledLogits]:
+    """Return the same as `comparable_sets`, from the outputs for the splits train and test."""
+    sets = sets_of(outputs)
     forget = sets["forget"]
     if forget.labels.ndim == 2:
-        columns = context.request.findings(forget.labels.shape[1])
+        columns = request.findings(forget.labels.shape[1])
         sets["forget"] = LabelledLogits(forget.logits[:, columns], forget.labels[:, columns])
     return sets
 
@@ -95,7 +104,7 @@ def ratio_figures(
     """
     distances = _distances([*models, *retrains], seed, KEYS)
     places = range(len(models)), range(len(models), len(models) + len(retrains))
-    return {key: _figure(key, each, *places) for key, each in distances.items()}
+    return {key: relative_figure(key, each, *places) for key, each in distances.items()}
 
 
 def leave_one_out(retrains: Sequence[Sets], seed: int = 1) -> dict[str, Figure]:
@@ -121,11 +130,45 @@ def left_out_figures(
     distances, places = _distances(retrains, seed, keys), range(len(retrains))
     return [
         {
-            key: _figure(key, each, [left_out], [one for one in places if one != left_out])
+            key: relative_figure(key, each, [left_out], [one for one in places if one != left_out])
             for key, each in distances.items()
         }
         for left_out in places
     ]
+
+
+def left_out_figure(key: str, distances: Distances) -> Figure:
+    """Return the same as `leave_one_out` for one of KEYS. distances: of the Retrains."""
+    places = range(len(distances.observed))
+    return _geometric_mean(
+        [
+            relative_figure(key, distances, [left_out], [one for one in places if one != left_out])
+            for left_out in places
+        ]
+    )
+
+
+def relative_figure(
+    key: str, distances: Distances | None, models: Sequence[int], retrains: Sequence[int]
+) -> Figure:
+    """Return the relative distance of models from Retrains, by their places in `distances`.
+
+    key: one of KEYS. distances: of all of them from each other, None where there is no image. The
+    note of the Figure says if the floor takes the place of the Retrains' distance.
+    """
+    if distances is None:
+        return undefined("no image")
+    is_squared = key == CONFUSION
+    floor = FLOOR**2 if is_squared else FLOOR
+    figure = relative_distance(distances, models, retrains, floor, 0.5 if is_squared else 1.0)
+    if mean_between(distances.observed[np.ix_(retrains, retrains)]) >= floor:
+        return figure
+    unit = " bits" if key.startswith("js") else ""
+    note = (
+        f"the Retrains differ by less than {FLOOR:g}{unit}, which takes the place of their "
+        "distance: up to 1 is no distance"
+    )
+    return replace(figure, note=note)
 
 
 def _distances(models, seed, keys):
@@ -148,23 +191,6 @@ def _distances(models, seed, keys):
         measured = measure_distances(list(measurements.values()), images, seed)
         found |= zip(measurements, measured, strict=True)
     return {key: found.get(key) for key in keys}
-
-
-def _figure(key, distances, models, retrains):
-    """The Figure of models and Retrains by their places in the Distances."""
-    if distances is None:
-        return undefined("no image")
-    is_squared = key == CONFUSION
-    floor = FLOOR**2 if is_squared else FLOOR
-    figure = relative_distance(distances, models, retrains, floor, 0.5 if is_squared else 1.0)
-    if mean_between(distances.observed[np.ix_(retrains, retrains)]) >= floor:
-        return figure
-    unit = " bits" if key.startswith("js") else ""
-    note = (
-        f"the Retrains differ by less than {FLOOR:g}{unit}, which takes the place of their "
-        "distance: up to 1 is no distance"
-    )
-    return replace(figure, note=note)
 
 
 def _geometric_mean(figures):

@@ -23,8 +23,8 @@ from scipy.stats import chi2
 from scipy.stats import f as f_distribution
 
 from evaluation.figure import Figure
+from evaluation.settings import MIN_RETRAINS
 
-MIN_RETRAINS = 2
 RESAMPLES = 1000  # of the bootstrap over images
 CHUNK_VALUES = 2_000_000  # image weights held in memory together
 TAIL = 0.025  # on either side of a 95% interval

@@ -74,7 +74,7 @@ def test_a_measure_as_written(checkout):
     [trials] = (checkout / "results").glob("*_comparison.json")
     kept = json.loads(trials.read_bytes())["trials"]
     assert kept["small_best"]["brier_score"] == results["brier_score"]
-    assert len(kept) == 3  # the base model, Retrain and GA
+    assert len(kept) == 4  # the base model, two Retrains and GA
 
     path.write_text(source.replace('group="utility"', 'group="calibration"'))
     printed = run(test.replace("utility", "calibration"), checkout)

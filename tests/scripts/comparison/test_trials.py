@@ -1,70 +1,39 @@
 """main_compare.py: each trial is run once, also after interruptions, and all are in one table."""
 
-import csv
 import errno
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 import evaluation.comparison.trials
+from evaluation.measure import RATIO_KEYS
 from models.checkpoint import load_model, read_record
 from tests.helpers.tiny import same_weights
+from tests.scripts.comparison.shared import METHODS, NAME, RETRAINS, table, trials
 from unlearn.job import UnlearnJob
 from unlearn.registry import find_methods
 from utils.runtime.errors import NotFiniteError
 
-NAME = "tiny_best_FORGOTTEN_3_comparison"
-METHODS = ("GA", "FT_with_SalUn", "DELETE")
-
-
-@pytest.fixture
-def grey(data_files):
-    return data_files["grey"]
-
-
-@pytest.fixture
-def flags(trained, grey, undrawn):
-    data = ("--model_id", "tiny_best", "--dataset", grey, "--device", "cpu")
-    return (*data, "--class_to_forget", "3", "--unlearn", *METHODS)
-
-
-@pytest.fixture
-def made(monkeypatch):
-    """The (method, seed) of every unlearning that is run from now on."""
-    seen, run = [], UnlearnJob.run
-
-    def watch(job, *arguments):
-        seen.append((job.method.id, job.config.recipe.seed))
-        return run(job, *arguments)
-
-    monkeypatch.setattr(UnlearnJob, "run", watch)
-    return seen
-
-
-def table():
-    with open(f"results/{NAME}.csv", newline="") as file:
-        return {row["method"]: row for row in csv.DictReader(file)}
-
-
-def trials():
-    return json.loads(Path(f"results/{NAME}.json").read_bytes())["trials"]
-
 
 def test_every_method_and_retrain_once_a_seed_and_never_again(done, flags, made):
     printed = done("main_compare", *flags, "--seeds", "1", "2")
-    wanted = [(m, seed) for seed in (1, 2) for m in ("Retrain", *METHODS)]
+    wanted = RETRAINS + [(m, seed) for seed in (1, 2) for m in METHODS]
     assert made == wanted
     assert {row["seeds"] for row in table().values()} == {"2"}
-    assert list(table())[0] == "Retrain" and set(table()) == {"Retrain", *METHODS, "base model"}
-    gaps = [float(row["average_gap_points_mean"]) for row in list(table().values())[1:]]
-    assert gaps == sorted(gaps)
+    first, *others, last = table()
+    assert (first, set(others), last) == ("Retrain", set(METHODS), "base model")
+    ratios = [float(table()[name]["js_ratio_forget"]) for name in others]
+    assert ratios == sorted(ratios)
+    assert "8 trials, 2 of Retrain (seeds 1, 2)\n" in printed
     assert "0 trials left, about 0 min" in printed
     assert Path(f"results/{NAME}.md").exists()
-    assert Path("pics/tiny_best/methods_3.png").exists()
+    for picture in ("methods", "ratios"):
+        assert Path(f"pics/tiny_best/{picture}_3.png").exists()
 
     before = table()
     printed = done("main_compare", *flags, "--seeds", "1", "2")
@@ -73,6 +42,7 @@ def test_every_method_and_retrain_once_a_seed_and_never_again(done, flags, made)
     done("main_compare", *flags, "--seeds", "3")
     assert made[len(wanted) :] == [(m, 3) for m in ("Retrain", *METHODS)]
     assert {row["seeds"] for row in table().values()} == {"3"}  # nothing that is finished is lost
+    assert "3 Retrains (seeds 1, 2, 3)" in Path(f"results/{NAME}.md").read_text()
 
 
 def test_fewer_methods_leave_the_table_as_it_is(done, flags):
@@ -81,7 +51,7 @@ def test_fewer_methods_leave_the_table_as_it_is(done, flags):
     done("main_compare", *flags[: -len(METHODS)], "GA")
     assert table() == before
     caption = Path(f"results/{NAME}.md").read_text().splitlines()[0]
-    assert caption == "tiny_best on grey, class 3 duct forgotten; seed 1"
+    assert caption == ("tiny_best on grey, class 3 duct forgotten; seed 1; 2 Retrains (seeds 1, 2)")
 
 
 def test_another_threshold_is_another_table(done, flags):
@@ -110,8 +80,12 @@ def test_figures_are_those_of_main_test_unlearn(done, flags, grey):
     results = json.loads(Path(f"results/{model_id}.json").read_bytes())
     for key in evaluation.comparison.trials.MEASURED:
         assert trials()[model_id][key] == results[key], key
-    gap = float(table()["DELETE"]["average_gap_points_mean"])
+    row = table()["DELETE"]
+    gap = float(row["average_gap_points_mean"])
     assert gap == pytest.approx(results["average_gap_points"], rel=1e-5)
+    for key in RATIO_KEYS:
+        for end in ("", "_low", "_high"):
+            assert float(row[key + end]) == pytest.approx(results[key + end], rel=1e-4), key
 
 
 def test_its_models_are_those_of_main_unlearn(done, flags, grey, workplace):
@@ -183,10 +157,10 @@ def test_ctrl_c_says_what_is_finished_and_the_same_command_goes_on(
         stopped = run_here("main_compare", *flags)
     assert stopped.returncode == 130
     assert stopped.stderr.splitlines() == [
-        "main_compare.py: interrupted: 2 of 4 trials are finished; the same command continues"
+        "main_compare.py: interrupted: 3 of 5 trials are finished; the same command continues"
     ]
     made.clear()
-    assert "2 of 4 trials are finished already" in done("main_compare", *flags)
+    assert "3 of 5 trials are finished already" in done("main_compare", *flags)
     assert made == [("FT_with_SalUn", 1), ("DELETE", 1)]
 
 
@@ -205,7 +179,7 @@ def test_ctrl_c_counts_no_trial_that_has_failed(run_here, flags, monkeypatch):
     failing(monkeypatch, NotFiniteError("at step 3"), "GA")
     failing(monkeypatch, KeyboardInterrupt(), "DELETE")
     stopped = run_here("main_compare", *flags)
-    assert "interrupted: 2 of 4 trials are finished" in stopped.stderr
+    assert "interrupted: 3 of 5 trials are finished" in stopped.stderr
 
 
 def test_without_a_retrain_there_is_a_table_and_the_exit_code_tells(run_here, flags, monkeypatch):
@@ -213,11 +187,12 @@ def test_without_a_retrain_there_is_a_table_and_the_exit_code_tells(run_here, fl
     finished = run_here("main_compare", *flags)
     assert finished.returncode == 1
     assert finished.stderr.startswith(
-        "Retrain failed with seed 1: the gaps to it, and the percentages"
+        "Retrain failed with seed 1, 2: ratios, gaps to it, and the percentages"
     )
     assert len(finished.stderr.splitlines()) == 1
     assert set(table()) == {"Retrain", *METHODS, "base model"}
-    assert not any(row["average_gap_points_mean"] for row in table().values())
+    for key in ("average_gap_points_mean", "js_ratio_forget", "rank"):
+        assert not any(row[key] for row in table().values())
     assert table()["GA"]["unlearn_accuracy_percent_mean"]
 
 
@@ -256,7 +231,8 @@ def test_what_is_finished_is_read_once(done, flags, monkeypatch):
 
     monkeypatch.setattr(torch, "load", watch)
     done("main_compare", *flags)
-    assert len(seen) == 5  # four trials and the base model
+    # the base model twice: its record is checked first; five trials; the outputs of all six
+    assert len(seen) == 2 + 5 + 6
 
 
 def test_a_model_that_was_replaced_is_measured_again(done, flags, grey):
@@ -291,6 +267,8 @@ def test_sample_wise_requests_are_compared_too(done, trained, grey):
         (("--unlearn", "nothing"), "--unlearn nothing: no such method"),
         (("--model_id", "nobody"), "nobody"),
         (("--seeds", "-1"), "--seeds"),
+        (("--retrains", "1"), "--retrains: 1 is out of range: the lowest is 2"),
+        (("--rank_by", "seconds"), "--rank_by: invalid choice: 'seconds'"),
         (("--unlearn", "GA_with_SalUn", "--mask_thresh", "0.123"), "--mask_thresh 0.123"),
     ],
 )
@@ -308,8 +286,7 @@ def test_leftovers_of_a_killed_run_are_removed(done, flags):
     left = Path("model_weights/unfinished") / model.stem / "pass_0001.pt"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"passed")
-    for path in Path("results").iterdir():
-        path.unlink()
+    shutil.rmtree("results")
     done("main_compare", *flags)
     assert not left.parent.exists()
 
