@@ -14,13 +14,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from evaluation.comparison.ranking import COLUMNS, Row
+from evaluation.comparison.ranking import COLUMNS, UTILITY, Row
 from evaluation.comparison.ranks import SMALLEST, better_by_base_models
 from evaluation.comparison.results import BaseResult
 from evaluation.comparison.variance import VarianceComponents, variance_components
-from evaluation.comparison.variance_table import HEADINGS
+from evaluation.comparison.variance_table import HEADINGS, MAX_LOGARITHM
 from evaluation.figure import Figure
 from evaluation.measure import RATIO_KEYS
+from unlearn.lineage.parents import RETRAIN
 
 MAX_JOINED = 100  # characters of all ids; the name of the table needs some for the request
 FIRST_CHARACTERS, DIGEST_DIGITS = 60, 8  # of a shortened name
@@ -85,7 +86,7 @@ def _rows_of(name, results):
 
 
 def _joint_row(name, rows: Mapping[str, Row]):
-    found = list(rows.values())
+    found = [row for row in rows.values() if row.count]
     means = {column.key: [row.mean(column.key) for row in found] for column in COLUMNS}
     failures = [f"{base_id}: {row.failure}" for base_id, row in rows.items() if row.failure]
     losses = {key: statistics.fmean(row.losses[key] for row in found) for key in _common(found)}
@@ -95,23 +96,26 @@ def _joint_row(name, rows: Mapping[str, Row]):
         failures[0] if failures else None,
         {key: figure for key in RATIO_KEYS if (figure := _joint_ratio(found, key))},
         losses,
-        all(row.is_unchanged for row in found),
+        bool(found) and all(row.is_unchanged for row in found),
     )
 
 
 def _common(rows):
     """Keys of the losses that all rows have."""
-    return [key for key in rows[0].losses if all(key in row.losses for row in rows)]
+    return [key for key in UTILITY if rows and all(key in row.losses for row in rows)]
 
 
 def _joint_ratio(rows, key):
     groups = [group for row in rows if (group := _values(row, key))]
     if not groups:
         return None
+    if all(row.name == RETRAIN and row.note for row in rows):
+        return Figure(1.0)  # by definition, on each base model
     mean = variance_components(groups).mean
     ends = (mean.value, mean.low, mean.high)
-    figure = Figure(*(None if end is None else math.exp(min(end, 700)) for end in ends))
-    note = next((row.figures[key].note for row in rows if row.figures[key].note), None)
+    figure = Figure(*(None if end is None else math.exp(min(end, MAX_LOGARITHM)) for end in ends))
+    figures = (row.figures.get(key) for row in rows)
+    note = next((figure.note for figure in figures if figure and figure.note), None)
     return replace(figure, note=note)
 
 

@@ -18,7 +18,8 @@ class BaseResult:
     """The result on one base model.
 
     rows: see make_rows. distances: by the names of SETS. seeds: of the methods. retrain_seeds: of
-    the Retrains. failures: method id -> why. left_out: ids of earlier methods without figures.
+    the Retrains. failures: method id -> why. left_out: method id -> seeds of
+    earlier trials whose figures cannot be used.
     """
 
     base_id: str
@@ -27,7 +28,7 @@ class BaseResult:
     seeds: list[int]
     retrain_seeds: list[int]
     failures: dict[str, str]
-    left_out: list[str]
+    left_out: dict[str, list[int]]
 
 
 def result_of(run: Run) -> BaseResult:
@@ -69,6 +70,10 @@ def result_of(run: Run) -> BaseResult:
         unchanged=unchanged,
         retrain_offset=run.retrain_offset,
     )
+    left_out = {}
+    for trial, found in run.earlier.items():
+        if found is None:
+            left_out.setdefault(trial.method.id, []).append(trial.seed)
     by_method = (seed for name, found in figures.items() if name != RETRAIN for seed in found)
     return BaseResult(
         comparison.base_id,
@@ -77,9 +82,7 @@ def result_of(run: Run) -> BaseResult:
         seeds=sorted(set(by_method)),
         retrain_seeds=sorted(figures.get(RETRAIN, ())),
         failures=failures,
-        left_out=list(
-            dict.fromkeys(t.method.id for t, found in run.earlier.items() if found is None)
-        ),
+        left_out=left_out,
     )
 
 

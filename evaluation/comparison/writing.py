@@ -61,16 +61,17 @@ def write_results(runs: Sequence[Run], name: str, rank_by: str) -> list[Row]:
     print(f"\n{title}\n\n{to_text(rows, unit)}\n")
     print("\n".join(caption))
     if components:
-        print(f"\n{variance_to_text(rows, components)}\n")
+        print(f"\n{variance_to_text(rows, components)}")
     _print_missing(results)
     warnings = dict.fromkeys(filter(None, (run.comparison.mask_warning() for run in runs)))
     lines = [f"WARNING: methods with SalUn: {warning}" for warning in warnings]
-    print("\n".join(lines))
+    for line in lines:
+        print(line)
     markdown = to_markdown(rows, caption, unit=unit, components=components)
     write_atomically(RESULT_FOLDER / f"{name}.csv", to_csv(rows, unit=unit, components=components))
     markdown += "".join(f"\n{line}\n" for line in lines).encode()
     write_atomically(RESULT_FOLDER / f"{name}.md", markdown)
-    print(f"table: {RESULT_FOLDER / name}.csv and .md")
+    print(f"\ntable: {RESULT_FOLDER / name}.csv and .md")
     _draw(rows, results, name, forgotten)
     return rows
 
@@ -81,10 +82,10 @@ def _describe(results, title):
     seeds = sorted({seed for result in results for seed in result.seeds})
     if len(results) > 1:
         found = ", ".join(map(str, seeds)) or "none"
-        counts = " and ".join(str(len(result.retrain_seeds)) for result in results)
+        counts = ", ".join(str(len(result.retrain_seeds)) for result in results)
         return (
-            f"{ids} on {title}; mean ± standard deviation over base models; seeds of the methods "
-            f"{found}; {counts} Retrains"
+            f"{ids} on {title}; mean ± standard deviation over base models; seeds of the methods: "
+            f"{found}; Retrains of each base model: {counts}"
         )
     retrains = results[0].retrain_seeds
     which = ", ".join(map(str, retrains))
@@ -101,9 +102,13 @@ def _print_missing(results):
         for method_id, why in result.failures.items():
             print(f"{method_id} failed{where}: {why}")
         if result.left_out:
+            found = [
+                f"{method_id} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})"
+                for method_id, seeds in result.left_out.items()
+            ]
             print(
-                f"left out{where}: {', '.join(result.left_out)}: their models, or figures of some "
-                "columns, are missing; name them in --unlearn to add them again"
+                f"left out{where}: {', '.join(found)}: their models, or figures of some columns, "
+                "are missing; to add them again, give --unlearn and --seeds, for Retrain --retrains"
             )
 
 

@@ -315,7 +315,7 @@ def test_a_method_whose_record_lacks_a_column_is_left_out_and_named(done, flags)
     del content["trials"][model_id]["attack_loss_auc"]
     path.write_text(json.dumps(content))
     others = [flag for flag in flags if flag != "DELETE"]
-    assert "\nleft out: DELETE: their models, or figures" in done("main_compare", *others)
+    assert "\nleft out: DELETE (seed 1): their models, or figures" in done("main_compare", *others)
     assert "DELETE" not in table()
     assert "left out" not in done("main_compare", *flags)
     assert "DELETE" in table()
