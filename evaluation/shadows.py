@@ -221,13 +221,13 @@ def query_margins(setting: ShadowSetting, model: Classifier) -> np.ndarray:
 
 
 def load_base_shadows(setting: ShadowSetting) -> Iterator[tuple[Classifier, np.ndarray]]:
-    """Yield (trained shadow model, (Q,) bool: queries that it is trained on) of each saved one."""
-    for path in sorted(setting.folder.glob(f"{BASE_PATTERN}.pt")):
-        number = int(path.stem)
-        content = load_with_digest(path, "shadow model", ADVICE)
-        seen = np.array(content.get("origin", {}).get("seen", ()), bool)
-        origin = setting.origin | {"number": number, "seen": seen.tolist()}
-        if content.get("format") != FORMAT or content["origin"] != origin:
+    """Yield (trained shadow model, (Q,) bool: queries that it is trained on) of each saved one.
+
+    Raises UserError if a file is damaged or belongs to another attack.
+    """
+    for path, content in _saved_shadows(setting, f"{BASE_PATTERN}.pt"):
+        seen = np.array(content["origin"].get("seen", ()))
+        if seen.shape != (len(setting.queries),) or seen.dtype != bool:
             raise _foreign(path)
         model = build_model(setting.spec, initial_weights=False).to(setting.pool.device)
         _load_weights(model, content, path)
@@ -235,14 +235,27 @@ def load_base_shadows(setting: ShadowSetting) -> Iterator[tuple[Classifier, np.n
 
 
 def load_retrain_shadows(setting: ShadowSetting) -> Iterator[np.ndarray]:
-    """Yield the (Q,) margins of each shadow model of an attack on a Retrain with this recipe."""
+    """Yield the (Q,) margins of each shadow model of an attack on a Retrain with this recipe.
+
+    Raises UserError if a file is damaged or belongs to another attack.
+    """
     recipe = {key: value for key, value in setting.record["recipe"].items() if key != "seed"}
-    for path in sorted(setting.folder.glob(f"{BASE_PATTERN}_*.pt")):
-        content = load_with_digest(path, "shadow model", ADVICE)
-        origin = content.get("origin", {})
+    for path, content in _saved_shadows(setting, f"{BASE_PATTERN}_*.pt"):
+        origin = content["origin"]
         is_retrain = origin.get("method") == RETRAIN
         if is_retrain and not describe_setting_differences(origin, recipe):
             yield _saved_margins(content, path, len(setting.queries))
+
+
+def _saved_shadows(setting, pattern):
+    """Yield (path, content) of the files of this attack's shadow models."""
+    for path in sorted(setting.folder.glob(pattern)):
+        content = load_with_digest(path, "shadow model", ADVICE)
+        origin = content.get("origin")
+        is_own = isinstance(origin, dict) and setting.origin.items() <= origin.items()
+        if content.get("format") != FORMAT or not is_own:
+            raise _foreign(path)
+        yield path, content
 
 
 def _unseen_queries(dataset, request, non_members, most, seed):

@@ -210,7 +210,9 @@ def _ratio_figures(name, distances):
     found = {}
     for key, each in _by_key(distances).items():
         if name == RETRAIN:
-            found[key] = each.retrain or Figure(1.0)
+            figure = each.retrain or Figure(1.0)
+            # the floor may be active for two of the Retrains, and not for all of them
+            found[key] = figure if each.floored else replace(figure, note=None)
         elif name in each.figures:
             found[key] = each.figures[name]
     return found

@@ -20,7 +20,7 @@ from evaluation.measure import Measure, Row
 from evaluation.metrics.klom import margins
 from evaluation.metrics.ratio import too_few_retrains
 from evaluation.retrains.paired import MAX_RETRAINS, PairedTest, paired_test, power, retrains_needed
-from evaluation.retrains.shadow_retrains import shadow_margins
+from evaluation.retrains.shadow_retrains import shadow_retrain_margins
 from evaluation.settings import MIN_RETRAINS
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 STILL_KNOWN = "still known: the forgotten images are known better than Retrain knows them"
 UNKNOWN = "conspicuously unknown: the forgotten images are known worse than Retrain knows them"
-NOTHING_FOUND = "no memory found, and the test finds that of the base model"
+NOTHING_FOUND = "no memory found, and the test does find the memory of the base model"
 CANNOT_TELL = "this test cannot tell"
 NO_CONTROL = f"{CANNOT_TELL}: without the base model there is no positive control"
 
@@ -40,7 +40,7 @@ def compute(context: Context) -> dict[str, Figure]:
     remembers.
     """
     references = [image_margins(each) for each in context.retrains()]
-    references += context.audit.shared(shadow_margins)
+    references += context.audit.shared(shadow_retrain_margins)
     target, *others = references if context.is_retrain else [image_margins(context), *references]
     if len(others) < MIN_RETRAINS:
         if not context.is_tested:
@@ -67,7 +67,7 @@ def compute(context: Context) -> dict[str, Figure]:
 
 def left_out_tests(context: Context) -> list[PairedTest | None]:
     """Return the test of each Retrain against the others, None where there is none."""
-    shadows = context.audit.shared(shadow_margins)
+    shadows = context.audit.shared(shadow_retrain_margins)
     retrains = [image_margins(each) for each in context.retrains()]
     found = []
     for left_out, target in enumerate(retrains):

@@ -67,7 +67,8 @@ def confusion_distances(
     The distance of two models is the total variation distance, 0 to 1, of where the images go: half
     the sum over true and predicted classes of the absolute difference between the fractions of
     images; in multi-label data the difference between the fractions of images that a finding is
-    predicted for, averaged over the findings. Squared, as a Measurement has to be.
+    predicted for, averaged over the findings. Squared, as a Measurement has to be: an L1 norm is no
+    Euclidean one, so that the F distribution is an approximation here.
 
     outputs: the (N, K) logits of each of M models. labels: (N,), or (N, K) for multi-label data.
     """

@@ -13,7 +13,12 @@ import numpy as np
 import torch
 
 from evaluation.metrics.klom import margins
-from evaluation.shadows import ShadowSetting, load_base_shadows, load_retrain_shadows
+from evaluation.shadows import (
+    SHADOW_FOLDER,
+    ShadowSetting,
+    load_base_shadows,
+    load_retrain_shadows,
+)
 from utils.runtime.errors import UserError
 from utils.train.prediction import predict
 
@@ -21,7 +26,7 @@ if TYPE_CHECKING:
     from evaluation.audit import Context
 
 
-def shadow_margins(context: Context) -> list[np.ndarray]:
+def shadow_retrain_margins(context: Context) -> list[np.ndarray]:
     """Return the margins of each existing shadow model of an attack on this model.
 
     Each (F + U,): of the F forgotten images and the U comparable unseen ones, NaN for images that
@@ -29,8 +34,8 @@ def shadow_margins(context: Context) -> list[np.ndarray]:
     shadow model was trained on images of them. Raises UserError if a file is damaged.
     """
     dataset, request = context.dataset, context.request
-    if request.indices is None:
-        return []
+    if request.indices is None or not SHADOW_FOLDER.exists():
+        return []  # without joining the images of two splits in memory, as the setting does
     try:
         setting = ShadowSetting.of(
             dataset, request, context.model, context.record, context.non_members, context.seed

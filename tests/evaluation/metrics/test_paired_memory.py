@@ -16,9 +16,11 @@ from evaluation.metrics.paired_memory import (
     UNKNOWN,
     compute,
     image_margins,
+    left_out_tests,
     warnings,
 )
 from evaluation.outputs import Outputs
+from evaluation.pictures import memory_of_images
 from evaluation.retrains.paired import paired_test, power
 from tests.evaluation.contexts import make_context
 from unlearn.request.request import ForgetRequest
@@ -141,3 +143,50 @@ def test_retrain_is_compared_with_the_other_retrains():
     figures = compute(context)
     assert figures["paired_memory_p"].value == test.p_value
     assert "paired_memory_power" not in figures
+
+
+def with_figures(context):
+    """The audit of a Context, in which its own and the base model's figures are computed."""
+    for each in filter(None, (context, context.base)):
+        each.audit = context.audit
+        each.figures |= compute(each)
+    return context.audit
+
+
+def marks_of(picture):
+    """Name of a row -> value of its mark."""
+    (axes,) = picture.axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    marks = [line for line in axes.lines if line.get_marker() in ("o", "*")]
+    return {names[int(line.get_ydata()[0])]: float(line.get_xdata()[0]) for line in marks}
+
+
+def test_each_retrain_is_left_out_once_in_the_picture():
+    context = model_under_test(1.0)
+    found = marks_of(memory_of_images(with_figures(context), (1, 4, 2, 3), "FT"))
+    assert list(found) == [BASE, MODEL, *(f"Retrain, seed {seed}" for seed in (1, 4, 2, 3))]
+    assert found[MODEL] == context.figures["paired_memory"].value
+    assert found[BASE] == context.base.figures["paired_memory"].value
+    margins = [image_margins(each) for each in context.retrains()]
+    forgotten = np.arange(len(margins[0])) < FORGOTTEN
+    kinds = np.concatenate([LABELS[:FORGOTTEN], LABELS.flip(0)[: len(forgotten) - FORGOTTEN]])
+    for place, seed in enumerate((1, 4, 2, 3)):
+        others = np.array(margins[:place] + margins[place + 1 :])
+        test = paired_test(margins[place], others, forgotten, kinds)
+        assert found[f"Retrain, seed {seed}"] == test.difference
+
+
+def test_two_retrains_are_in_the_picture_only_with_shadow_models():
+    context = model_under_test(1.0, base=None, retrains=2)
+    assert left_out_tests(context) == [None, None]
+    assert list(marks_of(memory_of_images(with_figures(context), (1, 2), "FT"))) == [MODEL]
+    shadow = image_margins(context_of(RETRAIN, 200, 0.0))
+    context = model_under_test(1.0, base=None, retrains=2, shadows=[shadow])
+    found = marks_of(memory_of_images(with_figures(context), (1, 2), "FT"))
+    assert list(found) == [MODEL, "Retrain, seed 1", "Retrain, seed 2"]
+
+
+def test_without_a_test_there_is_no_picture():
+    context = model_under_test(1.0, retrains=1)
+    assert memory_of_images(context.audit, (1,), "FT") is None
+    assert memory_of_images(with_figures(context), (1,), "FT") is None

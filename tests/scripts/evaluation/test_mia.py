@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from models.checkpoint import read_record
 from tests.helpers.environment import (
@@ -58,6 +59,41 @@ def test_an_attack_again_trains_nothing(hasty, done, grey, monkeypatch):
     found = cells(printed, "U-LiRA: AUC")
     for title, prefix in (("this model", ""), ("Retrain", "retrain_")):
         check_cell(found[title], results, f"{prefix}ulira_auc")
+    swap = cells(printed, "SWAP test: advantage")
+    check_cell(swap["this model"], results, "swap_advantage")
+    assert swap["Retrain"] == "-"
+
+
+def test_the_swap_test_from_the_files_of_the_shadow_models(hasty):
+    """Every threshold is tried on one pair of models, and the best one is used on the other."""
+    margins, seen = [], []
+    for number in range(4):
+        [path] = Path("model_weights/shadows").glob(f"*/{number:03d}_*.pt")
+        content = torch.load(path, weights_only=True)
+        margins.append(content["margins"].numpy())
+        seen.append(content["origin"]["seen"])
+    margins, seen = np.array(margins), np.array(seen)
+    assert np.array_equal(seen[0], ~seen[1]) and np.array_equal(seen[2], ~seen[3])
+
+    def advantage(models, others, threshold):
+        found = [margins[m] - margins[others].mean(0) > threshold for m in models]
+        pairs = zip(found, seen[models], strict=True)
+        return np.mean([above[own].mean() - above[~own].mean() for above, own in pairs])
+
+    advantages = []
+    for models, others in (([0, 1], [2, 3]), ([2, 3], [0, 1])):
+        values = np.sort((margins[others] - margins[others].mean(0)).ravel())
+        cuts = (values[1:] + values[:-1]) / 2
+        strengths = [abs(advantage(others, others, cut)) for cut in cuts]
+        best = np.flatnonzero(np.isclose(strengths, max(strengths), rtol=0, atol=1e-9))
+        advantages.append({round(advantage(models, others, cuts[place]), 9) for place in best})
+    results = results_of(HASTY, "_mia")
+    wanted = {round((first + second) / 2, 6) for first in advantages[0] for second in advantages[1]}
+    assert round(results["swap_advantage"], 6) in wanted
+    assert results["swap_quality"] == pytest.approx(1 - abs(results["swap_advantage"]))
+    low, high = results["swap_advantage_low"], results["swap_advantage_high"]
+    assert -1 <= low <= results["swap_advantage"] <= high <= 1
+    assert "retrain_swap_advantage" not in results
 
 
 def test_an_interrupted_attack_ends_as_one_that_was_not(
