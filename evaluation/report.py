@@ -147,7 +147,9 @@ def _digits_and_unit(key):
         return 0, ""
     if key.endswith("_seconds"):
         return 1, ""
-    return (3, "") if "_auc" in key else (4, "")
+    if "_auc" in key or key.endswith(("_quality", "_epsilon", "_advantage")):
+        return 3, ""
+    return 4, ""
 
 
 def _mark(row):

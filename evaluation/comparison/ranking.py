@@ -20,8 +20,8 @@ CHANGED_NOTHING, LOSES_UTILITY = "changed nothing", "loses utility"  # why there
 COLUMNS = find_columns(MEASURES, first=AVERAGE_GAP)
 SET_OF = dict(zip(RATIO_KEYS, SETS, strict=True))
 UTILITY = {"test_accuracy_percent": "test", "remaining_accuracy_percent": "remaining"}
-# Retrains of one recipe differ by less (docs/performance.md: 0.5 points on SynthBloodMNIST), and
-# the worst of them is the reference, so that a method is not left out for what is chance.
+# The reference is the worst Retrain, because Retrains of one recipe differ, too, and a method must
+# not lose its rank by chance.
 MAX_LOSS = 2.0  # percentage points
 TWO_RETRAINS = (
     "its ratios are 1 by definition, because there are only two: --retrains 3 or more compares "
@@ -99,7 +99,7 @@ class Row:
             return f"{CHANGED_NOTHING}: {SAME_AS_BASE}"
         if self.status == LOSES_UTILITY:
             parts = [
-                f"{UTILITY[key]} accuracy {loss:.1f} points below the worst Retrain"
+                f"{UTILITY[key]} accuracy {loss:.2f} points below the worst Retrain"
                 for key, loss in self.losses.items()
                 if loss > MAX_LOSS
             ]
