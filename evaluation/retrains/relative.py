@@ -28,8 +28,8 @@ from evaluation.settings import MIN_RETRAINS
 RESAMPLES = 1000  # of the bootstrap over images
 CHUNK_VALUES = 2_000_000  # image weights held in memory together
 TAIL = 0.025  # on either side of a 95% interval
-# With two Retrains their degrees of freedom cannot be estimated. Those of Retrains of
-# SynthBloodMNIST and MedNIST are above this value, see docs/evaluation.md.
+# Two Retrains do not show their degrees of freedom. Those of SynthBloodMNIST are 10 to 60, see
+# docs/evaluation.md; a smaller value makes the interval wider.
 USUAL_DEGREES = 6.0
 USUAL_WEIGHT = 2.0  # of USUAL_DEGREES against the estimate
 MIN_MULTIPLE, MAX_DEGREES = 1e-9, 1e9  # beyond them the distributions no longer change

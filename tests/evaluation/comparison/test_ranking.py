@@ -103,7 +103,8 @@ def test_a_method_loses_utility_from_two_points_below_the_worst_retrain():
     }
     assert rows["FT"].keeps_utility and rows["FT"].rank is not None
     assert (rows["RL"].status, rows["RL"].rank) == ("loses utility", None)
-    assert rows["RL"].note == "loses utility: remaining accuracy 2.10 points below the worst Retrain"
+    lost = "remaining accuracy 2.10 points below the worst Retrain"
+    assert rows["RL"].note == f"loses utility: {lost}"
     assert rows["IU"].note == (
         "loses utility: test accuracy 9.50 points below the worst Retrain and remaining accuracy "
         "8.00 points below the worst Retrain"
