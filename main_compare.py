@@ -97,7 +97,8 @@ def _compare(args, argv, name, files, methods, models, dataset, request):
     seeds = list(dict.fromkeys(args.seeds))
     print(
         f"{', '.join(models)} on {dataset.name}: {request.description} forgotten by "
-        f"{len(methods)} methods, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}, "
+        f"{len(methods)} method{'s' if len(methods) > 1 else ''}, "
+        f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}, "
         f"{describe(dataset.train.device)}"
     )
     print(dataset.describe_placement(MAX_BATCHES_PER_STEP * BATCH_SIZE))

@@ -65,16 +65,18 @@ def plan_runs(
 
     seeds: of the methods. retrains: number of Retrains of each base model, by default as many as
     seeds; they are MIN_RETRAINS at least. The Retrains of base model k have the seeds plus k times
-    SEED_STEP; more of them have the seeds that follow, and those of earlier commands are used.
+    SEED_STEP (or a multiple of it, if the seeds are as far apart); more of them have the seeds that
+    follow, and those of earlier commands are used.
     """
     methods = [method for method in methods if method.id != RETRAIN]
     count = max(retrains or 0, len(seeds), MIN_RETRAINS)
+    step = SEED_STEP * (1 + (max(seeds) - min(seeds)) // SEED_STEP)
     runs, taken = [], []
     for place, comparison in enumerate(comparisons):
-        offset = place * SEED_STEP
+        offset = place * step
         found = {trial: comparison.finished(trial) for trial in comparison.earlier()}
         known = {t.seed for t, figures in found.items() if t.method.id == RETRAIN and figures}
-        later = [seed + SEED_STEP * k for k in range(place + 1, len(comparisons)) for seed in seeds]
+        later = [seed + step * k for k in range(place + 1, len(comparisons)) for seed in seeds]
         others = frozenset([*taken, *later])
         planned = retrain_seeds([seed + offset for seed in seeds], count, known, others)
         taken += [*planned, *(known - others)]

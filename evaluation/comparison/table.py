@@ -71,7 +71,7 @@ def cells(row: Row, columns: Sequence[Column] = COLUMNS, unit: str = "seed") -> 
 def to_text(rows: Sequence[Row], unit: str = "seed") -> str:
     """Return the table for the terminal, with notes on values and on methods without a rank."""
     table = format_table(headings(), [cells(row, unit=unit) for row in rows])
-    return "\n".join([table, *notes(rows)])
+    return "\n".join([table, *notes(rows, unit)])
 
 
 def variance_to_text(rows: Sequence[Row], components: Components) -> str:
@@ -80,8 +80,8 @@ def variance_to_text(rows: Sequence[Row], components: Components) -> str:
     return "\n".join([f"{TITLE}:\n", table, *variance_notes(rows, components)])
 
 
-def notes(rows: Sequence[Row]) -> list[str]:
-    """Return lines on marked values, and on methods without a rank."""
+def notes(rows: Sequence[Row], unit: str = "seed") -> list[str]:
+    """Return lines on marked values, on methods without a rank, and on missing base models."""
     marked = {}
     for row in rows:
         for key, heading in RATIO_HEADINGS.items():
@@ -89,7 +89,15 @@ def notes(rows: Sequence[Row]) -> list[str]:
             if figure and figure.note:
                 marked.setdefault(figure.note, {})[heading] = None
     lines = [f"{NOTE_MARK} {', '.join(where)}: {note}" for note, where in marked.items()]
-    return lines + [f"{row.name}: {row.note}" for row in rows if row.note]
+    lines += [f"{row.name}: {row.note}" for row in rows if row.note]
+    most = max((row.count for row in rows), default=0)
+    if unit != "seed":  # figures of other base models cannot be compared as if they were the same
+        lines += [
+            f"{row.name}: figures of {row.count} of {most} {unit}s only"
+            for row in rows
+            if 0 < row.count < most
+        ]
+    return lines
 
 
 def describe_seeds(seeds: Sequence[int]) -> str:
@@ -179,7 +187,7 @@ def to_markdown(
         line[1] = f"**{row.name}**" if row.name == RETRAIN else line[1]
     lines += _markdown_lines(headings(columns), table, names=2)
     for title, items in (
-        ("Notes:", notes(rows)),
+        ("Notes:", notes(rows, unit)),
         ("Failed:", [f"{row.name}: {row.failure}" for row in rows if row.failure]),
     ):
         if items:

@@ -133,7 +133,7 @@ def _answer(test: PairedTest, control: PairedTest | None) -> str:
     if control.difference > 0:
         needed = retrains_needed(control.difference, control.error, control.retrains)
     if needed is None:
-        help_ = f"{MAX_RETRAINS} Retrains would not help, these images left too little memory"
+        help_ = f"even {MAX_RETRAINS} Retrains are too few, these images left too little memory"
     else:
         help_ = f"about {needed} Retrains may be enough, and there are {control.retrains:.0f}"
     return f"{CANNOT_TELL}, because it does not find the memory of the base model: {help_}"

@@ -60,6 +60,8 @@ def compute(context: Context) -> dict[str, Figure]:
     if not context.is_tested and len(retrains) < MIN_RETRAINS:
         return {}
     reason = too_few_retrains(minimum, len(retrains))
+    if context.is_retrain:
+        reason = f"for the column of Retrain, {reason}"
     if context.record.get("method") == RETRAIN and context.is_tested:
         reason = f"{IS_RETRAIN}: besides it, {reason}"
     return dict.fromkeys(KEYS, undefined(reason))

@@ -102,6 +102,11 @@ def test_a_method_that_is_missing_on_a_base_model_is_averaged_over_the_others():
     assert rows["FT"].failure == "c: seed 1: no"
     assert rows["FT"].figures[KEY].value == pytest.approx(math.exp(2.5))
     assert rows["GA"].count == 2
+    assert "FT" not in " ".join(notes(list(rows.values()), "base model"))  # none has more
+    more = [*rows.values(), *joint_rows(results(*[[row("IU", [2.0])]] * 3))]
+    expected = [f"{name}: figures of 2 of 3 base models only" for name in rows]
+    assert notes(more, "base model") == expected
+    assert all(f"- {line}" in to_markdown(more, unit="base model").decode() for line in expected)
 
 
 def test_two_retrains_have_a_ratio_of_1_by_definition():

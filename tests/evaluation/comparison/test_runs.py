@@ -59,6 +59,13 @@ def test_base_models_have_retrains_of_different_seeds():
     assert {trial.seed for trial in second.planned if trial.method is GA} == {1, 2}
 
 
+def test_seeds_that_are_far_apart_are_not_those_of_another_base_model():
+    runs = plan_runs([Recorded(), Recorded(), Recorded()], [GA], [1, 1001, 2500])
+    found = [seed for run in runs for seed in seeds(run)]
+    assert len(set(found)) == len(found) == 9
+    assert [run.other_seeds.isdisjoint(seeds(run)) for run in runs] == [True] * 3
+
+
 def test_a_retrain_of_an_earlier_command_is_no_reference_if_another_base_model_has_its_seed():
     own = [Trial(RETRAIN, 1), Trial(RETRAIN, 2), Trial(RETRAIN, 9)]
     first, second = plan_runs([Recorded(Trial(RETRAIN, 1001)), Recorded(*own)], [GA], [1])

@@ -117,7 +117,7 @@ def test_cannot_tell_says_how_many_retrains_may_be_enough(monkeypatch):
     assert "about 9 Retrains may be enough, and there are 4" in note
     monkeypatch.setattr(paired_memory, "retrains_needed", lambda *_: None)
     note = compute(model_under_test(0.0, base=0.1))["paired_memory"].note
-    assert "Retrains would not help" in note
+    assert "even 50 Retrains are too few" in note
 
 
 def test_too_few_retrains_are_a_reason():

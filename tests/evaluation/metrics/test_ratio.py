@@ -225,5 +225,7 @@ def test_too_few_retrains():
     assert of_retrain == {f"this model is Retrain: besides it, {needed} is 1: {help_}"}
     # with one Retrain the columns of the others are empty; with two that of Retrain has a reason
     assert reasons(retrains[:1], title=BASE) == reasons(retrains[:1], title=RETRAIN) == set()
-    of_column = "3 Retrains of different seeds are needed, and there are 2"
+    of_column = (
+        "for the column of Retrain, 3 Retrains of different seeds are needed, and there are 2"
+    )
     assert reasons(retrains, title=RETRAIN) == {f"{of_column}: {help_}"}

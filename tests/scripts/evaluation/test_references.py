@@ -74,7 +74,7 @@ def test_the_command_for_a_second_retrain_works(couple, done, grey):
     check_plain(results)
     assert 0 < results["js_ratio_forget_low"] < results["js_ratio_forget"]
     assert results["js_ratio_forget"] < results["js_ratio_forget_high"]
-    reason = "3 Retrains of different seeds are needed, and there are 2"
+    reason = "for the column of Retrain, 3 Retrains of different seeds are needed, and there are 2"
     assert results["retrain_js_ratio_forget_undefined"].startswith(reason)
 
 
