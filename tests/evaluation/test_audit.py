@@ -327,7 +327,8 @@ def test_all_declared_figures_are_in_the_file(multi_label):
     assert to_json(flat)
     named = {row.key for measure in MEASURES.values() for row in measure.rows}
     named = {key for key in named if "{" not in key}
-    missing = {key for key in named if key not in flat and not key.startswith("klom")}
+    of_several_seeds = ("klom", "forgetting_")  # they need more models of the method
+    missing = {key for key in named if key not in flat and not key.startswith(of_several_seeds)}
     costs = {"expected_cost", "expected_cost_all_classes"}
     assert missing == (costs if multi_label else {"finding_auc"})
     for title, prefix in ((BASE, "base_"), (RETRAIN, "retrain_")):
