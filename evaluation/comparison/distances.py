@@ -27,7 +27,6 @@ from evaluation.settings import MIN_RETRAINS
 
 CHUNK_VALUES = 1_000_000  # logits that are turned to float64 probabilities together
 NO_DENOMINATOR = 1e6  # bits: a floor above any divergence, which leaves the numerator alone
-SAMPLE_SEED = 1  # of the bootstrap, as of main_test_unlearn's default
 
 Sets = Mapping[str, torch.Tensor]  # the (N, K) logits of a model by the names of SETS
 

@@ -1,6 +1,7 @@
 """Finds the base model of an unlearned model, and the models that it is compared with."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from models.checkpoint import load_model, model_digest, model_path, read_record
@@ -112,7 +113,7 @@ def load_retrains(
     for name, (_, other) in loaded.items():
         if other.get("method") != RETRAIN:
             raise UserError(f"--retrain_model_id {name} is not a Retrain but {other.get('method')}")
-    _check_seeds_only({name: other for name, (_, other) in loaded.items()})
+    _check_seeds_only(loaded)
     return loaded
 
 
@@ -144,12 +145,16 @@ def load_seed_models(
     return loaded
 
 
-def _check_seeds_only(records):
+def _check_seeds_only(loaded):
     """Raise UserError if Retrains differ in more than the seed, or two have the same seed."""
-    first, by_seed = next(iter(records), None), {}
-    for name, record in records.items():
-        wanted = {**_without_seed(records[first]["settings"]), "spec": records[first].get("spec")}
-        differing = describe_differences({**record, **record["settings"]}, wanted)
+    first, by_seed = next(iter(loaded), None), {}
+    # the specification of the model, because records of earlier versions lack newer fields of it
+    training = {
+        name: {**_without_seed(record["settings"]), "spec": asdict(model.spec)}
+        for name, (model, record) in loaded.items()
+    }
+    for name, (_, record) in loaded.items():
+        differing = describe_differences(training[name], training[first])
         if differing:
             raise UserError(
                 f"--retrain_model_id {name} differs from {first} in more than the seed: "

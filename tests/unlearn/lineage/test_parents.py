@@ -224,6 +224,18 @@ def test_given_retrains_differ_in_the_seed_only(family):
     refused(message, opened, family, [first, again])
 
 
+def test_a_retrain_of_an_earlier_version_lacks_newer_fields(family):
+    first, older = save_retrain(2), save_retrain(3, ("seed", 2), seed=2)
+    path = model_path(older)
+    content = torch.load(path, weights_only=True)
+    for name in ("shards", "partition_seed", "multi_label"):
+        del content["record"]["spec"][name]
+    content.pop("record_digest", None)
+    save_tensors(path, content)
+    assert list(opened(family, None)) == [first, older]
+    assert list(opened(family, [older, first])) == [older, first]
+
+
 def test_describe_recipe_differences():
     record = {"settings": {"epochs": 1, "lr": 0.1, "seed": 2, "options": {}}}
     base = {"recipe": {"epochs": 12, "lr": 0.1, "seed": 1}}
