@@ -39,8 +39,8 @@ def compute(context: Context) -> dict[str, Figure]:
     Of the tested model also the power: the probability that the test finds what the base model
     remembers.
     """
-    references = [image_margins(each) for each in context.retrains()]
-    references += context.audit.shared(shadow_retrain_margins)
+    shadows = context.audit.shared(shadow_retrain_margins)
+    references = [*(image_margins(each) for each in context.retrains()), *shadows]
     target, *others = references if context.is_retrain else [image_margins(context), *references]
     if len(others) < MIN_RETRAINS:
         if not context.is_tested:
@@ -56,6 +56,8 @@ def compute(context: Context) -> dict[str, Figure]:
     if context.is_tested:
         control = _control(context, test, others)
         note = _answer(test, control)
+        if shadows:
+            note += f" ({len(shadows)} shadow models of main_mia.py count as Retrains)"
         figures["paired_memory"] = Figure(test.difference, test.low, test.high, note=note)
         figures["paired_memory_power"] = (
             Figure(power(max(0.0, control.difference), control.error, control.retrains))
@@ -91,7 +93,7 @@ def image_margins(context: Context) -> np.ndarray:
 def warnings(context: Context) -> list[str]:
     """Return the answer as a line if the model is distinguished from Retrain."""
     note = context.figures["paired_memory"].note if "paired_memory" in context.figures else None
-    found = note in (STILL_KNOWN, UNKNOWN)
+    found = note is not None and note.startswith((STILL_KNOWN, UNKNOWN))
     p_value = context.figures["paired_memory_p"].value if found else None
     return [f"paired test: {note} (p = {p_value:.2g})"] if found else []
 

@@ -45,7 +45,7 @@ def memory_differences(rows: Sequence[dict], band: float, title: str) -> Figure:
     )
     roles = {row["role"] for row in rows}
     handles = [Line2D([], [], **_mark(role), label=NAMES[role]) for role in NAMES if role in roles]
-    handles.append(Patch(color=BLUE, alpha=0.12, label="95% of Retrains"))
+    handles.append(Patch(color=BLUE, alpha=0.12, label="95% of further Retrains"))
     legend_below(figure, handles, [handle.get_label() for handle in handles], len(handles))
     return figure
 

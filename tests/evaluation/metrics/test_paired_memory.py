@@ -132,6 +132,8 @@ def test_shadow_models_count_as_retrains():
     shadows = [image_margins(each) for each in model.retrains()]
     found = compute(model_under_test(0.0, retrains=1, shadows=shadows[1:]))
     assert found["paired_memory_p"].value == compute(model)["paired_memory_p"].value
+    assert "(3 shadow models of main_mia.py count as Retrains)" in found["paired_memory"].note
+    assert "shadow" not in compute(model)["paired_memory"].note
 
 
 def test_retrain_is_compared_with_the_other_retrains():

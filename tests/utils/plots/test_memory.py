@@ -20,7 +20,7 @@ def test_marks_have_the_places_of_the_values():
     (band,) = axes.patches
     assert (band.get_x(), band.get_x() + band.get_width()) == (-0.5, 0.5)
     assert [text.get_text() for text in axes.get_yticklabels()] == [row["name"] for row in ROWS]
-    assert "95% of Retrains" in legend_texts(figure)
+    assert "95% of further Retrains" in legend_texts(figure)
 
 
 def test_it_is_legible():
