@@ -107,8 +107,13 @@ def _test(context, target, references):
         )
     labels = np.concatenate([forget.labels.numpy(), unseen.labels.numpy()])
     kinds = labels if labels.ndim == 1 else np.zeros(len(labels), int)
-    test = paired_test(target, np.array(references), np.arange(len(labels)) < len(forget), kinds)
-    return test or undefined("the Retrains do not differ")
+    references, forgotten = np.array(references), np.arange(len(labels)) < len(forget)
+    unseen_by = np.isfinite(references).sum(0) >= MIN_RETRAINS  # fewer if only shadow models exist
+    if not (unseen_by & forgotten).any() or not (unseen_by & ~forgotten).any():
+        return undefined(too_few_retrains(MIN_RETRAINS, 1))
+    return paired_test(target, references, forgotten, kinds) or undefined(
+        "the Retrains do not differ"
+    )
 
 
 def _parts(context):

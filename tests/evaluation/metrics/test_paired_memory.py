@@ -136,6 +136,14 @@ def test_shadow_models_count_as_retrains():
     assert "shadow" not in compute(model)["paired_memory"].note
 
 
+def test_two_shadow_models_that_saw_different_halves_are_too_few():
+    """An attack that was interrupted after its first pair: each image is unseen by one model."""
+    seen = np.arange(len(image_margins(model_under_test(0.0)))) % 2 == 0
+    shadows = [np.where(half, np.nan, 1.0) for half in (seen, ~seen)]
+    found = compute(model_under_test(0.0, retrains=0, shadows=shadows))
+    assert "2 Retrains of different seeds" in found["paired_memory"].why_undefined
+
+
 def test_retrain_is_compared_with_the_other_retrains():
     context = model_under_test(0.0, title=RETRAIN)
     first, *others = (image_margins(each) for each in context.retrains())
