@@ -53,6 +53,7 @@ def _attack(args, argv):
     from evaluation.metrics.lira import ULIRA, likelihood_ratios, shadow_memberships
     from evaluation.metrics.swap import SWAP
     from evaluation.results import flatten, heading, results_name, to_json
+    from evaluation.retrains.shadow_retrains import serve_as_retrains
     from evaluation.shadows import ShadowSetting, query_margins
     from models.loading import load_model_and_data
     from unlearn.lineage.parents import find_retrains, load_retrains
@@ -103,6 +104,11 @@ def _attack(args, argv):
     }
     write_atomically(path.with_name(f"{path.name}.json"), to_json(results))
     print(f"results: {path}.json\nimage by image: {path}.csv")
+    if serve_as_retrains(setting):
+        print(
+            "the paired test of main_test_unlearn.py now counts these shadow models as Retrains, "
+            f"if it is run with --non_members {args.non_members} --seed {args.seed}"
+        )
     return results
 
 

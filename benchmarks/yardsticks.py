@@ -35,7 +35,7 @@ from arg_parser import (
 from evaluation.audit import MODEL, Audit
 from evaluation.measure import SETS
 from evaluation.metrics.membership import attack
-from evaluation.metrics.paired_memory import image_margins
+from evaluation.metrics.paired_memory import image_kinds, image_margins
 from evaluation.metrics.ratio import FLOOR, comparable_sets
 from evaluation.retrains.paired import paired_test
 from evaluation.retrains.pairwise import js_divergences, mean_distances
@@ -110,11 +110,8 @@ def _paired_rows(contexts, dataset, args):
     """Rows of the second table: percentages of the draws in which a model is distinguished."""
     base, *retrains = (image_margins(each) for each in contexts)
     retrains = np.array(retrains)
-    outputs = contexts[0].outputs
-    forget, unseen = outputs["train"].split()[0], outputs["val"].comparable_part()
-    count, kinds = len(forget), np.concatenate([forget.labels.numpy(), unseen.labels.numpy()])
-    if kinds.ndim == 2:  # findings
-        kinds = np.zeros(len(kinds), int)
+    count = len(contexts[0].outputs["train"].split()[0])
+    kinds = image_kinds(contexts[0])
     rows = []
     for images in args.images:
         by_attack = _found_by_attack(base, retrains, count, images, args)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from evaluation.figure import Figure
@@ -132,7 +133,8 @@ class Audit:
         }
         models = {BASE: base, MODEL: model, RETRAIN: self.retrains[0] if retrains else None}
         self._models = {title: part for title, part in models.items() if part}
-        self._records = {MODEL: record or {}, RETRAIN: next(iter(retrain_records), {})}
+        first, *self._other_records = [*retrain_records] or [{}]
+        self._records = {MODEL: record or {}, RETRAIN: first}
         self.measured, self._others, self._computed = set(), {}, {}
 
     @property
@@ -147,7 +149,8 @@ class Audit:
 
     def add(self, title: str) -> Context:
         """Compute the outputs of a model and the figures that are always computed."""
-        self.contexts[title] = self._context(title, self._models[title])
+        record = self._records.get(title, {})
+        self.contexts[title] = self._context(title, self._models[title], record)
         return self.contexts[title]
 
     def add_references(self) -> None:
@@ -191,13 +194,16 @@ class Audit:
         """
         if title not in self._others:
             models = self.retrains[1:] if title == RETRAIN else self.peers
-            self._others[title] = [self._context(title, each).without_features() for each in models]
+            records = self._other_records if title == RETRAIN else []
+            self._others[title] = [
+                self._context(title, each, record).without_features()
+                for each, record in zip_longest(models, records, fillvalue={})
+            ]
         return self._others[title]
 
-    def _context(self, title, model):
+    def _context(self, title, model, record):
         dataset, request = self._shared["dataset"], self._shared["request"]
         outputs = compute_outputs(model, dataset, request, self.batch_size)
-        record = self._records.get(title, {})
         context = Context(title, model, record, outputs, **self._shared)
         for name in self._always():
             context.figures |= self.measures[name].compute(context)

@@ -23,7 +23,7 @@ from models.architectures import Classifier, ModelSpec, build_model
 from models.checkpoint import LOAD_ERRORS, load_with_digest, save_with_digest
 from unlearn.engine.method import Method
 from unlearn.engine.settings import config_from_record
-from unlearn.lineage.parents import RETRAIN, describe_setting_differences
+from unlearn.lineage.parents import RETRAIN, describe_setting_differences, seed_of
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from unlearn.saliency import compute_mask
@@ -234,17 +234,19 @@ def load_base_shadows(setting: ShadowSetting) -> Iterator[tuple[Classifier, np.n
         yield model.eval(), seen
 
 
-def load_retrain_shadows(setting: ShadowSetting) -> Iterator[np.ndarray]:
-    """Yield the (Q,) margins of each shadow model of an attack on a Retrain with this recipe.
+def load_retrain_shadows(setting: ShadowSetting) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (seed, (Q,) margins) of each shadow model of an attack on a Retrain with this recipe.
 
-    Raises UserError if a file is damaged or belongs to another attack.
+    Shadow models of the same seed are the same Retrain. Raises UserError if a file is damaged or
+    belongs to another attack.
     """
     recipe = {key: value for key, value in setting.record["recipe"].items() if key != "seed"}
     for path, content in _saved_shadows(setting, f"{BASE_PATTERN}_*.pt"):
         origin = content["origin"]
         is_retrain = origin.get("method") == RETRAIN
         if is_retrain and not describe_setting_differences(origin, recipe):
-            yield _saved_margins(content, path, len(setting.queries))
+            seed = _shadow_seed(seed_of(origin), origin["number"])
+            yield seed, _saved_margins(content, path, len(setting.queries))
 
 
 def _saved_shadows(setting, pattern):
@@ -277,7 +279,7 @@ def _base_model(setting, number, seen, forget_set, retain_set, show):
     if setting.method is not None and setting.method.id == RETRAIN:
         return build_model(setting.spec, initial_weights=False).to(device)
     recipe = Recipe(**setting.record["recipe"])
-    recipe = replace(recipe, seed=recipe.seed + 1 + number, compiled=False)
+    recipe = replace(recipe, seed=_shadow_seed(recipe.seed, number), compiled=False)
     origin = setting.origin | {"number": number, "seen": seen.tolist()}
     path = setting.folder / f"{number:03d}.pt"
     saved = _read(path, origin)
@@ -298,7 +300,7 @@ def _unlearn(setting, number, model, forget_set, retain_set, show):
     config = config_from_record(method, setting.request, setting.record)
     config = replace(
         config,
-        recipe=replace(config.recipe, seed=config.recipe.seed + 1 + number),
+        recipe=replace(config.recipe, seed=_shadow_seed(config.recipe.seed, number)),
         matching_val=setting.matching_val,
         retain_val=setting.retain_val,
         show=show,
@@ -307,6 +309,11 @@ def _unlearn(setting, number, model, forget_set, retain_set, show):
         threshold = setting.record["settings"]["mask_thresh"]
         config = replace(config, mask=compute_mask(model, forget_set, setting.request, threshold))
     return method.run(model, forget_set, retain_set, config)
+
+
+def _shadow_seed(seed, number):
+    """The seed of shadow model `number` of an attack on a model with this seed."""
+    return seed + 1 + number
 
 
 def _read(path, origin):

@@ -18,10 +18,11 @@ import numpy as np
 from evaluation.figure import Figure, undefined
 from evaluation.measure import Measure, Row
 from evaluation.metrics.klom import margins
-from evaluation.metrics.ratio import too_few_retrains
+from evaluation.metrics.ratio import MORE_RETRAINS, too_few_retrains
 from evaluation.retrains.paired import MAX_RETRAINS, PairedTest, paired_test, power, retrains_needed
 from evaluation.retrains.shadow_retrains import shadow_retrain_margins
 from evaluation.settings import MIN_RETRAINS
+from unlearn.lineage.parents import RETRAIN
 
 if TYPE_CHECKING:
     from evaluation.audit import Context
@@ -31,6 +32,8 @@ UNKNOWN = "conspicuously unknown: the forgotten images are known worse than Retr
 NOTHING_FOUND = "no memory found, and the test does find the memory of the base model"
 CANNOT_TELL = "this test cannot tell"
 NO_CONTROL = f"{CANNOT_TELL}: without the base model there is no positive control"
+FALSE_ALARM = "this Retrain differs from the others, as 5% of all Retrains do by chance"
+OF_CLASSES = "it is about single images; unlearn accuracy shows whether their class is still known"
 
 
 def compute(context: Context) -> dict[str, Figure]:
@@ -55,9 +58,7 @@ def compute(context: Context) -> dict[str, Figure]:
     }
     if context.is_tested:
         control = _control(context, test, others)
-        note = _answer(test, control)
-        if shadows:
-            note += f" ({len(shadows)} shadow models of main_mia.py count as Retrains)"
+        note = "; ".join([_answer(context, test, control), *_remarks(context)])
         figures["paired_memory"] = Figure(test.difference, test.low, test.high, note=note)
         figures["paired_memory_power"] = (
             Figure(power(max(0.0, control.difference), control.error, control.retrains))
@@ -98,6 +99,12 @@ def warnings(context: Context) -> list[str]:
     return [f"paired test: {note} (p = {p_value:.2g})"] if found else []
 
 
+def image_kinds(context: Context) -> np.ndarray:
+    """Return the (F + U,) int kinds of the same images: classes, or sets of findings."""
+    labels = np.concatenate([part.labels.numpy() for part in _parts(context)])
+    return np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
+
+
 def _test(context, target, references):
     """The PairedTest of a model, or an undefined Figure with the reason."""
     forget, unseen = _parts(context)
@@ -105,15 +112,12 @@ def _test(context, target, references):
         return undefined(
             f"no {context.non_members if len(forget) else 'forgotten'} image to compare"
         )
-    labels = np.concatenate([forget.labels.numpy(), unseen.labels.numpy()])
-    kinds = labels if labels.ndim == 1 else np.zeros(len(labels), int)
-    references, forgotten = np.array(references), np.arange(len(labels)) < len(forget)
-    unseen_by = np.isfinite(references).sum(0) >= MIN_RETRAINS  # fewer if only shadow models exist
-    if not (unseen_by & forgotten).any() or not (unseen_by & ~forgotten).any():
+    kinds = image_kinds(context)
+    try:
+        test = paired_test(target, np.array(references), np.arange(len(kinds)) < len(forget), kinds)
+    except ValueError:  # shadow models alone, and few images
         return undefined(too_few_retrains(MIN_RETRAINS, 1))
-    return paired_test(target, references, forgotten, kinds) or undefined(
-        "the Retrains do not differ"
-    )
+    return test or undefined("the Retrains do not differ")
 
 
 def _parts(context):
@@ -129,21 +133,41 @@ def _control(context, test, references):
     return context.base and _test(context, image_margins(context.base), references)
 
 
-def _answer(test: PairedTest, control: PairedTest | None) -> str:
+def _answer(context, test, control):
     if test.is_found:
+        if context.record.get("method") == RETRAIN:
+            return FALSE_ALARM
         return STILL_KNOWN if test.difference > 0 else UNKNOWN
     if control is None:
         return NO_CONTROL
     if control.is_found and control.difference > 0:
         return NOTHING_FOUND
-    needed = None
-    if control.difference > 0:
-        needed = retrains_needed(control.difference, control.error, control.retrains)
+    why = f"{CANNOT_TELL}, because it does not find the memory of the base model"
+    if control.difference <= 0:
+        return f"{why}, which knows the images no better than Retrain does"
+    needed = retrains_needed(control.difference, control.error, control.retrains)
     if needed is None:
-        help_ = f"even {MAX_RETRAINS} Retrains are too few, these images left too little memory"
-    else:
-        help_ = f"about {needed} Retrains may be enough, and there are {control.retrains:.0f}"
-    return f"{CANNOT_TELL}, because it does not find the memory of the base model: {help_}"
+        return f"{why}: even {MAX_RETRAINS} Retrains are too few, these images left too little"
+    return (
+        f"{why}: about {needed} Retrains may be enough, and there are {control.retrains:.0f}: "
+        f"{MORE_RETRAINS}"
+    )
+
+
+def _remarks(context):
+    """What a reader must know of the images and the models."""
+    if context.request.indices is None:
+        return [OF_CLASSES]
+    shadows = context.audit.shared(shadow_retrain_margins)
+    remarks = [f"{len(shadows)} shadow models of main_mia.py count as Retrains"] if shadows else []
+    count, kinds = len(_parts(context)[0]), image_kinds(context)
+    lone = int((~np.isin(kinds[:count], kinds[count:])).sum())
+    if lone:
+        remarks.append(
+            f"for {lone} of {count} images there is no {context.non_members} image of the same "
+            "kind, and all comparable ones take its place"
+        )
+    return remarks
 
 
 KEYS = ("paired_memory", "paired_memory_p", "paired_memory_power")
@@ -151,8 +175,8 @@ MEASURE = Measure(
     name="paired test for memory of a few images",
     group="privacy",
     explanation="How far the margins log(p / (1 - p)) of the forgotten images lie from those of "
-    "several Retrains, less the same of unseen images of the same classes. Above 0 the images are "
-    "still known, below 0 they are conspicuously unknown. The base model is the positive control.",
+    "several Retrains, less the same of unseen images of the same classes. An interval above 0: "
+    "still known; below 0: conspicuously unknown. The base model is the positive control.",
     compute=compute,
     rows=(
         Row("paired_memory", "paired test: difference of margins, nats"),

@@ -45,6 +45,7 @@ FLOOR = 0.005
 MIN_LEFT_OUT = MIN_RETRAINS + 1  # Retrains, of which one is compared with the others
 DISTANCES = {"js": js_divergences, "disagreement": disagreements}
 CONFUSION = "confusion_ratio_forget"
+MORE_RETRAINS = "create more with main_unlearn.py --unlearn Retrain --seed N"
 KEYS = (*(f"{stem}_ratio_{name}" for stem in DISTANCES for name in SETS), CONFUSION)
 Sets = Mapping[str, LabelledLogits]  # by the names of SETS
 
@@ -91,8 +92,8 @@ def too_few_retrains(minimum: int, count: int) -> str:
     """Return why `count` Retrains are too few, and how to get more."""
     verb = "is" if count == 1 else "are"
     return (
-        f"{minimum} Retrains of different seeds are needed, and there {verb} {count}: create more "
-        "with main_unlearn.py --unlearn Retrain --seed N"
+        f"{minimum} Retrains of different seeds are needed, and there {verb} {count}: "
+        f"{MORE_RETRAINS}"
     )
 
 

@@ -2,11 +2,12 @@
 
 A shadow model that attacks train is trained on the retain set and on half of the forgotten images,
 so for the other half it is a Retrain of another seed. The shadow models of an attack on a Retrain
-are Retrains altogether.
+are Retrains altogether, which may have the seed of a Retrain that is there.
 """
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ from evaluation.shadows import (
     load_base_shadows,
     load_retrain_shadows,
 )
+from unlearn.lineage.parents import RETRAIN, seed_of
 from utils.runtime.errors import UserError
 from utils.train.prediction import predict
 
@@ -26,12 +28,20 @@ if TYPE_CHECKING:
     from evaluation.audit import Context
 
 
+def serve_as_retrains(setting: ShadowSetting) -> bool:
+    """Return whether the saved shadow models of an attack are Retrains of some of its images."""
+    if setting.request.indices is None:
+        return False
+    return any(True for _ in chain(load_base_shadows(setting), load_retrain_shadows(setting)))
+
+
 def shadow_retrain_margins(context: Context) -> list[np.ndarray]:
     """Return the margins of each existing shadow model of an attack on this model.
 
     Each (F + U,): of the F forgotten images and the U comparable unseen ones, NaN for images that
-    the model was trained on or has no outputs for. Empty for a request of classes, because every
-    shadow model was trained on images of them. Raises UserError if a file is damaged.
+    the model was trained on or has no outputs for. Each seed counts once: two Retrains of one seed
+    are the same model. Empty for a request of classes, because every shadow model was trained on
+    images of them. Raises UserError if a file is damaged.
     """
     dataset, request = context.dataset, context.request
     if request.indices is None or not SHADOW_FOLDER.exists():
@@ -50,7 +60,12 @@ def shadow_retrain_margins(context: Context) -> list[np.ndarray]:
     ]
     count = setting.members + len(unseen)
     found = []
-    for own in load_retrain_shadows(setting):
+    records = [each.record for each in (context, *context.retrains())]
+    seeds = {seed_of(record) for record in records if record.get("method") == RETRAIN}
+    for seed, own in load_retrain_shadows(setting):
+        if seed in seeds:
+            continue
+        seeds.add(seed)
         each = np.full(count, np.nan)
         each[places] = own
         found.append(each)

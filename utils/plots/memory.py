@@ -40,7 +40,7 @@ def memory_differences(rows: Sequence[dict], band: float, title: str) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(
         "margin of the forgotten images beyond that of unseen ones, less Retrain's (nats)\n"
-        "below 0: conspicuously unknown; above 0: still known",
+        "left of the band: conspicuously unknown; right of it: still known",
         fontsize=LABEL_POINTS,
     )
     roles = {row["role"] for row in rows}

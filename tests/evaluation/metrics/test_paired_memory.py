@@ -1,5 +1,6 @@
 """The measure of the paired test: which models are compared, and what the answer says."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,11 +11,14 @@ from evaluation.audit import BASE, MODEL, RETRAIN
 from evaluation.metrics import paired_memory
 from evaluation.metrics.paired_memory import (
     CANNOT_TELL,
+    FALSE_ALARM,
     NO_CONTROL,
     NOTHING_FOUND,
+    OF_CLASSES,
     STILL_KNOWN,
     UNKNOWN,
     compute,
+    image_kinds,
     image_margins,
     left_out_tests,
     warnings,
@@ -120,6 +124,43 @@ def test_cannot_tell_says_how_many_retrains_may_be_enough(monkeypatch):
     assert "even 50 Retrains are too few" in note
 
 
+@pytest.mark.parametrize("known", [3.0, -3.0])
+def test_a_retrain_that_differs_is_a_false_alarm(known):
+    context = model_under_test(known, record={"method": "Retrain"})
+    context.figures |= compute(context)
+    assert context.figures["paired_memory"].note == FALSE_ALARM
+    assert warnings(context) == []
+
+
+def test_a_request_of_classes_is_about_its_images():
+    context = model_under_test(3.0)
+    context.request = replace(REQUEST, classes=(0, 1), indices=None)
+    context.figures |= compute(context)
+    assert context.figures["paired_memory"].note == f"{STILL_KNOWN}; {OF_CLASSES}"
+    assert len(warnings(context)) == 1
+
+
+def test_images_without_an_unseen_image_of_their_kind_are_counted():
+    context = model_under_test(3.0)
+    for each in (*context.retrains(), context.base, context):
+        train = each.outputs["train"]
+        labels = torch.cat([torch.tensor([2, 3]), train.labels[2:]])
+        logits = torch.cat([train.logits, train.logits + 1], 1)
+        each.outputs["train"] = replace(train, logits=logits, labels=labels)
+    note = compute(context)["paired_memory"].note
+    assert "for 2 of 12 images there is no val image of the same kind" in note
+
+
+def test_multi_label_images_of_the_same_findings_are_of_one_kind():
+    context = model_under_test(0.0)
+    findings = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]])[torch.arange(IMAGES) % 4]
+    for part in ("train", "val"):
+        context.outputs[part] = replace(context.outputs[part], labels=findings)
+    kinds = image_kinds(context)
+    assert kinds[:4].tolist() == [0, 2, 1, 3]
+    assert (kinds[:FORGOTTEN] == np.tile(kinds[:4], 3)).all()
+
+
 def test_too_few_retrains_are_a_reason():
     for count in (0, 1):
         figures = compute(model_under_test(0.0, retrains=count))
@@ -132,7 +173,7 @@ def test_shadow_models_count_as_retrains():
     shadows = [image_margins(each) for each in model.retrains()]
     found = compute(model_under_test(0.0, retrains=1, shadows=shadows[1:]))
     assert found["paired_memory_p"].value == compute(model)["paired_memory_p"].value
-    assert "(3 shadow models of main_mia.py count as Retrains)" in found["paired_memory"].note
+    assert "3 shadow models of main_mia.py count as Retrains" in found["paired_memory"].note
     assert "shadow" not in compute(model)["paired_memory"].note
 
 

@@ -104,6 +104,59 @@ def test_false_alarms_with_models_that_have_seen_half_of_the_images():
     assert found / draws < LEVEL
 
 
+@pytest.mark.parametrize(
+    "retrains, base_shadows, retrain_shadows", [(3, 8, 0), (2, 0, 8), (1, 0, 4), (2, 4, 4)]
+)
+def test_false_alarms_with_shadow_models_of_some_images(retrains, base_shadows, retrain_shadows):
+    """Queries are the forgotten images and as many unseen ones; all images of a model shift."""
+    rng, draws, found = np.random.default_rng(6), 300, 0
+    for _ in range(draws):
+        count = retrains + base_shadows + retrain_shadows
+        model, others, forgotten, kinds = simulated(rng, count, 12)
+        shifts = 4 * rng.normal(size=(count + 1, 1))
+        model, others = model + shifts[0], others + shifts[1:]
+        queries = np.r_[:12, 12 + rng.permutation(UNSEEN)[:12]]
+        for number in range(retrains, retrains + base_shadows, 2):
+            halves = np.split(rng.permutation(queries), 2)
+            for place, half in enumerate(halves):
+                others[number + place, half] = np.nan
+        others[retrains + base_shadows :, np.setdiff1d(range(len(model)), queries)] = np.nan
+        found += paired_test(model, others, forgotten, kinds).is_found
+    assert found / draws < LEVEL + 0.03
+
+
+def test_a_shift_of_a_model_is_no_memory():
+    """Whatever each model adds to all images of a kind leaves the result as it is."""
+    rng = np.random.default_rng(7)
+    model, retrains, forgotten, kinds = simulated(rng, 6, 12)
+    for number in (1, 2):
+        retrains[number, rng.permutation(len(model))[:30]] = np.nan
+    retrains[3:5, 20:50] = np.nan
+    expected = paired_test(model, retrains, forgotten, kinds)
+    shifts = 10 * rng.normal(size=(7, 3))[:, kinds]
+    found = paired_test(model + shifts[0], retrains + shifts[1:], forgotten, kinds)
+    assert found.difference == pytest.approx(expected.difference, abs=1e-6)
+    assert found.p_value == pytest.approx(expected.p_value, abs=1e-6)
+
+
+def test_levels_against_a_fit_of_models_and_images():
+    """With one kind, unseen images enter by the levels of margin = model + image alone."""
+    rng = np.random.default_rng(8)
+    model, retrains, forgotten, _ = simulated(rng, 4, 1)
+    retrains[:2, 1 + rng.permutation(UNSEEN)[:50]] = np.nan
+    retrains[2, 1:20] = np.nan
+    columns = 1 + np.flatnonzero(np.isfinite(retrains[:, 1:]).sum(0) >= 2)
+    rows, images = np.nonzero(np.isfinite(retrains[:, columns]))
+    design = np.concatenate([np.eye(4)[rows], np.eye(len(columns))[images]], 1)
+    margins = retrains[:, columns][rows, images]
+    fit = np.linalg.lstsq(design, margins, rcond=None)[0]
+    others = retrains[:, 0] - fit[:4]
+    difference = model[0] - (model[columns] - fit[4:]).mean() - others.mean()
+    found = paired_test(model, retrains, forgotten, np.zeros(len(model), int))
+    assert found.difference == pytest.approx(difference)
+    assert found.error == pytest.approx(others.std(ddof=1) * np.sqrt(1 + 1 / 4))
+
+
 def test_power_against_simulation():
     rng = np.random.default_rng(5)
     images, retrains, effect, draws = 12, 4, 1.5, 600
@@ -126,19 +179,25 @@ def test_the_number_of_retrains_that_is_needed():
     needed = retrains_needed(3.0, 1.0, 3)
     assert power(3.0, 1.0, 3, needed) >= WANTED_POWER > power(3.0, 1.0, 3, needed - 1)
     assert retrains_needed(0.5, 1.0, 3) is None
+    assert retrains_needed(9.0, 1.0, 3) == 4  # more than there are
     assert power(0.5, 1.0, 3, MAX_RETRAINS) < WANTED_POWER
 
 
 def test_retrains_that_do_not_differ_give_no_test():
-    same = np.ones((3, 4))
+    same = np.tile([0.1, 1 / 3, 7.7, -2.3], (3, 1))  # whose mean is rounded
     forgotten = np.array([True, True, False, False])
     assert paired_test(np.zeros(4), same, forgotten, np.zeros(4, int)) is None
 
 
 @pytest.mark.parametrize(
     "retrains, forgotten",
-    [(np.ones((1, 2)), [True, False]), (np.ones((3, 2)), [True, True])],
-    ids=["one Retrain", "no unseen image"],
+    [
+        (np.ones((1, 2)), [True, False]),
+        (np.ones((3, 2)), [True, True]),
+        (np.ones((3, 2)), [False, False]),
+        (np.array([[1.0, np.nan], [np.nan, 1.0], [1.0, 1.0]]), [True, False]),
+    ],
+    ids=["one Retrain", "no unseen image", "no forgotten image", "no common image"],
 )
 def test_what_cannot_be_tested(retrains, forgotten):
     with pytest.raises(ValueError, match="two Retrains"):

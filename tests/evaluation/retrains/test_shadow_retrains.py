@@ -10,18 +10,20 @@ import torch
 
 from evaluation.metrics.lira import shadow_memberships
 from evaluation.outputs import label_outputs
-from evaluation.retrains.shadow_retrains import shadow_retrain_margins
+from evaluation.retrains.shadow_retrains import serve_as_retrains, shadow_retrain_margins
 from evaluation.shadows import (
     SHADOW_FOLDER,
     ShadowSetting,
     load_base_shadows,
     load_retrain_shadows,
+    query_margins,
     shadow_margins,
 )
 from models.architectures import build_model
 from models.checkpoint import load_with_digest, save_with_digest
 from tests.helpers.methods import real_model
 from tests.helpers.tiny import tiny_dataset, tiny_set
+from unlearn.engine.settings import config_from_record
 from unlearn.registry import METHODS
 from unlearn.request.request import ForgetRequest
 from utils.runtime.errors import UserError
@@ -46,7 +48,7 @@ def record_of(method_id, **settings):
     return {"recipe": RECIPE, "selection": "best", "method": method_id, "settings": settings}
 
 
-def context_of(record, request=REQUEST):
+def context_of(record, request=REQUEST, retrains=()):
     logits = torch.zeros(40, 4)
     return SimpleNamespace(
         dataset=DATASET,
@@ -55,6 +57,7 @@ def context_of(record, request=REQUEST):
         record=record,
         non_members="test",
         seed=1,
+        retrains=lambda: [SimpleNamespace(record=each) for each in retrains],
         outputs={"test": label_outputs(logits, None, DATASET, request, "test")},
     )
 
@@ -111,6 +114,39 @@ def test_the_shadow_models_of_an_attack_on_retrain_are_retrains_of_all_queries()
             expected = np.full(len(FORGOTTEN) + len(COMPARABLE), np.nan)
             expected[[place_of(each) for each in setting.queries]] = theirs
             assert np.array_equal(ours, expected, equal_nan=True)
+
+
+def with_seed(seed):
+    return record_of("Retrain", seed=seed)
+
+
+def test_a_shadow_model_with_the_seed_of_a_retrain_is_that_retrain():
+    """So it does not count again: two of one model would look as if Retrains did not differ."""
+    setting, _, margins = attack(record_of("Retrain"))
+    config = config_from_record(METHODS["Retrain"], REQUEST, with_seed(2))
+    forget, retain = REQUEST.split(DATASET, "train")
+    config = replace(config, retain_val=DATASET.val, show=False)
+    retrain = METHODS["Retrain"].run(real_model(), forget, retain, config)
+    assert query_margins(setting, retrain) == pytest.approx(margins[0], abs=1e-4)
+    found = shadow_retrain_margins(context_of(record_of("FT"), retrains=[with_seed(2)]))
+    assert len(found) == SHADOWS - 1
+    found = shadow_retrain_margins(context_of(with_seed(5), retrains=[with_seed(2), with_seed(3)]))
+    assert len(found) == 1
+
+
+def test_shadow_models_of_two_attacks_with_one_seed_count_once():
+    for seed in (1, 2):  # shadow models with the seeds 2 to 5 and 3 to 6
+        setting, _, _ = attack(with_seed(seed))
+    assert len(list(load_retrain_shadows(setting))) == 2 * SHADOWS
+    assert len(shadow_retrain_margins(context_of(record_of("FT")))) == SHADOWS + 1
+
+
+def test_which_attacks_serve():
+    for method_id in ("FT", "Retrain"):
+        assert serve_as_retrains(attack(record_of(method_id))[0])
+    assert not serve_as_retrains(attack(record_of("FT"), ForgetRequest((1,)))[0])
+    other = ForgetRequest((), FORGOTTEN[2:])
+    assert not serve_as_retrains(attack(record_of("Retrain", epochs=2), other)[0])
 
 
 def test_retrains_by_another_recipe_do_not_count():
