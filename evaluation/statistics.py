@@ -1,13 +1,30 @@
 """Confidence intervals and tests that several measures use."""
 
 import math
+import statistics
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.stats import binomtest, norm
+from scipy.stats import t as t_distribution
 
 from evaluation.figure import Figure, undefined
 
-DEVIATIONS_95 = norm.ppf(0.975)  # standard deviations on either side of a 95% interval
+TAIL = 0.025  # on either side of a 95% interval
+DEVIATIONS_95 = norm.ppf(1 - TAIL)  # standard deviations on either side of a 95% interval
+
+
+def percentile_interval(drawn: np.ndarray) -> tuple[float, float]:
+    """Return the 95% interval of a bootstrap: the percentiles of (B,) resampled figures."""
+    low, high = np.percentile(drawn, [100 * TAIL, 100 * (1 - TAIL)])
+    return float(low), float(high)
+
+
+def mean_with_interval(values: Sequence[float]) -> Figure:
+    """Return the mean of independent values, two at least, with Student's 95% interval."""
+    count, mean = len(values), statistics.mean(values)
+    half = float(t_distribution.ppf(1 - TAIL, count - 1)) * statistics.stdev(values) / count**0.5
+    return Figure(mean, mean - half, mean + half)
 
 
 def wilson_proportion(correct: np.ndarray, why_if_empty: str) -> Figure:

@@ -13,9 +13,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import f, t
+from scipy.stats import f
 
 from evaluation.figure import Figure, undefined
+from evaluation.statistics import TAIL, mean_with_interval
 
 ONE_BASE_MODEL = "one base model"
 ONE_UNLEARNING = "one unlearning per base model"
@@ -25,7 +26,6 @@ TRUNCATED = (
     "the variance between base models was estimated below 0, and 0 is reported: the base models "
     "differ no more than the unlearnings of one base model let expect"
 )
-LOW, HIGH = 0.025, 0.975  # quantiles of a 95% interval
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def variance_components(values: Sequence[Sequence[float]]) -> VarianceComponents
         one = undefined(ONE_BASE_MODEL if groups else NO_VALUES)
         mean = Figure(means[0]) if groups else one
         return VarianceComponents(counts, mean, one, within if groups else one, one, one)
-    mean = _mean_with_interval(means)
+    mean = mean_with_interval(means)
     if not within.is_defined:
         total = Figure(statistics.variance(means))
         return VarianceComponents(counts, mean, within, within, total, within)
@@ -97,12 +97,6 @@ def _mean_square_within(groups, means):
     return Figure(sum(squares) / freedom)
 
 
-def _mean_with_interval(means):
-    count, mean = len(means), statistics.mean(means)
-    half = float(t.ppf(HIGH, count - 1)) * statistics.stdev(means) / count**0.5
-    return Figure(mean, mean - half, mean + half)
-
-
 def _between(groups, means, within):
     """(mean square between - mean square within) / n0, which can be negative."""
     counts = list(map(len, groups))
@@ -124,7 +118,7 @@ def _fraction(between, total, within, counts, means):
     ratio = harmonic * statistics.variance(means) / within
     freedom = len(counts) - 1, sum(counts) - len(counts)
     ends = []
-    for quantile in (HIGH, LOW):
+    for quantile in (1 - TAIL, TAIL):
         variances = max(
             0.0, (ratio / float(f.ppf(quantile, *freedom)) - 1) / harmonic
         )  # between / within

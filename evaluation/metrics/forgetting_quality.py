@@ -21,7 +21,8 @@ import numpy as np
 
 from evaluation.figure import Figure, undefined
 from evaluation.measure import Measure, Row
-from evaluation.metrics.klom import set_margins
+from evaluation.metrics.klom import set_margins, too_few_models
+from evaluation.statistics import percentile_interval
 
 if TYPE_CHECKING:
     from evaluation.audit import Context
@@ -30,24 +31,23 @@ DELTA = 1e-5
 CAP = 50.0  # of an epsilon; two kinds that are separated perfectly have an infinite one
 BIN_WIDTH = 0.5  # of epsilons that score the same
 MIN_RANGE_RATIO = 0.01  # with less, one kind is almost constant and found without fail
-MIN_MODELS = 3  # of each kind: two allow no epsilon but 0 and infinity
 CHANCE_IMAGES = 2000  # of the simulation
+ROUNDING = 1e-9  # a rate of at most this is 0
 RESAMPLES = 1000  # of the bootstrap over images
 
 
 def compute(context: Context) -> dict[str, Figure]:
     """Return the figures of the tested method and, for Retrain, those of models by chance.
 
-    It needs MIN_MODELS models of the method and as many Retrains, of different seeds.
+    It needs as many models of the method, and Retrains, as KLOM.
     """
     audit = context.audit
     if context.retrain is None or not audit.peers or not (context.is_tested or context.is_retrain):
         return {}
     counts = 1 + len(audit.peers), len(audit.retrains)
-    if min(counts) < MIN_MODELS:
-        available = f"{counts[0]} models and {counts[1]} Retrains"
-        reason = undefined(f"{available}, and the minimum is {MIN_MODELS} of each")
-        return dict.fromkeys(KEYS, reason) if context.is_tested else {}
+    why = too_few_models(*counts)  # two of each allow no epsilon but 0 and infinity
+    if why:
+        return dict.fromkeys(KEYS, undefined(why)) if context.is_tested else {}
     if context.is_retrain:
         rng = np.random.default_rng(context.seed)
         groups = [rng.normal(size=(count, CHANCE_IMAGES)) for count in counts]
@@ -73,11 +73,11 @@ def quality_figures(
     epsilons = np.array([epsilon(*pair) for pair in zip(unlearned.T, retrained.T, strict=True)])
     scores = quality_scores(epsilons, min(len(unlearned), len(retrained)))
     drawn = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
-    ends = np.percentile(scores[drawn].mean(1), [2.5, 97.5]).tolist()
-    medians = np.percentile(np.median(epsilons[drawn], 1), [2.5, 97.5]).tolist()
+    quality = percentile_interval(scores[drawn].mean(1))
+    median = percentile_interval(np.median(epsilons[drawn], 1))
     return {
-        "forgetting_quality": Figure(float(scores.mean()), *ends),
-        "forgetting_epsilon": Figure(float(np.median(epsilons)), *medians),
+        "forgetting_quality": Figure(float(scores.mean()), *quality),
+        "forgetting_epsilon": Figure(float(np.median(epsilons)), *median),
     }
 
 
@@ -104,9 +104,11 @@ def epsilon(unlearned: np.ndarray, retrained: np.ndarray) -> float:
     inside = [part[second] - part[first] for part in below]
     false_negative = np.concatenate([below[larger], 1 - inside[narrow]])
     false_positive = np.concatenate([1 - below[1 - larger], inside[1 - narrow]])
-    if np.any((false_negative < 1e-12) & (false_positive < 1e-12)):
+    rates = np.stack([false_negative, false_positive])
+    positive = rates > ROUNDING
+    if not positive.any(0).all():
         return CAP
-    counts = (false_negative > 1e-12) & (false_positive > 1e-12)
+    counts = positive.all(0)
     pair = false_negative[counts], false_positive[counts]
     with np.errstate(divide="ignore", invalid="ignore"):
         found = [np.log((1 - DELTA - one) / other) for one, other in (pair, pair[::-1])]
@@ -127,13 +129,13 @@ KEYS = ("forgetting_quality", "forgetting_epsilon")
 MEASURE = Measure(
     name="forgetting quality of the NeurIPS 2023 challenge",
     group="distance",
-    explanation="Can an attacker tell several models of this method from several Retrains, image "
-    "by image? A quality of 1 means that no image tells them apart. The column of Retrain gives "
-    "what as many models have that do not differ; with few models it is far from 1.",
+    explanation="Can an attacker distinguish several models of this method from several Retrains, "
+    "image by image? A quality of 1 means that no image distinguishes them. The column of Retrain "
+    "gives what as many models have that do not differ; with few models it is far from 1.",
     compute=compute,
     rows=(
         Row("forgetting_quality", "forgetting quality, NeurIPS 2023"),
         Row("forgetting_epsilon", "  median epsilon, nats"),
     ),
-    inputs=("seed_weights_digests",),
+    inputs=("seed_weights_digests", "retrain_weights_digests"),
 )

@@ -37,10 +37,9 @@ def compute(context: Context) -> dict[str, Figure]:
     if context.retrain is None or not audit.peers:
         return {}
     counts = 1 + len(audit.peers), len(audit.retrains)
-    if min(counts) < MIN_MODELS:
-        available = f"{counts[0]} models and {counts[1]} Retrains"
-        reason = undefined(f"{available}, and the minimum is {MIN_MODELS} of each")
-        return {f"klom_{name}_nats": reason for name in SETS} if context.is_tested else {}
+    why = too_few_models(*counts)
+    if why:
+        return {f"klom_{name}_nats": undefined(why) for name in SETS} if context.is_tested else {}
     if context.is_retrain:
         return klom_by_chance(*counts, SETS)
     if not context.is_tested:
@@ -48,6 +47,13 @@ def compute(context: Context) -> dict[str, Figure]:
     ours = [set_margins(each) for each in (context, *context.peers())]
     theirs = [set_margins(each) for each in context.retrains()]
     return klom_figures(ours, theirs)
+
+
+def too_few_models(models: int, retrains: int) -> str | None:
+    """Return why these numbers of models of a method and of Retrains are too small, or None."""
+    if min(models, retrains) >= MIN_MODELS:
+        return None
+    return f"{models} models and {retrains} Retrains, and the minimum is {MIN_MODELS} of each"
 
 
 def set_margins(context: Context) -> dict[str, np.ndarray]:

@@ -18,14 +18,13 @@ from sklearn.model_selection import StratifiedKFold
 from evaluation.figure import Figure, too_few, undefined
 from evaluation.measure import Column, Measure, Row, tpr_key
 from evaluation.settings import FOLDS
-from evaluation.statistics import wilson_proportion
+from evaluation.statistics import percentile_interval, wilson_proportion
 
 if TYPE_CHECKING:
     from evaluation.audit import Context
 
 ATTACKS = ("loss", "confidence", "entropy", "modified_entropy")
 RESAMPLES = 1000  # of the bootstrap
-CONFIDENCE = 0.95
 CHUNK_SIZE = 100  # bootstrap resamples held in memory together
 LOW_RATES = (0.01, 0.001)  # false positive rates at which true positive rates are given
 Scores = tuple[np.ndarray, np.ndarray]  # of members (M,) and of non-members (N,)
@@ -143,7 +142,7 @@ def attack(members: np.ndarray, non_members: np.ndarray, seed: int = 1) -> Attac
     rates = [rate for rate in LOW_RATES if rate * len(non_members) >= 1]
     found = [wilson_proportion(_found(members, non_members, rate), "no image") for rate in rates]
     drawn = _bootstrap(members, non_members, rates, rng)
-    ends = [_interval(column) for column in drawn.T]
+    ends = [percentile_interval(column) for column in drawn.T]
     tpr = {
         rate: undefined(f"{len(non_members)} non-members cannot show a rate of {100 * rate:g}%")
         for rate in LOW_RATES
@@ -176,7 +175,7 @@ def auc_difference(scores: Scores, other_scores: Scores, seed: int = 1) -> Figur
         drawn = [rng.multinomial(n, np.full(n, 1 / n), CHUNK_SIZE) for n in counts]
         resampled.append(difference(np.concatenate(drawn, 1)))
     value = float(difference(np.ones((1, sum(counts))))[0])
-    return Figure(value, *_interval(np.concatenate(resampled)))
+    return Figure(value, *percentile_interval(np.concatenate(resampled)))
 
 
 def _weighted_auc(members, non_members, weights):
@@ -262,12 +261,6 @@ def _best_threshold(scores, truth):
         return -np.inf
     middle = (values[best - 1] + values[best]) / 2
     return middle if middle > values[best - 1] else values[best]  # none between adjacent floats
-
-
-def _interval(drawn):
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(drawn, [tail, 100 - tail])
-    return float(low), float(high)
 
 
 MEASURE = Measure(

@@ -4,8 +4,8 @@ Tu, Hu and Ma, "A reliable cryptographic framework for empirical machine unlearn
 NeurIPS 2025, arXiv:2404.11577. An attacker has to distinguish forgotten images from unseen ones.
 An attack on one model can succeed because the images differ by themselves. So the test is made
 twice: once as it is, and once with a model for which forgotten and unseen images have changed
-places. What the images give away by themselves cancels out, so that the advantage of every attack
-on Retrain, which depends on neither, is 0 by construction.
+places. What the images give away by themselves cancels out, so that the expected advantage of every
+attack on Retrain, which depends on neither, is 0 by construction.
 
 Consecutive shadow models of U-LiRA are such a pair: one is trained on a random half of the queries
 and forgets it, the other one on the other half (evaluation.metrics.lira.shadow_memberships). So
@@ -17,16 +17,13 @@ docs/evaluation.md for why this one is used.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-from scipy.stats import t as t_distribution
 
 from evaluation.figure import Figure, undefined
 from evaluation.measure import Measure, Row
+from evaluation.statistics import mean_with_interval
 
 MIN_PAIRS = 2  # one to choose the threshold by, and one to test
-LOW, HIGH = 0.025, 0.975  # quantiles of a 95% interval
 
 
 def swap_figures(shadows: np.ndarray, seen: np.ndarray) -> dict[str, Figure]:
@@ -52,12 +49,12 @@ def swap_figures(shadows: np.ndarray, seen: np.ndarray) -> dict[str, Figure]:
         differences = shadows - shadows[~tested].mean(0)
         threshold = _best_threshold(differences[~tested], seen[~tested])
         found.append(_advantage(differences[tested], seen[tested], threshold))
-    mean = float(np.mean(found))
-    half = t_distribution.ppf(HIGH, pairs - 1) * np.std(found, ddof=1) / math.sqrt(pairs)
-    low, high = max(-1.0, mean - float(half)), min(1.0, mean + float(half))
-    nearest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
-    quality = Figure(1 - abs(mean), 1 - max(abs(low), abs(high)), 1 - nearest)
-    return {"swap_advantage": Figure(mean, low, high), "swap_quality": quality}
+    mean = mean_with_interval(found)
+    advantage = Figure(mean.value, max(-1.0, mean.low), min(1.0, mean.high))
+    sizes = abs(advantage.low), abs(advantage.high)
+    nearest = 0.0 if advantage.low <= 0 <= advantage.high else min(sizes)
+    quality = Figure(1 - abs(advantage.value), 1 - max(sizes), 1 - nearest)
+    return {"swap_advantage": advantage, "swap_quality": quality}
 
 
 def _advantage(differences, seen, threshold):

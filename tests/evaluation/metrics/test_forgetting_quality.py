@@ -12,12 +12,13 @@ from evaluation.metrics.forgetting_quality import (
     CAP,
     DELTA,
     KEYS,
-    MIN_MODELS,
     compute,
     epsilon,
     quality_figures,
     quality_scores,
 )
+from evaluation.metrics.klom import MIN_MODELS
+from evaluation.registry import MEASURES
 
 
 def epsilon_by_loop(unlearned, retrained):
@@ -126,3 +127,8 @@ def test_the_column_of_retrain_is_chance():
     expected = quality_figures(*np.random.default_rng(9).normal(size=(2, 5, 2000)))
     value = expected["forgetting_quality"].value
     assert figures["forgetting_quality"].value == pytest.approx(value, abs=0.02)
+
+
+def test_earlier_figures_are_dropped_if_any_of_the_models_changed():
+    assert MEASURES["forgetting_quality"].inputs == MEASURES["klom"].inputs
+    assert set(MEASURES["klom"].inputs) == {"seed_weights_digests", "retrain_weights_digests"}
