@@ -229,14 +229,16 @@ def _load_saliency_map(args, record, base, dataset, request):
 
 def _describe_mask(record, saliency_map):
     """Return what the results hold of the mask that the model was unlearned with, if with one."""
+    from models.records import MASK_FRACTIONS
+
     threshold = record.get("settings", {}).get("mask_thresh")
     if threshold is None:
         return {}
     known = record
     if "mask_full_threshold" not in record and saliency_map:  # a model of an earlier version
         known = saliency_map.mask(threshold).record()
-    keys = ("mask_zero_fraction", "mask_full_threshold")
-    mask = {"mask_thresh": threshold} | {key: known[key] for key in keys if key in known}
+    found = {key: known[key] for key in MASK_FRACTIONS if key in known}
+    mask = {"mask_thresh": threshold} | found
     if "mask_full_threshold" in mask:
         mask["mask_is_all_gradients"] = threshold >= mask["mask_full_threshold"]
     return mask

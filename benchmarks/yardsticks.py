@@ -72,7 +72,7 @@ def main() -> None:
         heads = ["images", "Retrains", "base model", "another Retrain"]
         heads += [f"attack: {name}" for name in heads[2:]]
         print("\nfound at 5%, two-sided: still known / conspicuously unknown\n")
-        print(format_table(heads, _paired_rows(contexts, dataset, args)))
+        print(format_table(heads, _paired_rows(contexts, args)))
 
 
 def _retrain(args, seed):
@@ -106,7 +106,7 @@ def _ratio_rows(contexts, args):
     return rows
 
 
-def _paired_rows(contexts, dataset, args):
+def _paired_rows(contexts, args):
     """Rows of the second table: percentages of the draws in which a model is distinguished."""
     base, *retrains = (image_margins(each) for each in contexts)
     retrains = np.array(retrains)

@@ -24,7 +24,7 @@ TEXTS = (
 )
 DICTS = ("spec", "recipe", "settings", "versions", "forget_request", "plugin")
 LISTS = ("class_names", "history")
-FRACTIONS = ("mask_zero_fraction", "mask_full_threshold")
+MASK_FRACTIONS = ("mask_zero_fraction", "mask_full_threshold")
 DATA_NAMES = {"train_digest": "the training images", "val_digest": "the validation images"}
 REQUIRED_WITH = {  # a record with the first key must have the others
     "parent_id": ("parent_digest",),
@@ -82,7 +82,7 @@ def find_record_error(record: Any) -> str | None:
         missing = [need for need in needs if key in record and need not in record]
         if missing:
             return f"the record has {key} but no {missing[0]}"
-    for key in FRACTIONS:
+    for key in MASK_FRACTIONS:
         if key in record and not (_is_number(record[key]) and record[key] <= 1):
             return f"the record's {key} is not a number from 0 to 1"
     seconds = record.get("seconds", 0)

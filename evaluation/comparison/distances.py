@@ -15,18 +15,17 @@ import torch
 from evaluation.comparison.ranks import Estimate
 from evaluation.figure import Figure
 from evaluation.measure import SETS
-from evaluation.metrics.ratio import FLOOR, left_out_figure, relative_figure
+from evaluation.metrics.ratio import FLOOR, left_out_figure, ratio_figure
 from evaluation.retrains.pairwise import js_divergences
 from evaluation.retrains.relative import (
     Distances,
+    distance_interval,
     mean_between,
     measure_distances,
-    relative_distance,
 )
 from evaluation.settings import MIN_RETRAINS
 
 CHUNK_VALUES = 1_000_000  # logits that are turned to float64 probabilities together
-NO_DENOMINATOR = 1e6  # bits: a floor above any divergence, which leaves the numerator alone
 
 Sets = Mapping[str, torch.Tensor]  # the (N, K) logits of a model by the names of SETS
 
@@ -95,23 +94,12 @@ def _set_distances(key, methods, pairs, count):
     denominator = max(mean_between(among.observed), FLOOR)
     figures, estimates = {}, {}
     for place, (method, (_, means)) in enumerate(methods.items(), len(pairs)):
-        own = Distances(
-            *(
-                _with_models(retrains, part[..., place], len(means))
-                for retrains, part in zip(among, measured, strict=True)
-            )
-        )
-        places = range(len(means)), range(len(means), len(means) + count)
-        figures[method] = relative_figure(key, own, *places)
-        # the resamples are left out here: they are compared in pairs of methods
-        by_models = Distances(own.observed, own.observed[None])
-        ends = relative_distance(by_models, *places, NO_DENOMINATOR)
+        own = Distances(*(part[..., place] for part in measured))
+        figures[method] = ratio_figure(key, own, among, len(means))
+        # by the models alone: images are resampled in pairs of methods
+        low, high = distance_interval(float(own.observed), among.observed, len(means))
         estimates[method] = Estimate(
-            value=float(measured.observed[place]),
-            drawn=measured.resampled[:, place],
-            low=NO_DENOMINATOR * ends.low,
-            high=NO_DENOMINATOR * ends.high,
-            ratio=figures[method].value,
+            float(own.observed), own.resampled, low, high, figures[method].value
         )
     return SetDistances(
         figures,
@@ -128,18 +116,6 @@ def _square(pairs, count):
     square = np.zeros((*pairs.shape[:-1], count, count))
     square[..., rows, columns] = pairs
     return square + np.swapaxes(square, -1, -2)
-
-
-def _with_models(retrains, distance, models):
-    """(..., J + R, J + R): J models before the Retrains, all at the same mean distance from them.
-
-    Only the mean counts, and distances of the models from each other are not used.
-    """
-    count = retrains.shape[-1]
-    whole = np.zeros((*retrains.shape[:-2], models + count, models + count))
-    whole[..., models:, models:] = retrains
-    whole[..., :models, models:] = np.asarray(distance)[..., None, None]
-    return whole
 
 
 def _pairs(outputs, multi_label):

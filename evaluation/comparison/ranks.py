@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t
 
-from evaluation.retrains.relative import TAIL
+from evaluation.statistics import TAIL, percentile_interval
 
 SMALLEST = 1e-12  # in place of a distance of 0, which has no logarithm
 
@@ -58,7 +58,7 @@ def interval_of_difference(first: Estimate, second: Estimate) -> tuple[float, fl
     """
     value = _log(first.value) - _log(second.value)
     drawn = _log(first.drawn) - _log(second.drawn)
-    images = np.percentile(drawn, [100 * TAIL, 100 * (1 - TAIL)])
+    images = percentile_interval(drawn)
     first_low, first_high = _half_widths(first)
     second_low, second_high = _half_widths(second)
     low = math.hypot(max(0.0, value - images[0]), first_low, second_high)

@@ -18,6 +18,7 @@ from evaluation.outputs import LabelledLogits, label_outputs
 from evaluation.registry import MEASURES
 from evaluation.results import to_json
 from models.checkpoint import load_model, model_digest, model_path
+from models.records import MASK_FRACTIONS
 from unlearn.engine.method import Method
 from unlearn.job import UnlearnJob
 from unlearn.registry import METHODS
@@ -218,8 +219,7 @@ class Comparison:
         self._make(job)
         model, record = load_model(job.model_id, self.dataset.train.device)
         found = self._measure(job.model_id, model, record)
-        known = ("weights_digest", "seconds", "device", "method")
-        known += ("mask_zero_fraction", "mask_full_threshold")
+        known = ("weights_digest", "seconds", "device", "method", *MASK_FRACTIONS)
         found |= {key: record[key] for key in known if key in record}
         found["seed"] = job.config.recipe.seed
         self._keep(job.model_id, found)

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 from scipy.stats import gmean
 
 from evaluation.figure import IS_RETRAIN, Figure, undefined
@@ -27,9 +26,10 @@ from evaluation.retrains.pairwise import (
 )
 from evaluation.retrains.relative import (
     Distances,
+    distance_ratio,
     mean_between,
     measure_distances,
-    relative_distance,
+    select,
 )
 from evaluation.settings import MIN_RETRAINS
 from unlearn.lineage.parents import RETRAIN
@@ -156,15 +156,23 @@ def relative_figure(
 ) -> Figure:
     """Return the relative distance of models from Retrains, by their places in `distances`.
 
-    key: one of KEYS. distances: of all of them from each other, None where there is no image. The
-    note of the Figure says if the floor takes the place of the Retrains' distance.
+    key: one of KEYS. distances: of all of them from each other, None where there is no image.
     """
     if distances is None:
         return undefined("no image")
+    return ratio_figure(key, *select(distances, models, retrains), len(models))
+
+
+def ratio_figure(key: str, to_retrains: Distances, among: Distances, models: int) -> Figure:
+    """Return the relative distance of the models of one method from Retrains.
+
+    key: one of KEYS. to_retrains, among: see evaluation.retrains.relative.select. models: their
+    number. The note of the Figure says if the floor takes the place of the Retrains' distance.
+    """
     is_squared = key == CONFUSION
     floor = FLOOR**2 if is_squared else FLOOR
-    figure = relative_distance(distances, models, retrains, floor, 0.5 if is_squared else 1.0)
-    if mean_between(distances.observed[np.ix_(retrains, retrains)]) >= floor:
+    figure = distance_ratio(to_retrains, among, models, floor, 0.5 if is_squared else 1.0)
+    if mean_between(among.observed) >= floor:
         return figure
     unit = " bits" if key.startswith("js") else ""
     note = (

@@ -24,10 +24,10 @@ from scipy.stats import f as f_distribution
 
 from evaluation.figure import Figure
 from evaluation.settings import MIN_RETRAINS
+from evaluation.statistics import TAIL, percentile_interval
 
 RESAMPLES = 1000  # of the bootstrap over images
 CHUNK_VALUES = 2_000_000  # image weights held in memory together
-TAIL = 0.025  # on either side of a 95% interval
 # Two Retrains do not show their degrees of freedom. Those of SynthBloodMNIST are 10 to 60, see
 # docs/evaluation.md; a smaller value makes the interval wider.
 USUAL_DEGREES = 6.0
@@ -68,12 +68,35 @@ def relative_distance(
     floor: float,
     power: float = 1.0,
 ) -> Figure:
+    """Return the `distance_ratio` of models and Retrains by their places in `distances`.
+
+    The models are of one method.
+    """
+    return distance_ratio(*select(distances, models, retrains), len(models), floor, power)
+
+
+def select(
+    distances: Distances, models: Sequence[int], retrains: Sequence[int]
+) -> tuple[Distances, Distances]:
+    """Return (mean distance of models from Retrains, distances of the Retrains from each other).
+
+    models, retrains: their places in `distances`. The first has observed (), resampled (B,).
+    """
+    models, retrains = np.asarray(models, int), np.asarray(retrains, int)
+    to_retrains = (part[..., models[:, None], retrains].mean((-2, -1)) for part in distances)
+    among = (part[..., retrains[:, None], retrains] for part in distances)
+    return Distances(*to_retrains), Distances(*among)
+
+
+def distance_ratio(
+    to_retrains: Distances, among: Distances, models: int, floor: float, power: float = 1.0
+) -> Figure:
     """Return the mean distance of models from Retrains over that of the Retrains from each other.
 
     1 is the distance of another Retrain. `floor` takes the denominator's place if it is larger.
 
-    models, retrains: their places in `distances`; the models are of one method. power: exponent of
-    the ratio, 0.5 if the figure is a ratio of plain distances.
+    to_retrains, among: as `select` returns them. models: number of the models, which are of one
+    method. power: exponent of the ratio, 0.5 if the figure is a ratio of plain distances.
 
     The 95% interval combines two sources in the logarithm of the ratio (squares of the half widths
     add up; Zou and Donner, Stat. Med. 2008): which images there are (percentile bootstrap), and
@@ -89,17 +112,62 @@ def relative_distance(
 
     Raises ValueError with fewer than MIN_RETRAINS Retrains.
     """
-    if len(retrains) < MIN_RETRAINS:
-        raise ValueError(f"{len(retrains)} Retrains cannot give a relative distance")
-    ratio, drawn = (_ratios(part, models, retrains, floor) for part in distances)
-    by_images = np.percentile(drawn, [100 * TAIL, 100 * (1 - TAIL)])
-    between = distances.observed[np.ix_(retrains, retrains)]
-    by_models = _model_interval(ratio, between, len(models), floor)
+    retrains = len(among.observed)
+    if retrains < MIN_RETRAINS:
+        raise ValueError(f"{retrains} Retrains cannot give a relative distance")
+    between = mean_between(among.observed)
+    denominator = max(between, floor)
+    ratio = float(to_retrains.observed / denominator)
+    drawn = to_retrains.resampled / np.maximum(mean_between(among.resampled), floor)
+    freedom = degrees_of_freedom(among.observed) * (retrains - 1)
+    if between * freedom / chi2.ppf(TAIL, freedom) < floor:
+        freedom = MAX_DEGREES  # the floor is the denominator, and does not vary
+    ends = distance_interval(float(to_retrains.observed), among.observed, models, freedom)
+    by_models = (end / denominator for end in ends)
     low, high = (
         _combine(ratio, ends, sign)
-        for sign, *ends in zip((-1, 1), by_images, by_models, strict=True)
+        for sign, *ends in zip((-1, 1), percentile_interval(drawn), by_models, strict=True)
     )
     return Figure(*(float(number**power) for number in (ratio, low, high)))
+
+
+def distance_interval(
+    distance: float, between: np.ndarray, models: int, freedom: float = MAX_DEGREES
+) -> tuple[float, float]:
+    """Return the 95% interval of the mean distance of models from Retrains, by the F distribution.
+
+    It is by which models and Retrains there are, not by the images; see `distance_ratio`. between:
+    (R, R), of the Retrains. models: their number. freedom: degrees of freedom of the distance of
+    the Retrains from each other, if the interval is divided by it; otherwise it does not count.
+    """
+    retrains, spread = len(between), 1 + 1 / len(between)
+    inside = (retrains - 1) / retrains
+    variance = mean_between(between) / 2
+    if variance == 0:
+        return distance, distance
+    deviation = max(0.0, distance / variance - inside) / spread
+    degrees = degrees_of_freedom(between)
+    # relative variances, of which each direction has twice: of the mean over the models of their
+    # squared deviations from the Retrains' mean, and of their mean deviation
+    of_squares = (1 / models + 2 / (models * retrains) + 1 / retrains**2) / spread**2
+    of_mean = (1 / models + 1 / retrains) / spread
+
+    def multiple(probability):
+        """The expected multiple at which the observed one has this lower tail probability."""
+
+        def excess(log_multiple):
+            expected = math.exp(log_multiple)
+            above = degrees / of_squares
+            if expected > 1:
+                above = degrees * expected**2 / (of_squares + 2 * (expected - 1) * of_mean)
+            above = min(above, MAX_DEGREES)
+            return f_distribution.cdf(deviation / expected, above, freedom) - probability
+
+        ends = math.log(MIN_MULTIPLE), math.log(max(1.0, deviation) / MIN_MULTIPLE)
+        return math.exp(brentq(excess, *ends, xtol=1e-6)) if excess(ends[0]) > 0 else 0.0
+
+    low, high = (variance * (spread * multiple(tail) + inside) for tail in (1 - TAIL, TAIL))
+    return low, high
 
 
 def mean_between(between: np.ndarray) -> np.ndarray:
@@ -129,49 +197,6 @@ def degrees_of_freedom(between: np.ndarray) -> float:
         inverse = (p * concentration - 1) / (p + 1 - 2 * concentration)
     inverse = min(max(inverse, 0.0), 1.0)
     return (weight + USUAL_WEIGHT) / (weight * inverse + USUAL_WEIGHT / USUAL_DEGREES)
-
-
-def _ratios(distances, models, retrains, floor):
-    """Ratios of (..., M, M) distances, without an interval."""
-    models, retrains = np.asarray(models), np.asarray(retrains)
-    between = mean_between(distances[..., retrains[:, None], retrains])
-    to_retrains = distances[..., models[:, None], retrains].mean((-2, -1))
-    return to_retrains / np.maximum(between, floor)
-
-
-def _model_interval(ratio, between, models, floor):
-    """(low, high) of the ratio, by the F distribution; see relative_distance."""
-    retrains, spread = len(between), 1 + 1 / len(between)
-    inside = (retrains - 1) / retrains
-    variance = mean_between(between) / 2
-    if variance == 0:
-        return ratio, ratio
-    scale = variance / max(2 * variance, floor)
-    deviation = max(0.0, ratio / scale - inside) / spread
-    degrees = degrees_of_freedom(between)
-    # relative variances, of which each direction has twice: of the mean over the models of their
-    # squared deviations from the Retrains' mean, and of their mean deviation
-    of_squares = (1 / models + 2 / (models * retrains) + 1 / retrains**2) / spread**2
-    of_mean = (1 / models + 1 / retrains) / spread
-    below = degrees * (retrains - 1)
-    if 2 * variance * below / chi2.ppf(TAIL, below) < floor:
-        below = MAX_DEGREES  # the floor is the denominator, and does not vary
-
-    def multiple(probability):
-        """The expected multiple at which the observed one has this lower tail probability."""
-
-        def excess(log_multiple):
-            expected = math.exp(log_multiple)
-            above = degrees / of_squares
-            if expected > 1:
-                above = degrees * expected**2 / (of_squares + 2 * (expected - 1) * of_mean)
-            above = min(above, MAX_DEGREES)
-            return f_distribution.cdf(deviation / expected, above, below) - probability
-
-        ends = math.log(MIN_MULTIPLE), math.log(max(1.0, deviation) / MIN_MULTIPLE)
-        return math.exp(brentq(excess, *ends, xtol=1e-6)) if excess(ends[0]) > 0 else 0.0
-
-    return tuple(scale * (spread * multiple(tail) + inside) for tail in (1 - TAIL, TAIL))
 
 
 def _combine(value, ends, sign):

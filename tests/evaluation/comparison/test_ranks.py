@@ -14,7 +14,7 @@ from evaluation.comparison.ranks import (
     ranks_by_value,
     ranks_of,
 )
-from evaluation.retrains.relative import Distances, relative_distance
+from evaluation.retrains.relative import distance_interval
 
 DIRECTIONS = 10  # in which simulated Retrains differ
 
@@ -57,7 +57,7 @@ def test_images_are_resampled_in_pairs():
     assert better_by_images(alike, floored=False).tolist() == [[False, True], [False, False]]
 
 
-def test_below_the_floor_nothing_is_told_apart():
+def test_below_the_floor_no_method_is_better():
     near, nearer = estimate(0.002, ratio=0.4), estimate(0.001, ratio=0.2)
     far = estimate(0.01, ratio=2.0)
     assert better_by_images([near, nearer], floored=False)[1, 0]
@@ -96,16 +96,11 @@ def simulated(rng, models, retrains, fixed):
         own = rng.normal(size=(models, DIRECTIONS))
         own[:, direction] += math.sqrt(length * DIRECTIONS)
         distances = np.mean([by_image(one, each) for one in own for each in references], 0)
-        whole = np.zeros((models + retrains,) * 2)
-        whole[:models, models:] = distances.mean()
+        between = np.zeros((retrains, retrains))
         for i, j in zip(*np.triu_indices(retrains, 1), strict=True):
-            between = by_image(references[i], references[j]).mean()
-            whole[models + i, models + j] = whole[models + j, models + i] = between
-        places = range(models), range(models, models + retrains)
-        ends = relative_distance(Distances(whole, whole[None]), *places, 1e6)
-        found.append(
-            Estimate(distances.mean(), weights @ distances, 1e6 * ends.low, 1e6 * ends.high, 2.0)
-        )
+            between[i, j] = between[j, i] = by_image(references[i], references[j]).mean()
+        ends = distance_interval(distances.mean(), between, models)
+        found.append(Estimate(distances.mean(), weights @ distances, *ends, 2.0))
     return found
 
 
